@@ -1,0 +1,122 @@
+"""Keys, known_hosts, and the files a user of the lab works with."""
+
+from __future__ import annotations
+
+import os
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from r1deploy.lab import hosts
+from r1deploy.lab import layout as names
+from r1deploy.lab.errors import LabError
+from r1deploy.lab.layout import Layout
+
+
+def secret_folder(path: Path) -> None:
+    path.mkdir(parents=True, exist_ok=True)
+    path.chmod(0o700)
+
+
+def write_secret(path: Path, data: bytes) -> None:
+    """Write a file that only its owner may read, from its first byte on."""
+    secret_folder(path.parent)
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(descriptor, "wb") as stream:
+        stream.write(data)
+
+
+def ensure_ssh_key(layout: Layout) -> str:
+    """The lab user's login key; returns its public half."""
+    from cryptography.hazmat.primitives import serialization
+    from cryptography.hazmat.primitives.asymmetric import ed25519
+
+    public = layout.ssh_key.with_suffix(".pub")
+    if not (layout.ssh_key.is_file() and public.is_file()):
+        key = ed25519.Ed25519PrivateKey.generate()
+        encoding, none = serialization.Encoding, serialization.NoEncryption()
+        write_secret(layout.ssh_key, key.private_bytes(encoding.PEM, serialization.PrivateFormat.OpenSSH, none))
+        text = key.public_key().public_bytes(encoding.OpenSSH, serialization.PublicFormat.OpenSSH)
+        public.write_bytes(text + b" r1deploy-lab\n")
+    return public.read_text()
+
+
+def authorize(client: Any, container: str, public: str) -> None:
+    """Let the key in, as root and as a user with sudo."""
+    check_run(client, container, "install -d -m 0700 /root/.ssh && install -d -m 0700 -o ops -g ops /home/ops/.ssh")
+    owner = int(check_run(client, container, "id -u ops").strip())
+    line = public.encode()
+    hosts.put_files(
+        client,
+        container,
+        {"/root/.ssh/authorized_keys": (line, 0o600, 0), "/home/ops/.ssh/authorized_keys": (line, 0o600, owner)},
+    )
+
+
+def check_run(client: Any, container: str, script: str) -> str:
+    code, output = hosts.execute(client, container, ["sh", "-c", script])
+    if code != 0:
+        raise LabError(f"{container}: failed with code {code}: {script[:80]}", evidence=output)
+    return output
+
+
+def host_keys(client: Any, container: str) -> list[str]:
+    """The host's public keys, read through the engine: nobody can stand between."""
+    output = check_run(client, container, "cat /etc/ssh/ssh_host_*_key.pub")
+    return [" ".join(line.split()[:2]) for line in output.splitlines() if line.strip()]
+
+
+def write_known_hosts(client: Any, layout: Layout, count: int) -> None:
+    lines = []
+    for number in range(1, count + 1):
+        host = names.node_name(number)
+        for key in host_keys(client, names.container_name(host)):
+            lines.append(f"{names.node_address(number)},{host} {key}")
+    layout.known_hosts.write_text("\n".join(lines) + "\n")
+
+
+def write_hostfile(layout: Layout, count: int) -> None:
+    head = "# The hosts of the r1deploy lab, in FlagScale's form\n"
+    rows = [f"{names.node_address(n)} slots={names.CHIPS} type=gpu\n" for n in range(1, count + 1)]
+    layout.hostfile.write_text(head + "".join(rows))
+
+
+def write_settings(layout: Layout, count: int, patch_commit: str) -> None:
+    """Only what a user of the lab must set; the rest comes from the profile."""
+    upstream = f"git://{names.upstream_address()}"
+    lines = [
+        "# Settings for the r1deploy lab on this machine, written by `r1deploy lab up`.",
+        "cluster: lab",
+        "ssh:",
+        "  user: root",
+        f"  key_file: {layout.ssh_key}",
+        f"  known_hosts: {layout.known_hosts}",
+        "image:",
+        f"  tarball: {layout.tarball}",
+        "flaggems:",
+        f"  url: {upstream}/FlagGems.git",
+        "flagscale:",
+        f"  url: {upstream}/FlagScale.git",
+        f"  ref: {patch_commit}",
+        "patch:",
+        f"  commit: {patch_commit}",
+        f"  key_dir: {layout.vendor_key.parent}",
+        "engine:",
+        f"  model: {names.WEIGHTS_IN_CONTAINER}",
+        *([] if count == 2 else [f"  pipeline_parallel_size: {2 * count}"]),
+        "disk:",
+        "  engine_gib: 2",
+        "  state_gib: 2",
+        "service:",
+        "  join_timeout: 60",
+        "  ready_timeout: 180",
+    ]
+    layout.settings.write_text("\n".join(lines) + "\n")
+
+
+def ssh_argv(layout: Layout, address: str, argv: Sequence[str], user: str = "root") -> list[str]:
+    """An ssh command line into a lab host, with the lab's key and known_hosts only."""
+    options = ["-F", "/dev/null", "-i", str(layout.ssh_key), "-o", "IdentitiesOnly=yes", "-o", "BatchMode=yes"]
+    options += ["-o", f"UserKnownHostsFile={layout.known_hosts}", "-o", "ConnectTimeout=5"]
+    return ["ssh", *options, f"{user}@{address}", shlex.join(argv)]

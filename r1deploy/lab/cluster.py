@@ -1,0 +1,236 @@
+"""The lab as one object: up, down, status, and the hands a test needs in it."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import socket
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from r1deploy.lab import layout as names
+from r1deploy.lab import machine
+from r1deploy.lab.errors import LabError
+from r1deploy.lab.layout import Layout
+
+Say = Callable[[str], None]
+CHIPS_FILE = "/dev/r1lab-chips.json"
+ENGINE_FILE = "/dev/r1lab-engine.json"
+IXSMI = "/usr/local/corex/bin/ixsmi"
+FAULTS = ("crash-at-start", "crash-while-loading", "hang", "no-tokens", "wrong-model")
+
+
+@dataclass(frozen=True)
+class LabHost:
+    """One host of the lab."""
+
+    name: str
+    address: str
+
+    @property
+    def container(self) -> str:
+        return names.container_name(self.name)
+
+
+class Lab:
+    """N real hosts on this machine, and the upstreams they clone from."""
+
+    def __init__(self, folder: Path | None = None) -> None:
+        self.layout = Layout((folder or names.default_folder()).expanduser().resolve())
+        self._client: Any = None
+
+    @property
+    def folder(self) -> Path:
+        return self.layout.folder
+
+    def up(self, hosts: int = 2, install: bool = False, say: Say = print) -> None:
+        """Bring the lab up; what is there already is left as it is."""
+        if not 1 <= hosts <= names.MAX_HOSTS:
+            raise LabError(f"{hosts} hosts cannot be had", f"ask for 1 to {names.MAX_HOSTS}")
+        started = time.monotonic()
+        self.layout.folder.mkdir(parents=True, exist_ok=True)
+        with self._alone():
+            self._client = machine.ensure_engine(self.layout, install, say)
+            commit = self._make(hosts, say)
+            self._write_files(hosts, commit)
+        say(f"lab is up: {hosts} hosts, {self.folder} ({time.monotonic() - started:.0f} s)")
+
+    def _make(self, count: int, say: Say) -> str:
+        from r1deploy.lab import access, images, upstreams, weights
+        from r1deploy.lab import hosts as parts
+
+        public = access.ensure_ssh_key(self.layout)
+        commit = upstreams.ensure(self.layout, say)
+        host_image = images.ensure(self._client, images.HOST, say)
+        images.ensure(self._client, images.VENDOR, say)
+        images.save(self._client, names.VENDOR_IMAGE, self.layout.tarball, say)
+        parts.ensure_network(self._client)
+        parts.ensure_volume(self._client, names.SHARE_VOLUME)
+        if parts.ensure_upstream(self._client, host_image, self.layout.upstreams, say):
+            say(f"upstreams served at git://{names.upstream_address()}/")
+        numbers = range(1, count + 1)
+        changed = [n for n in numbers if parts.ensure_node(self._client, n, host_image, say)]
+        for number in numbers:
+            name = names.container_name(names.node_name(number))
+            parts.wait_ready(self._client, name)
+            access.authorize(self._client, name, public)
+            if number in changed:
+                say(f"{names.node_name(number)} is up at {names.node_address(number)}")
+        weights.ensure(self._client, names.container_name(names.node_name(1)))
+        return commit
+
+    def _write_files(self, count: int, commit: str) -> None:
+        from r1deploy.lab import access
+
+        access.write_known_hosts(self._client, self.layout, count)
+        access.write_hostfile(self.layout, count)
+        access.write_settings(self.layout, count, commit)
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """One ``up`` or ``down`` at a time; the lock goes with the process that holds it."""
+        with (self.layout.folder / "lock").open("w") as handle:
+            fcntl.flock(handle, fcntl.LOCK_EX)
+            yield
+
+    def down(self, say: Say = print) -> None:
+        """Remove containers, volumes and network; stop the engine if the lab started it."""
+        from r1deploy.lab import hosts as parts
+
+        if not self.layout.folder.is_dir():
+            say("there is no lab")
+            return
+        with self._alone():
+            client = machine.client()
+            if client is not None:
+                parts.remove_all(client, say)
+                client.close()
+            self._client = None
+            machine.stop_engine(self.layout, say)
+        say("lab is down; images and keys are kept")
+
+    def status(self) -> dict[str, Any]:
+        """What is there: {engine, hosts, upstream, folder}."""
+        self._client = machine.client()
+        if self._client is None:
+            return {"engine": None, "hosts": [], "upstream": None, "folder": str(self.folder)}
+        from r1deploy.lab import hosts as parts
+
+        upstream = parts.find(self._client, names.UPSTREAM)
+        up = upstream is not None and upstream.status == "running"
+        return {
+            "engine": str(self._client.version().get("Version", "")),
+            "hosts": [self._host_status(host) for host in self.hosts()],
+            "upstream": {"address": names.upstream_address(), "up": up} if upstream is not None else None,
+            "folder": str(self.folder),
+        }
+
+    def _host_status(self, host: LabHost) -> dict[str, Any]:
+        from r1deploy.lab import hosts as parts
+
+        found = parts.find(self._client, host.container)
+        up = found is not None and found.status == "running"
+        engine = up and self.exec(host.name, "docker", "version", "--format", "{{.Server.Version}}")
+        return {
+            "name": host.name,
+            "address": host.address,
+            "up": up,
+            "ssh": up and answers(host.address, 22),
+            "engine": engine[1].strip() if engine and engine[0] == 0 else None,
+        }
+
+    def hosts(self) -> list[LabHost]:
+        """The hosts there are, up or not, in the order of their numbers."""
+        found = self._need().containers.list(all=True, filters={"label": f"{names.LABEL}=host"})
+        numbers = sorted(int(item.name.rpartition("node")[2]) for item in found)
+        return [LabHost(names.node_name(n), names.node_address(n)) for n in numbers]
+
+    def exec(self, host: str, *argv: str, stdin: bytes | None = None) -> tuple[int, str]:
+        """Run a command in a host through the outer engine: works when its sshd does not."""
+        from r1deploy.lab import hosts as parts
+
+        return parts.execute(self._need(), names.container_name(host), list(argv), stdin)
+
+    def ssh(self, host: str, *argv: str, user: str = "root") -> list[str]:
+        """The ssh command line that runs ``argv`` in a host."""
+        from r1deploy.lab import access
+
+        address = next((item.address for item in self.hosts() if item.name == host), host)
+        return access.ssh_argv(self.layout, address, argv, user)
+
+    def reboot(self, host: str) -> None:
+        """Restart a host: containers of its engine are stopped, sshd and engine come back."""
+        from r1deploy.lab import hosts as parts
+
+        container = parts.find(self._need(), names.container_name(host))
+        if container is None:
+            raise LabError(f"there is no host {host}")
+        container.restart(timeout=8)
+        parts.wait_ready(self._need(), names.container_name(host))
+
+    def halt(self, host: str) -> None:
+        """Pull a host's plug; ``up`` starts it again."""
+        self._need().api.kill(names.container_name(host))
+
+    def set_chips(self, host: str, **how: Any) -> None:
+        """Make a host's chips sick; without arguments: healthy again.
+
+        ``count=15``, ``used={3: 9000}`` (MiB), ``unknown=[2]`` (prints
+        ``GPU-?????``), ``driver="4.1.0"``, ``cuda="N/A"``, ``name="…"``,
+        ``no_device=True`` ("No supported GPUs found"), ``hang=60`` (seconds),
+        ``missing=True`` (no ixsmi on the host), ``nodes=15`` (device nodes;
+        as many as ``count`` unless given).
+        """
+        missing = bool(how.pop("missing", False))
+        count = int(how.get("count", names.CHIPS))
+        nodes = int(how.pop("nodes", count))
+        self._write_json(host, CHIPS_FILE, {"count": count, **how})
+        away = f"{IXSMI}.away"
+        move = f"test -e {away} || mv {IXSMI} {away}" if missing else f"test ! -e {away} || mv {away} {IXSMI}"
+        script = f"""{move}
+        for n in $(seq 0 {max(names.CHIPS, nodes) - 1}); do
+            if [ $n -lt {nodes} ]; then [ -e /dev/iluvatar$n ] || mknod -m 0666 /dev/iluvatar$n c 511 $n
+            else rm -f /dev/iluvatar$n; fi
+        done"""
+        self._check(host, script)
+
+    def set_engine_fault(self, host: str, fault: str | None, **how: Any) -> None:
+        """Make the light engine of a host fail (see ``FAULTS``); None: well again.
+
+        ``load_seconds=…`` changes how long it loads, with or without a fault.
+        """
+        if fault is not None and fault not in FAULTS:
+            raise LabError(f"no such fault: {fault}", f"one of {', '.join(FAULTS)}")
+        if fault is None and not how:
+            self._check(host, f"rm -f {ENGINE_FILE}")
+        else:
+            self._write_json(host, ENGINE_FILE, {"fault": fault, **how})
+
+    def _write_json(self, host: str, path: str, value: dict[str, Any]) -> None:
+        data = json.dumps(value).encode()
+        code, output = self.exec(host, "sh", "-c", f"cat > {path}.new && mv {path}.new {path}", stdin=data)
+        if code != 0:
+            raise LabError(f"{host}: cannot write {path}", evidence=output)
+
+    def _check(self, host: str, script: str) -> str:
+        code, output = self.exec(host, "sh", "-c", script)
+        if code != 0:
+            raise LabError(f"{host}: failed with code {code}", evidence=output)
+        return output
+
+    def _need(self) -> Any:
+        if self._client is None:
+            self._client = machine.need_client()
+        return self._client
+
+
+def answers(address: str, port: int) -> bool:
+    try:
+        with socket.create_connection((address, port), timeout=2):
+            return True
+    except OSError:
+        return False

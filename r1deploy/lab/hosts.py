@@ -1,0 +1,213 @@
+"""The lab hosts: containers of this machine's engine that behave as machines."""
+
+from __future__ import annotations
+
+import io
+import re
+import tarfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from r1deploy.lab import layout as names
+from r1deploy.lab.errors import LabError
+
+Say = Callable[[str], None]
+# Linux capabilities by bit; the engine of Debian 12 knows them up to AUDIT_READ.
+CAPABILITIES = (
+    "CHOWN DAC_OVERRIDE DAC_READ_SEARCH FOWNER FSETID KILL SETGID SETUID SETPCAP LINUX_IMMUTABLE NET_BIND_SERVICE "
+    "NET_BROADCAST NET_ADMIN NET_RAW IPC_LOCK IPC_OWNER SYS_MODULE SYS_RAWIO SYS_CHROOT SYS_PTRACE SYS_PACCT "
+    "SYS_ADMIN SYS_BOOT SYS_NICE SYS_RESOURCE SYS_TIME SYS_TTY_CONFIG MKNOD LEASE AUDIT_WRITE AUDIT_CONTROL SETFCAP "
+    "MAC_OVERRIDE MAC_ADMIN SYSLOG WAKE_ALARM BLOCK_SUSPEND AUDIT_READ"
+).split()
+READY_SECONDS = 60
+
+
+def bounding_set() -> list[str]:
+    """Capabilities this machine can give: --privileged fails where one of them is missing."""
+    status = Path("/proc/self/status").read_text()
+    found = re.search(r"^CapBnd:\s*([0-9a-f]+)", status, re.M)
+    mask = int(found.group(1), 16) if found else 0
+    return [name for bit, name in enumerate(CAPABILITIES) if mask >> bit & 1]
+
+
+def ensure_network(client: Any) -> None:
+    """The lab's network, with fixed addresses."""
+    from docker.errors import APIError
+
+    if client.networks.list(names=[f"^{names.NETWORK}$"]):
+        return
+    pool = {"Subnet": names.subnet(), "Gateway": names.gateway()}
+    try:
+        client.api.create_network(
+            names.NETWORK,
+            driver="bridge",
+            ipam={"Driver": "default", "Config": [pool]},
+            labels={names.LABEL: "network"},
+            check_duplicate=True,
+        )
+    except APIError as error:
+        fix = "set R1DEPLOY_LAB_NETWORK to three free numbers, such as 172.30.77"
+        raise LabError(f"the network {names.subnet()} cannot be had", fix, str(error)) from error
+
+
+def ensure_volume(client: Any, name: str) -> None:
+    client.api.create_volume(name, labels={names.LABEL: "volume"})
+
+
+def find(client: Any, name: str) -> Any | None:
+    from docker.errors import NotFound
+
+    try:
+        return client.containers.get(name)
+    except NotFound:
+        return None
+
+
+def host_config(client: Any, binds: list[str], machine: bool) -> dict[str, Any]:
+    """What a lab host may do: everything this machine can give, by name."""
+    addresses = {names.node_name(n): names.node_address(n) for n in range(1, names.MAX_HOSTS + 1)}
+    config: dict[str, Any] = client.api.create_host_config(
+        binds=binds,
+        extra_hosts=addresses,
+        cap_add=bounding_set() if machine else None,
+        security_opt=["seccomp=unconfined", "apparmor=unconfined"] if machine else None,
+        device_cgroup_rules=["a *:* rwm"] if machine else None,
+        network_mode=names.NETWORK,
+    )
+    if machine:
+        # `--security-opt systempaths=unconfined` is the client's spelling of these two.
+        config["MaskedPaths"], config["ReadonlyPaths"] = [], []
+        # The inner engine makes its cgroups in the tree that is mounted below.
+        config["CgroupnsMode"] = "host"
+    return config
+
+
+def create(client: Any, name: str, image: str, address: str, binds: list[str], role: str) -> None:
+    """Create and start one container of the lab."""
+    hostname = name.removeprefix(f"{names.PREFIX}-")
+    endpoint = client.api.create_endpoint_config(ipv4_address=address, aliases=[hostname])
+    made = client.api.create_container(
+        image,
+        hostname=hostname,
+        name=name,
+        environment={"R1LAB_ROLE": role, "container": "docker"},
+        labels={names.LABEL: role, names.RECIPE_LABEL: image},
+        host_config=host_config(client, binds, machine=role == "host"),
+        networking_config=client.api.create_networking_config({names.NETWORK: endpoint}),
+        stop_signal="SIGTERM",
+    )
+    client.api.start(made["Id"])
+
+
+def ensure(client: Any, name: str, image: str, address: str, binds: list[str], role: str, say: Say) -> bool:
+    """The container runs, of this image; True when it was made or started anew."""
+    found = find(client, name)
+    if found is not None and found.labels.get(names.RECIPE_LABEL) != image:
+        say(f"{name}: replaced, its recipe has changed")
+        found.remove(force=True)
+        found = None
+    if found is None:
+        create(client, name, image, address, binds, role)
+        return True
+    if found.status != "running":
+        say(f"{name}: was {found.status}, started again")
+        found.start()
+        return True
+    return False
+
+
+def ensure_node(client: Any, number: int, image: str, say: Say) -> bool:
+    host = names.node_name(number)
+    ensure_volume(client, names.engine_volume(host))
+    binds = [
+        f"{names.engine_volume(host)}:/var/lib/docker",
+        f"{names.SHARE_VOLUME}:{names.MOUNT_POINT}",
+        "/sys/fs/cgroup:/sys/fs/cgroup:rw",
+    ]
+    name = names.container_name(host)
+    return ensure(client, name, image, names.node_address(number), binds, "host", say)
+
+
+def ensure_upstream(client: Any, image: str, folder: Path, say: Say) -> bool:
+    binds = [f"{folder}:/srv/git:ro"]
+    return ensure(client, names.UPSTREAM, image, names.upstream_address(), binds, "upstream", say)
+
+
+def wait_ready(client: Any, container: str) -> None:
+    """Until sshd listens and the inner engine answers."""
+    until = time.monotonic() + READY_SECONDS
+    probe = ["sh", "-c", "test -S /run/docker.sock && docker version >/dev/null 2>&1 && ss -Hltn 'sport = :22' | grep -q ."]
+    while True:
+        found = find(client, container)
+        if found is None or found.status != "running":
+            log = found.logs(tail=15).decode(errors="replace") if found is not None else ""
+            raise LabError(f"{container} does not run", evidence=log)
+        if execute(client, container, probe)[0] == 0:
+            return
+        if time.monotonic() > until:
+            log = execute(client, container, ["tail", "-n", "12", "/var/log/dockerd.log"])[1]
+            raise LabError(f"{container}: no sshd and engine within {READY_SECONDS} s", evidence=log)
+        time.sleep(0.3)
+
+
+def execute(client: Any, container: str, argv: list[str], stdin: bytes | None = None) -> tuple[int, str]:
+    """Run a command in a container; its exit code and all it printed."""
+    from docker.errors import APIError
+
+    try:
+        made = client.api.exec_create(container, argv, stdin=stdin is not None)
+        if stdin is None:
+            output = client.api.exec_start(made["Id"])
+        else:
+            output = feed(client.api.exec_start(made["Id"], socket=True), stdin)
+    except APIError as error:
+        return 126, str(error)
+    code = client.api.exec_inspect(made["Id"])["ExitCode"]
+    return int(code if code is not None else 126), output.decode(errors="replace")
+
+
+def feed(stream: Any, data: bytes) -> bytes:
+    """Write to an exec's socket, close that half, read the frames that come back."""
+    import socket
+
+    from docker.utils.socket import frames_iter
+
+    raw = getattr(stream, "_sock", stream)
+    raw.sendall(data)
+    raw.shutdown(socket.SHUT_WR)
+    frames: Iterator[tuple[int, bytes]] = frames_iter(stream, tty=False)
+    return b"".join(part for _, part in frames)
+
+
+def put_file(client: Any, container: str, path: str, data: bytes, mode: int = 0o644, owner: int = 0) -> None:
+    put_files(client, container, {path: (data, mode, owner)})
+
+
+def put_files(client: Any, container: str, files: dict[str, tuple[bytes, int, int]]) -> None:
+    """Lay files with mode and owner into a running container (folders as they are)."""
+    stream = io.BytesIO()
+    with tarfile.open(fileobj=stream, mode="w") as archive:
+        for path, (data, mode, owner) in files.items():
+            entry = tarfile.TarInfo(path.lstrip("/"))
+            entry.size, entry.mode, entry.uid, entry.gid = len(data), mode, owner, owner
+            entry.mtime = int(time.time())
+            archive.addfile(entry, io.BytesIO(data))
+    client.api.put_archive(container, "/", stream.getvalue())
+
+
+def remove_all(client: Any, say: Say) -> None:
+    """Every container, volume and network that carries the lab's label."""
+    from docker.errors import APIError
+
+    for container in client.containers.list(all=True, filters={"label": names.LABEL}):
+        say(f"removing {container.name}")
+        container.remove(force=True, v=True)
+    for volume in client.volumes.list(filters={"label": names.LABEL}):
+        volume.remove(force=True)
+    for network in client.networks.list(filters={"label": names.LABEL}):
+        try:
+            network.remove()
+        except APIError as error:
+            raise LabError(f"the network {network.name} is in use", evidence=str(error)) from error

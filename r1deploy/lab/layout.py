@@ -1,0 +1,113 @@
+"""Names, addresses and folders of the lab, in one place."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+PREFIX = "r1lab"
+NETWORK = "r1lab"
+SHARE_VOLUME = "r1lab-share"
+UPSTREAM = "r1lab-upstream"
+LABEL = "r1lab"
+RECIPE_LABEL = "r1lab.recipe"
+VENDOR_IMAGE = "baai:v5"
+MOUNT_POINT = "/mnt/share"
+WEIGHTS_ON_HOST = "/mnt/share/models/DeepSeek-R1_INT8"
+WEIGHTS_IN_CONTAINER = "/data1/models/DeepSeek-R1_INT8"
+MAX_HOSTS = 16
+CHIPS = 16
+USERS = ("root", "ops")
+REPOSITORIES = ("FlagGems", "FlagScale", "vllm")
+
+
+def network_prefix() -> str:
+    """First three numbers of the lab's /24; another one where this is taken."""
+    return os.environ.get("R1DEPLOY_LAB_NETWORK", "172.31.250")
+
+
+def subnet() -> str:
+    return f"{network_prefix()}.0/24"
+
+
+def gateway() -> str:
+    return f"{network_prefix()}.1"
+
+
+def upstream_address() -> str:
+    return f"{network_prefix()}.2"
+
+
+def node_name(number: int) -> str:
+    return f"node{number}"
+
+
+def node_address(number: int) -> str:
+    return f"{network_prefix()}.{10 + number}"
+
+
+def container_name(host: str) -> str:
+    return f"{PREFIX}-{host}"
+
+
+def engine_volume(host: str) -> str:
+    """Volume of the host's own engine: overlay2 does not nest on overlay."""
+    return f"{PREFIX}-{host}-docker"
+
+
+def default_folder() -> Path:
+    given = os.environ.get("R1DEPLOY_LAB_DIR")
+    return Path(given) if given else Path.home() / ".local" / "state" / "r1deploy" / "lab"
+
+
+def cache_folder() -> Path:
+    return Path.home() / ".cache" / "r1deploy" / "lab"
+
+
+def standins() -> Path:
+    """The stand-in sources, shipped as package data."""
+    return Path(__file__).resolve().parent / "standins"
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Files of one lab folder."""
+
+    folder: Path
+
+    @property
+    def ssh_key(self) -> Path:
+        return self.folder / "ssh" / "id_ed25519"
+
+    @property
+    def known_hosts(self) -> Path:
+        return self.folder / "ssh" / "known_hosts"
+
+    @property
+    def vendor_key(self) -> Path:
+        return self.folder / "key" / "private_key.pem"
+
+    @property
+    def tarball(self) -> Path:
+        return self.folder / "baai-v5.tar"
+
+    @property
+    def upstreams(self) -> Path:
+        return self.folder / "upstreams"
+
+    @property
+    def hostfile(self) -> Path:
+        return self.folder / "hostfile.txt"
+
+    @property
+    def settings(self) -> Path:
+        return self.folder / "r1deploy.yaml"
+
+    @property
+    def engine_log(self) -> Path:
+        return self.folder / "dockerd.log"
+
+    @property
+    def engine_record(self) -> Path:
+        return self.folder / "engine.json"
