@@ -1,0 +1,6 @@
+#!/bin/bash
+# Of the r1deploy lab's vendor patch (a stand-in): removes what an earlier build left.
+cd "$(dirname "$0")" || exit 1
+rm -rf build build_pip ./*.egg-info
+find . -name '*.so' -delete
+echo "clean_vllm: done"

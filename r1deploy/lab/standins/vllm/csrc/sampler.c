@@ -1,0 +1,5 @@
+/* Stand-in: nothing is sampled. */
+long lab_sampler(long seed)
+{
+    return seed ^ 0x5eed;
+}
