@@ -1,0 +1,1 @@
+"""Stand-in for FlagScale, of the r1deploy lab."""
