@@ -1,3 +1,210 @@
-def ensure(layout, say): 
+"""The upstream repositories of the lab: real git histories made of the stand-in sources.
+
+FlagScale's history has the shape that matters: a base commit, the commit that
+brings the vendor's patch, and a newer one whose patch is of no use here but is
+what unpatch.py takes when nobody tells it a commit.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from r1deploy.lab import images, machine, vendorkey
+from r1deploy.lab import layout as names
+from r1deploy.lab.layout import Layout
+
+Say = Callable[[str], None]
+SHAPE = 1  # raised when the histories below change
+DEVICE = "BI_V150"
+TAG = "deepseek_release_iluvatar"
+EXECUTABLE = {"clean_vllm.sh", "build_vllm.sh", "install_vllm.sh"}
+
+
+class Work:
+    """A work tree whose commits come out the same every time."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.count = 0
+        folder.mkdir(parents=True)
+        self.git("init", "--quiet", "--initial-branch=main")
+
+    def git(self, *argv: str) -> str:
+        when = f"{1_749_600_000 + 3600 * self.count} +0000"
+        fixed = {"GIT_AUTHOR_DATE": when, "GIT_COMMITTER_DATE": when, "GIT_CONFIG_GLOBAL": os.devnull}
+        who = ["user.name=r1deploy lab", "user.email=lab@r1deploy.invalid", "core.autocrlf=false", "gc.auto=0"]
+        options = [part for setting in who for part in ("-c", setting)]
+        pairs = [f"{name}={value}" for name, value in fixed.items()]
+        return machine.run(["env", *pairs, "git", "-C", str(self.folder), *options, *argv]).strip()
+
+    def lay(self, source: Path) -> None:
+        """Copy a stand-in folder over the tree."""
+        for path in images.source_files(source):
+            target = self.folder / path.relative_to(source)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(path, target)
+            target.chmod(0o755 if path.name in EXECUTABLE else 0o644)
+
+    def write(self, path: str, data: str | bytes) -> None:
+        target = self.folder / path
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(data.encode() if isinstance(data, str) else data)
+
+    def commit(self, message: str) -> str:
+        self.count += 1
+        self.git("add", "--all")
+        self.git("commit", "--quiet", "--allow-empty", "--message", message)
+        return self.git("rev-parse", "HEAD")
+
+    def diff_of(self, overlay: Path, at: str) -> bytes:
+        """What the overlay changes at a commit, as a patch; the tree is left as it was."""
+        here = self.git("rev-parse", "HEAD")
+        self.git("checkout", "--quiet", "--detach", at)
+        self.lay(overlay)
+        self.git("add", "--all")
+        text = self.git("diff", "--cached", "--binary", at)
+        self.git("reset", "--quiet", "--hard", at)
+        self.git("checkout", "--quiet", "main")
+        assert self.git("rev-parse", "HEAD") == here
+        return (text + "\n").encode()
+
+
+def digest(layout: Layout, key: Any) -> str:
+    """Everything the repositories are made from."""
+    found = hashlib.sha256(f"{SHAPE} {names.upstream_address()} {vendorkey.fingerprint(key)}".encode())
+    for part in ("flaggems", "vllm", "flagscale", "patches"):
+        found.update(images.folder_digest(names.standins() / part))
+    return found.hexdigest()
+
+
+def ensure(layout: Layout, say: Say) -> str:
+    """The repositories are there and fit the sources; returns the commit with the vendor's patch."""
+    key = vendorkey.ensure(layout)
+    state = layout.upstreams / "state.json"
+    wanted = digest(layout, key)
+    if state.is_file():
+        found = json.loads(state.read_text())
+        if found["digest"] == wanted and all((layout.upstreams / f"{name}.git").is_dir() for name in names.REPOSITORIES):
+            return str(found["patch"])
     layout.upstreams.mkdir(parents=True, exist_ok=True)
-    return "0"*40
+    with tempfile.TemporaryDirectory(dir=layout.folder) as temporary:
+        patch = make(Path(temporary), key)
+        for name in names.REPOSITORIES:
+            publish(Path(temporary) / name, layout.upstreams / f"{name}.git")
+    state.write_text(json.dumps({"digest": wanted, "patch": patch}) + "\n")
+    say(f"made the upstream repositories in {layout.upstreams}")
+    return patch
+
+
+def make(folder: Path, key: Any) -> str:
+    make_flaggems(folder / "FlagGems")
+    vllm, base, linked = make_vllm(folder / "vllm")
+    return make_flagscale(folder / "FlagScale", key, vllm, base, linked)
+
+
+def make_flaggems(folder: Path) -> None:
+    work = Work(folder)
+    work.write("README.md", "# FlagGems: a stand-in of the r1deploy lab\n")
+    work.commit("Begin")
+    work.lay(names.standins() / "flaggems")
+    work.commit("Release for DeepSeek on Iluvatar")
+    work.git("tag", "--annotate", TAG, "--message", "DeepSeek on Iluvatar")
+    work.write("CHANGES.md", "The branch goes on after the tag.\n")
+    work.commit("Go on after the tag")
+
+
+def make_vllm(folder: Path) -> tuple[Work, str, str]:
+    """The repository, the commit the vendor patched, and the one that FlagScale's gitlink names."""
+    work = Work(folder)
+    work.write("README.md", "# vLLM: a stand-in of the r1deploy lab\n")
+    work.commit("Begin")
+    work.lay(names.standins() / "vllm")
+    base = work.commit("Release 0.7.3")
+    work.write("CHANGES.md", "Later than the vendor's base.\n")
+    linked = work.commit("Go on after 0.7.3")
+    work.write("CHANGES.md", "Later still.\n")
+    work.commit("Go on")
+    return work, base, linked
+
+
+def make_flagscale(folder: Path, key: Any, vllm: Work, vllm_base: str, linked: str) -> str:
+    work = Work(folder)
+    work.write("README.md", "# FlagScale: a stand-in of the r1deploy lab\n")
+    work.commit("Begin")
+    work.lay(names.standins() / "flagscale")
+    work.write(".gitmodules", gitmodules())
+    base = commit_with_link(work, linked, "Serve DeepSeek-R1")
+    patches = {
+        "vllm": vllm.diff_of(names.standins() / "patches" / "vllm", vllm_base),
+        "FlagScale": work.diff_of(names.standins() / "patches" / "flagscale", base),
+    }
+    write_vendor(work, key, patches, base, vllm_base, ["ds", "minicpm-o", "ds-distill-qwen"], "inference")
+    patch = commit_with_link(work, linked, "[ILUVATAR] Add iluvatar support")
+    write_history(work, [patch])
+    commit_with_link(work, linked, "Record the patch")
+    useless = {name: b"this patch is for training llama3-70b and fits nothing here\n" for name in patches}
+    write_vendor(work, key, useless, base, vllm_base, ["llama3-70b"], "train")
+    newer = commit_with_link(work, linked, "[ILUVATAR] llama3-70b training")
+    write_history(work, [patch, newer])
+    commit_with_link(work, linked, "Record the newer patch")
+    return patch
+
+
+def commit_with_link(work: Work, linked: str, message: str) -> str:
+    """Commit all, with the submodule's gitlink (no work tree of it is needed)."""
+    work.count += 1
+    work.git("add", "--all")
+    work.git("update-index", "--add", "--cacheinfo", f"160000,{linked},third_party/vllm")
+    work.git("commit", "--quiet", "--message", message)
+    (work.folder / "third_party" / "vllm").mkdir(parents=True, exist_ok=True)
+    return work.git("rev-parse", "HEAD")
+
+
+def gitmodules() -> str:
+    lines = ['[submodule "third_party/vllm"]', "\tpath = third_party/vllm"]
+    lines += [f"\turl = git://{names.upstream_address()}/vllm.git", "\tbranch = main", ""]
+    return "\n".join(lines)
+
+
+def write_vendor(
+    work: Work, key: Any, patches: dict[str, bytes], base: str, vllm_base: str, models: list[str], task: str
+) -> None:
+    """hardware/<device>/<backend>/: what is patched, and the patch under the vendor's key."""
+    facts = {
+        "backends_commit": {"vllm": vllm_base},
+        "backends_version": {"FlagScale": "0.8.0", "vllm": "0.7.3"},
+        "commit": base,
+        "contact": "lab@r1deploy.invalid",
+        "device_type": DEVICE,
+        "models": models,
+        "task": [task],
+    }
+    for name, plain in patches.items():
+        place = f"hardware/{DEVICE}/{name}"
+        # JSON is YAML, and needs no YAML library here.
+        work.write(f"{place}/diff.yaml", json.dumps(facts, indent=2) + "\n")
+        work.write(f"{place}/diff.patch.encrypted", vendorkey.encrypt(key, plain))
+
+
+def write_history(work: Work, commits: list[str]) -> None:
+    listed = {kind: commits for kind in ("FlagScale+vllm", "vllm", "FlagScale")}
+    work.write("hardware/patch_history.yaml", json.dumps({DEVICE: {"inference": listed}}, indent=2) + "\n")
+
+
+def publish(work: Path, target: Path) -> None:
+    """A bare repository under its public name, swapped in whole."""
+    bare = work.parent / f"{work.name}.bare"
+    machine.run(["git", "clone", "--quiet", "--bare", "--no-local", str(work), str(bare)])
+    for setting in ("uploadpack.allowFilter", "uploadpack.allowAnySHA1InWant"):
+        machine.run(["git", "-C", str(bare), "config", setting, "true"])
+    machine.run(["git", "-C", str(bare), "remote", "remove", "origin"])
+    (bare / "description").write_text("stand-in of the r1deploy lab\n")
+    shutil.rmtree(target, ignore_errors=True)
+    bare.rename(target)
