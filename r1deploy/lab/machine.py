@@ -55,8 +55,9 @@ def ensure_engine(layout: Layout, install: bool, say: Say) -> Any:
         require_tools(missing_packages())
         return found
     require_tools(missing_packages())
-    if not install:
+    if not install and not layout.engine_record.is_file():
         raise LabError("no Docker Engine answers on this machine", "r1deploy lab up --install")
+    # Given the word once, the lab also starts its engine again after a crash or a reboot.
     start_engine(layout, say)
     return need_client()
 
@@ -148,15 +149,27 @@ def engine_pid() -> int | None:
         name = Path(f"/proc/{pid}/comm").read_text().strip()
     except (OSError, ValueError):
         return None
-    return pid if name == "dockerd" else None
+    return pid if name == "dockerd" and lives(pid) else None
+
+
+def stat_fields(pid: int | None) -> list[str]:
+    """/proc/PID/stat after the name: state first, start tick at 19."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
+    except (OSError, IndexError):
+        return []
+
+
+def lives(pid: int) -> bool:
+    """Whether a process runs: a killed one stays as a zombie where nothing reaps it."""
+    fields = stat_fields(pid)
+    return bool(fields) and fields[0] not in ("Z", "X")
 
 
 def process_start(pid: int | None) -> str:
     """Start tick of a process: with the pid it names one process for ever."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[19]
-    except (OSError, IndexError):
-        return ""
+    fields = stat_fields(pid)
+    return fields[19] if fields else ""
 
 
 def clear_stale_pid(say: Say) -> None:
@@ -187,5 +200,5 @@ def end_process(pid: int) -> None:
     else:
         run(as_root("kill", str(pid)))
     until = time.monotonic() + 30
-    while Path(f"/proc/{pid}").exists() and time.monotonic() < until:
+    while lives(pid) and time.monotonic() < until:
         time.sleep(0.2)
