@@ -43,15 +43,16 @@ def ensure_ssh_key(layout: Layout) -> str:
 
 
 def authorize(client: Any, container: str, public: str) -> None:
-    """Let the key in, as root and as a user with sudo."""
-    check_run(client, container, "install -d -m 0700 /root/.ssh && install -d -m 0700 -o ops -g ops /home/ops/.ssh")
-    owner = int(check_run(client, container, "id -u ops").strip())
-    line = public.encode()
-    hosts.put_files(
-        client,
-        container,
-        {"/root/.ssh/authorized_keys": (line, 0o600, 0), "/home/ops/.ssh/authorized_keys": (line, 0o600, owner)},
-    )
+    """Let the key in, as root and as a user with sudo; keys that others laid there stay."""
+    script = """for who in root ops; do
+        home=$(getent passwd $who | cut -d: -f6)
+        install -d -m 0700 -o $who -g $who $home/.ssh
+        touch $home/.ssh/authorized_keys
+        grep -qxF "$KEY" $home/.ssh/authorized_keys || echo "$KEY" >> $home/.ssh/authorized_keys
+        chmod 0600 $home/.ssh/authorized_keys
+        chown $who:$who $home/.ssh/authorized_keys
+    done"""
+    check_run(client, container, f"KEY={shlex.quote(public.strip())}\n{script}")
 
 
 def check_run(client: Any, container: str, script: str) -> str:

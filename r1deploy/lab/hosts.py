@@ -138,7 +138,8 @@ def ensure_upstream(client: Any, image: str, folder: Path, say: Say) -> bool:
 def wait_ready(client: Any, container: str) -> None:
     """Until sshd listens and the inner engine answers."""
     until = time.monotonic() + READY_SECONDS
-    probe = ["sh", "-c", "test -S /run/docker.sock && docker version >/dev/null 2>&1 && ss -Hltn 'sport = :22' | grep -q ."]
+    script = "test -S /run/docker.sock && docker version >/dev/null 2>&1 && ss -Hltn 'sport = :22' | grep -q ."
+    probe = ["sh", "-c", script]
     while True:
         found = find(client, container)
         if found is None or found.status != "running":
@@ -179,10 +180,6 @@ def feed(stream: Any, data: bytes) -> bytes:
     raw.shutdown(socket.SHUT_WR)
     frames: Iterator[tuple[int, bytes]] = frames_iter(stream, tty=False)
     return b"".join(part for _, part in frames)
-
-
-def put_file(client: Any, container: str, path: str, data: bytes, mode: int = 0o644, owner: int = 0) -> None:
-    put_files(client, container, {path: (data, mode, owner)})
 
 
 def put_files(client: Any, container: str, files: dict[str, tuple[bytes, int, int]]) -> None:

@@ -52,7 +52,8 @@ class Hands:
 
 def clean(hands: Hands) -> None:
     for host in hands.names:
-        hands.ssh(host, f"docker rm -f {NAME} >/dev/null 2>&1; sed -i '/r1lab-itself/d' /root/.ssh/authorized_keys; true")
+        forget = "sed -i '/r1lab-itself/d' /root/.ssh/authorized_keys"
+        hands.ssh(host, f"docker rm -f {NAME} >/dev/null 2>&1; {forget}; true")
 
 
 @pytest.fixture(scope="session")
@@ -114,7 +115,8 @@ def tree(hands: Hands, lab: Lab, sources: str) -> str:
     put_key(hands, lab.layout.vendor_key.read_bytes())
     unpatch(hands, sources, 0)
     place = f"{WORK}/FlagScale/build/BI_V150/FlagScale"
-    built = hands.head(f"cd {place}/third_party/vllm && bash clean_vllm.sh && bash build_vllm.sh && bash install_vllm.sh")
+    scripts = "bash clean_vllm.sh && bash build_vllm.sh && bash install_vllm.sh"
+    built = hands.head(f"cd {place}/third_party/vllm && {scripts}")
     assert "Building C object" in built and "Successfully installed vllm-0.7.3" in built
     steps = f"cd {WORK}/FlagGems && pip install ./ --no-deps --no-build-isolation"
     steps += f" && cd {place} && PYTHONPATH=./ pip3 install . --no-build-isolation --no-deps"
@@ -282,7 +284,55 @@ def test_whole_service_answers(hands: Hands, tree: str) -> None:
     assert ask(hands, port, "/v1/chat/completions", {**question, "model": "other"})[0] == 404
     log = hands.head("cat /root/outputs/deepseek_r1/serve_logs/host_0_localhost.output")
     assert log.count("Successfully enabled flag_gems") == 3 and "100% Completed | 3/3" in log
-    look = "LD_LIBRARY_PATH=/usr/local/corex/lib64 /usr/local/corex/bin/ixsmi --query-gpu=memory.used --format=csv,noheader"
+    look = "LD_LIBRARY_PATH=/usr/local/corex/lib64 /usr/local/corex/bin/ixsmi"
+    look += " --query-gpu=memory.used --format=csv,noheader"
     for host in hands.names:
         used = hands.ssh(host, look).splitlines()[0]
         assert int(used.split()[0]) > 20000, f"{host}: the engine holds memory, but ixsmi says {used}"
+
+
+@pytest.fixture
+def engine(hands: Hands, tree: str) -> Iterator[str]:
+    """A line that starts an engine of one chip on the head, without FlagScale."""
+    hands.head("ray stop; ray start --head --port=6390 --num-gpus=16")
+    yield f"env R1LAB_LOAD_SECONDS=0.3 vllm serve {MODEL} --served-model-name lab --port 9013"
+    hands.lab.set_engine_fault(hands.names[0], None)
+    hands.head("ray stop; kill $(cat /root/engine.pid 2>/dev/null) 2>/dev/null; true", None)
+
+
+@pytest.mark.parametrize(
+    ("fault", "said"), [("crash-at-start", "invalid device ordinal"), ("crash-while-loading", "out of memory")]
+)
+def test_engine_can_be_told_to_crash(hands: Hands, engine: str, fault: str, said: str) -> None:
+    hands.lab.set_engine_fault(hands.names[0], fault)
+    assert said in hands.head(engine, 1)
+
+
+def test_engine_can_be_told_to_hang_and_refuses_nonsense(hands: Hands, engine: str) -> None:
+    hands.lab.set_engine_fault(hands.names[0], "hang")
+    assert "asked to hang" in hands.head(f"timeout 4 {engine}", None)
+    assert "unrecognized arguments" in hands.head(f"{engine} --no-such-flag 1", 2)
+    assert "Incorrect path" in hands.head("vllm serve /data1/models/none", 1)
+
+
+def start(hands: Hands, line: str) -> None:
+    hands.head(f"({line} > /root/engine.log 2>&1 & echo $! > /root/engine.pid)")
+    wait_until("the engine is healthy", 20, lambda: ask(hands, 9013, "/health")[0] == 200)
+
+
+def test_engine_asks_for_the_key(hands: Hands, engine: str) -> None:
+    start(hands, f"env VLLM_API_KEY=open-sesame {engine}")
+    assert ask(hands, 9013, "/v1/models")[0] == 401
+    url = f"http://{hands.addresses[0]}:9013/v1/models"
+    assert '"lab"' in hands.head(f"curl -sS -H 'Authorization: Bearer open-sesame' {url}")
+
+
+@pytest.mark.parametrize(("fault", "code"), [("no-tokens", 200), ("wrong-model", 404)])
+def test_engine_can_be_told_to_answer_badly(hands: Hands, engine: str, fault: str, code: int) -> None:
+    hands.lab.set_engine_fault(hands.names[0], fault)
+    start(hands, engine)
+    body = {"model": "lab", "messages": [{"role": "user", "content": "?"}]}
+    found, text = ask(hands, 9013, "/v1/chat/completions", body)
+    assert found == code
+    if code == 200:
+        assert json.loads(text)["usage"]["completion_tokens"] == 0

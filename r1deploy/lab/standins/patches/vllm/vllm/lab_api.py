@@ -49,7 +49,8 @@ class Api(BaseHTTPRequestHandler):
     state = None
 
     def log_message(self, form, *values):
-        print(f'INFO:     {self.client_address[0]}:{self.client_address[1]} - "{self.requestline}" {values[1]}', flush=True)
+        address, port = self.client_address[:2]
+        print(f'INFO:     {address}:{port} - "{self.requestline}" {values[1]}', flush=True)
 
     def do_GET(self):
         path = urlsplit(self.path).path

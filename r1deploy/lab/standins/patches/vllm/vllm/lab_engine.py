@@ -88,7 +88,7 @@ class Cluster:
             time.sleep(pause)
             log(
                 f"Waiting for creating a placement group of specs for {time.monotonic() - started:.0f} seconds. "
-                f"specs=[{{'GPU': 1.0}} × {wanted}]. Check `ray status` to see if you have enough resources.",
+                f"specs=[{{'GPU': 1.0}} x {wanted}]. Check `ray status` to see if you have enough resources.",
                 "ray_utils.py:212",
             )
             pause = min(pause * 2, 10)
