@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from r1deploy.lab import Lab, LabError
+from r1deploy.lab.layout import upstream_address
 
 NAME = "r1lab_itself"
 RUN = (
@@ -21,7 +22,7 @@ RUN = (
     f"-v /mnt/share:/data1 --privileged --cap-add=ALL --pid=host --net=host --name {NAME} baai:v5"
 )
 MODEL = "/data1/models/DeepSeek-R1_INT8"
-UPSTREAM = "git://172.31.250.2"
+UPSTREAM = f"git://{upstream_address()}"
 WORK = "/root/work"
 KEY_FOLDER = "/root/vendor-key"
 
