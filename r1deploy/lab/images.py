@@ -24,6 +24,7 @@ from r1deploy.lab.errors import LabError
 
 Say = Callable[[str], None]
 LEAVE_OUT = ("/usr/share/doc/*", "/usr/share/man/*", "/usr/share/info/*", "/usr/share/locale/*")
+RAY = "/usr/local/lib/python3.11/dist-packages/ray/core/src/ray"
 DROP_IN_VENDOR = (
     "/usr/lib/gcc/x86_64-linux-gnu/*/lto*",
     "/usr/bin/*lto-dump*",
@@ -86,9 +87,8 @@ VENDOR = Recipe(
     layer="image",
     steps=(
         "ln -s corex-4.1.0 /usr/local/corex",
-        "chmod 0755 /usr/local/corex-4.1.0/bin/ixsmi /usr/local/bin/ray"
-        " /usr/local/lib/python3.11/dist-packages/ray/core/src/ray/raylet/raylet"
-        " /usr/local/lib/python3.11/dist-packages/ray/core/src/ray/gcs/gcs_server",
+        "chmod 0755 /usr/local/corex-4.1.0/bin/ixsmi /usr/local/bin/ray",
+        f"chmod 0755 {RAY}/raylet/raylet {RAY}/gcs/gcs_server",
     ),
     drop=DROP_IN_VENDOR,
 )  # fmt: skip

@@ -35,7 +35,7 @@ def vllm_folder():
         import vllm
 
         return os.path.dirname(vllm.__path__[0])
-    except Exception:
+    except (ImportError, AttributeError):
         return f"{ROOT}/vllm"
 
 

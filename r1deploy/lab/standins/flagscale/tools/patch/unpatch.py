@@ -168,7 +168,7 @@ def main():
     try:
         unpatch(root, commit, options, temporary)
     except Exception as error:
-        logger.error("Exception occurred: %s", error, exc_info=True)
+        logger.exception("Exception occurred: %s", error)
         for path in (*temporary, os.path.join(root, "build", options.device_type)):
             shutil.rmtree(path, ignore_errors=True)
         raise ValueError("Error occurred during unpatching.") from None
