@@ -1,0 +1,1 @@
+"""The hosts: hostfile and inventory."""
