@@ -1,0 +1,1 @@
+"""What the user wants: r1deploy.yaml, profiles, the lock file."""

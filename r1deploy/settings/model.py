@@ -1,0 +1,193 @@
+"""The typed settings: what ``r1deploy.yaml`` and a profile may say.
+
+No value special to a vendor stands here: every such default comes from
+``profiles/<name>.yaml``. Fields without a default must be given by the
+profile or by the user. Unknown keys are refused.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictFloat, StrictInt, StrictStr
+
+Scalar = StrictBool | StrictInt | StrictFloat | StrictStr
+Port = Annotated[StrictInt, Field(ge=1, le=65535)]
+Seconds = Annotated[StrictInt, Field(ge=1)]
+AbsolutePath = Annotated[StrictStr, Field(pattern=r"^/\S*$")]
+Name = Annotated[StrictStr, Field(pattern=r"^[a-zA-Z0-9][a-zA-Z0-9_.-]{0,62}$")]
+
+
+class Section(BaseModel):
+    """Base of every section: frozen, and unknown keys are errors."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Ssh(Section):
+    """How to reach the hosts where the inventory does not say it."""
+
+    user: StrictStr | None = Field(None, description="login user; null: the inventory's, else your own")
+    port: Port | None = Field(None, description="port of the hosts' sshd; null: the inventory's, else 22")
+    key_file: StrictStr | None = Field(None, description="private key for the login; null: your SSH agent and defaults")
+    known_hosts: StrictStr | None = Field(None, description="known_hosts file; null: your own")
+    connect_timeout: Seconds = Field(10, description="seconds to wait for a connection")
+
+
+class Image(Section):
+    """The vendor's image and where it comes from."""
+
+    name: StrictStr = Field(description="image name and tag")
+    tarball: StrictStr | None = Field(
+        None, description="docker-save file on this machine; null: pull from the registry"
+    )
+    sha256: StrictStr | None = Field(
+        None, pattern=r"^[0-9a-f]{64}$", description="expected sha256 of the tarball; null: recorded at first use"
+    )
+
+
+class Container(Section):
+    """The container's `docker run` flags."""
+
+    name: Name = Field(description="name of the active container")
+    shm_size: StrictStr = Field(pattern=r"^\d+[kmgKMG]?$", description="--shm-size")
+    interactive: StrictBool = Field(description="-i")
+    tty: StrictBool = Field(description="-t")
+    volumes: list[StrictStr] = Field(description="-v, host path:container path")
+    privileged: StrictBool = Field(description="--privileged")
+    cap_add: list[StrictStr] = Field(description="--cap-add")
+    pid: StrictStr = Field(description="--pid")
+    network: StrictStr = Field(description="--net")
+
+
+class Source(Section):
+    """A git repository and what to check out of it."""
+
+    url: StrictStr = Field(description="git URL")
+    ref: StrictStr = Field(min_length=1, description="branch, tag or commit; r1deploy.lock keeps the commit")
+
+
+class Git(Section):
+    """How git reaches its remotes."""
+
+    instead_of: dict[str, str] = Field(
+        default_factory=dict, description="URL prefix: mirror prefix, for clones on the builder and here"
+    )
+
+
+class Patch(Section):
+    """The vendor's patch, applied by FlagScale's unpatch.py."""
+
+    commit: StrictStr = Field(
+        pattern=r"^[0-9a-f]{40}$", description="FlagScale commit whose hardware/ folder holds the patch"
+    )
+    device_type: StrictStr = Field(description="--device-type")
+    backends: list[StrictStr] = Field(min_length=1, description="--backend, in this order")
+    task: StrictStr = Field(description="--task")
+    encrypted: StrictBool = Field(description="whether the patch needs the vendor's key")
+    key_dir: StrictStr | None = Field(None, description="folder here that holds private_key.pem (mode 0600)")
+
+
+class Vllm(Section):
+    """How vLLM is built (once, on the builder) and installed (everywhere)."""
+
+    build: list[StrictStr] = Field(description="commands run in third_party/vllm of the patched tree, on the builder")
+    install: list[StrictStr] = Field(description="commands run there on every host")
+    timeout: Seconds = Field(7200, description="seconds a build may take")
+
+
+class Python(Section):
+    """The interpreter inside the image."""
+
+    executable: StrictStr = Field("python3", description="Python inside the container")
+    imports: list[StrictStr] = Field(
+        default_factory=list, description="modules that must import in the container before the service starts"
+    )
+
+
+class Engine(Section):
+    """Arguments of the inference engine."""
+
+    model: AbsolutePath = Field(description="weights, as the container sees them")
+    served_model_name: StrictStr = Field(description="model id of the API")
+    tensor_parallel_size: Annotated[StrictInt, Field(ge=1)] = Field(description="tp: chips that share a layer")
+    pipeline_parallel_size: Annotated[StrictInt, Field(ge=1)] = Field(description="pp: stages; tp × pp = chips")
+    max_num_seqs: Annotated[StrictInt, Field(ge=1)] = Field(description="sequences in one batch")
+    max_model_len: Annotated[StrictInt, Field(ge=1)] = Field(description="tokens of prompt and answer together")
+    gpu_memory_utilization: Annotated[StrictFloat, Field(gt=0, le=1)] = Field(
+        description="share of a chip's memory the engine may take"
+    )
+    port: Port = Field(description="port of the API on the head")
+    trust_remote_code: StrictBool = Field(description="run the model's own code")
+    extra: dict[str, Scalar] = Field(
+        default_factory=dict, description="further engine arguments, scalars only (JSON as a quoted string)"
+    )
+
+
+class Service(Section):
+    """The running service and the gate that proves it."""
+
+    name: Name = Field(description="experiment name; names the configuration files")
+    envs: dict[str, Scalar] = Field(default_factory=dict, description="experiment.envs, seen by the head's engine only")
+    join_timeout: Seconds = Field(60, description="seconds for all Ray nodes to join")
+    ready_timeout: Seconds = Field(5400, description="seconds from start to the first answer")
+    prompt: StrictStr = Field("Say hello in one sentence.", description="prompt of the gate's completion")
+    max_tokens: Annotated[StrictInt, Field(ge=1, le=4096)] = Field(64, description="longest answer of the gate")
+    api_key_file: StrictStr | None = Field(None, description="file here with the API key; null: no key is asked for")
+
+
+class Chip(Section):
+    """What is special to the vendor's accelerator and its host software."""
+
+    name_prefixes: list[StrictStr] = Field(min_length=1, description="names the smi tool may print, by prefix")
+    smi: list[StrictStr] = Field(min_length=1, description="paths of the smi tool, first existing one wins")
+    smi_env: dict[str, str] = Field(default_factory=dict, description="environment the smi tool needs")
+    smi_query: list[StrictStr] = Field(
+        description="arguments that print one CSV line a chip: index, name, memory.total, memory.used"
+    )
+    smi_version_pattern: StrictStr = Field(description="regular expression for the driver version in the smi's table")
+    devices: StrictStr = Field(description="glob of the device nodes, one a chip")
+    pci_vendor: StrictStr = Field(description="PCI vendor id")
+    memory_mib: Annotated[StrictInt, Field(ge=1)] = Field(description="memory of one chip")
+    idle_memory_mib: Annotated[StrictInt, Field(ge=0)] = Field(description="memory in use on an idle chip, at the most")
+    hostfile_type: StrictStr = Field(description="`type` in FlagScale's hostfile")
+
+
+class Disk(Section):
+    """Free space preflight asks for, in GiB."""
+
+    engine_gib: Annotated[StrictInt, Field(ge=0)] = Field(description="free on the Docker Engine's folder")
+    state_gib: Annotated[StrictInt, Field(ge=0)] = Field(description="free under state_dir")
+
+
+class Settings(Section):
+    """All settings of one cluster, merged and checked."""
+
+    cluster: Name = Field("deepseek-r1", description="name of the cluster: lock, labels, history")
+    profile: StrictStr = Field(
+        "iluvatar-bi-v150",
+        min_length=1,
+        description="vendor profile: a name, or a file beside this one (ends in .yaml)",
+    )
+    state_dir: AbsolutePath = Field("/var/lib/r1deploy", description="folder on every host that holds the releases")
+    builder: StrictStr | None = Field(None, description="inventory name of the host that builds; null: the head")
+    slots: Annotated[StrictInt, Field(ge=1)] = Field(description="chips a host, where the inventory does not say")
+    ssh: Ssh = Field(default_factory=lambda: Ssh.model_validate({}), description="login to the hosts")
+    image: Image = Field(description="the vendor's image")
+    container: Container = Field(description="the container")
+    flaggems: Source = Field(description="FlagGems")
+    flagscale: Source = Field(description="FlagScale")
+    git: Git = Field(default_factory=Git, description="how git reaches its remotes")
+    patch: Patch = Field(description="the vendor's patch")
+    vllm: Vllm = Field(description="building vLLM")
+    python: Python = Field(default_factory=lambda: Python.model_validate({}), description="Python in the image")
+    engine: Engine = Field(description="the inference engine")
+    env: dict[str, str] = Field(
+        description="environment on every node; `auto` for *_SOCKET_IFNAME: the NIC of the host's address"
+    )
+    service: Service = Field(description="the service")
+    chip: Chip = Field(description="the accelerator")
+    disk: Disk = Field(description="space on the hosts")
+
+
+Precedence = Literal["flag", "environment", "file", "profile", "default"]

@@ -1,0 +1,35 @@
+"""What of a setting may be shown: never a secret."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+
+HIDDEN = "(hidden)"
+# Whole words only: max_tokens is no secret. A file's path is none either.
+_SECRET = re.compile(r"(^|[_.-])(api_?key|access_?key|secret|token|passw(or)?d|credentials?)([_.-]|$)", re.IGNORECASE)
+_FILE = re.compile(r"(_file|_dir|_path)$", re.IGNORECASE)
+_LOGIN = re.compile(r"(?<=://)[^/@\s]+(?=@)")
+
+
+def shown(path: tuple[str, ...], value: object) -> object:
+    """Return ``value`` of the setting ``path`` with every secret hidden; same shape."""
+    if path and _SECRET.search(path[-1]) and not _FILE.search(path[-1]) and value is not None:
+        return HIDDEN
+    if isinstance(value, str):
+        return text(value)
+    if isinstance(value, list):
+        return [shown((), item) for item in value]
+    if isinstance(value, Mapping):
+        return {key: shown((str(key),), item) for key, item in value.items()}
+    return value
+
+
+def text(value: str) -> str:
+    """Return ``value`` without the login of a URL."""
+    return _LOGIN.sub(HIDDEN, value)
+
+
+def without_login(url: str) -> str:
+    """Return ``url`` without its login: ``https://a:b@host/`` → ``https://host/``."""
+    return re.sub(r"(?<=://)[^/@\s]+@", "", url)
