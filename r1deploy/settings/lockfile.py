@@ -1,0 +1,128 @@
+"""``r1deploy.lock``: what the settings resolved to, for the user's git."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path
+from typing import Annotated, Literal
+
+import pydantic
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, StrictStr
+
+from r1deploy.errors import ConfigError
+from r1deploy.settings import redact, yamlfile
+
+FILE_NAME = "r1deploy.lock"
+HEADER = """\
+# Written by r1deploy: what r1deploy.yaml resolved to. Keep it in git, do not edit it.
+# `r1deploy bootstrap --upgrade [NAME]` moves it.
+"""
+
+Commit = Annotated[StrictStr, Field(pattern=r"^[0-9a-f]{40}$")]
+Sha256 = Annotated[StrictStr, Field(pattern=r"^[0-9a-f]{64}$")]
+ImageId = Annotated[StrictStr, Field(pattern=r"^sha256:[0-9a-f]{64}$")]
+Text = Annotated[StrictStr, Field(min_length=1)]
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class LockedSource(_Part):
+    """A repository: what was asked for, and the commit it was."""
+
+    url: Text
+    ref: Text
+    commit: Commit
+
+
+class LockedPatch(_Part):
+    """The vendor's patch: its FlagScale commit, and the sha256 of each ciphertext by its path there."""
+
+    commit: Commit
+    ciphertexts: dict[str, Sha256] = Field(default_factory=dict)
+
+
+class LockedImage(_Part):
+    """The vendor's image: its name, the id it had, the sha256 of the tarball if there was one."""
+
+    name: Text
+    id: ImageId | None = None
+    tarball_sha256: Sha256 | None = None
+
+
+class Lock(_Part):
+    """The whole lock file; a part that is None has not been resolved yet."""
+
+    version: Literal[1] = 1
+    flaggems: LockedSource | None = None
+    flagscale: LockedSource | None = None
+    patch: LockedPatch | None = None
+    image: LockedImage | None = None
+
+
+def read(path: Path) -> Lock | None:
+    """Return the lock file ``path``, or None where there is none; raises ConfigError (LOCK_INVALID)."""
+    try:
+        if not path.exists() and not path.is_symlink():
+            return None
+    except (OSError, ValueError) as error:
+        raise ConfigError("LOCK_INVALID", f"cannot read {path}: {error}") from error
+    document = yamlfile.read(path, str(path), code="LOCK_INVALID")
+    version = document.data.get("version")
+    if version != 1 or isinstance(version, bool):
+        raise _invalid([f"{document.where(('version',))}: version: 1 is expected, not {version!r:.60}"], version)
+    try:
+        return Lock.model_validate({str(key): value for key, value in document.data.items()})
+    except pydantic.ValidationError as error:
+        lines = []
+        for detail in error.errors(include_url=False):
+            place = tuple(str(part) for part in detail["loc"])
+            lines.append(f"{document.where(place)}: {'.'.join(place)}: {detail['msg']}")
+        raise _invalid(lines, version) from error
+
+
+def write(path: Path, lock: Lock) -> None:
+    """Write ``lock`` to ``path``: whole or not at all, the same bytes for the same lock.
+
+    Raises ConfigError (LOCK_WRITE).
+    """
+    text = HEADER + yaml.safe_dump(_plain(lock), sort_keys=True, allow_unicode=True, width=1000)
+    try:
+        _replace(path, text.encode("utf-8"))
+    except (OSError, ValueError) as error:
+        raise ConfigError(
+            "LOCK_WRITE", f"cannot write {path}: {error}", fix="check the folder's permissions"
+        ) from error
+
+
+def _plain(lock: Lock) -> dict[str, object]:
+    data: dict[str, object] = lock.model_dump(mode="python", exclude_none=True)
+    for part in (data.get("flaggems"), data.get("flagscale")):
+        # The file goes into git: a login in a URL must not.
+        if isinstance(part, dict):
+            part["url"] = redact.without_login(part["url"])
+    return data
+
+
+def _replace(path: Path, data: bytes) -> None:
+    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        # mkstemp makes it 0600; the file is the team's.
+        os.chmod(name, path.stat().st_mode & 0o777 if path.exists() else 0o644)
+        os.replace(name, path)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
+
+
+def _invalid(lines: list[str], version: object) -> ConfigError:
+    newer = isinstance(version, int) and version > 1
+    fix = "use a newer r1deploy" if newer else "restore it from git, or delete it: the next bootstrap resolves anew"
+    return ConfigError("LOCK_INVALID", "\n  ".join(lines), fix=fix)
