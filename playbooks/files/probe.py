@@ -1,0 +1,472 @@
+"""The probe: one look at a host, read-only, as one small JSON document.
+
+Runs on the host's Python (3.8 or newer) from standard input, behind the source
+of ``module_utils/r1_tree.py``; standard library only. It starts no Docker
+client and no exec: it asks the engine through its socket and reads inside a
+container through the root folder of the container's own process. The only
+commands it runs are the vendor's smi tool and ``sudo -n true``.
+
+What could not be read is said as ``"error"`` in its place, never as "nothing there".
+"""
+
+import concurrent.futures
+import glob
+import hashlib
+import http.client
+import importlib.util
+import json
+import os
+import platform
+import pwd
+import re
+import shutil
+import socket
+import struct
+import subprocess
+import sys
+import time
+
+SCHEMA = 1
+FOREIGN = re.compile(r"(^|/)(raylet|gcs_server)(\s|$)|\bvllm serve\b|run_inference_engine|run_fs_serve_vllm|ray::")
+ENGINE = re.compile(r"\bvllm serve\b|run_inference_engine")
+
+
+class UnixConnection(http.client.HTTPConnection):
+    """HTTP over the engine's socket."""
+
+    def __init__(self, path, timeout):
+        http.client.HTTPConnection.__init__(self, "localhost", timeout=timeout)
+        self.path = path
+
+    def connect(self):
+        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.sock.settimeout(self.timeout)
+        self.sock.connect(self.path)
+
+
+def engine_get(path, timeout=10):
+    """(status, JSON) of one GET to the engine."""
+    connection = UnixConnection("/var/run/docker.sock", timeout)
+    try:
+        connection.request("GET", path)
+        answer = connection.getresponse()
+        body = answer.read()
+        return answer.status, json.loads(body) if body else None
+    finally:
+        connection.close()
+
+
+def read_text(path):
+    """A small text file, stripped; None where there is none."""
+    try:
+        with open(path, encoding="utf-8", errors="replace") as stream:
+            return stream.read().strip()
+    except OSError:
+        return None
+
+
+def read_sha256(path):
+    """sha256 of a file's bytes; None where it cannot be read."""
+    try:
+        with open(path, "rb") as stream:
+            return hashlib.sha256(stream.read()).hexdigest()
+    except OSError:
+        return None
+
+
+def look_host():
+    """Identity, Python, rights and clock."""
+    user = pwd.getpwuid(os.getuid()).pw_name
+    login = os.environ.get("SUDO_USER") or user
+    sudo = os.getuid() == 0
+    if not sudo:
+        try:
+            sudo = subprocess.run(["sudo", "-n", "true"], capture_output=True, timeout=10).returncode == 0
+        except (OSError, subprocess.TimeoutExpired):
+            sudo = False
+    return {
+        "hostname": socket.gethostname(),
+        "machine_id": read_text("/etc/machine-id"),
+        "boot_id": read_text("/proc/sys/kernel/random/boot_id"),
+        "kernel": platform.release(),
+        "arch": platform.machine(),
+        "python": platform.python_version(),
+        "time": time.time(),
+        "user": user,
+        "login": login,
+        "sudo": sudo,
+        "tools": {
+            "git": shutil.which("git") is not None,
+            "rsync": shutil.which("rsync") is not None,
+            "ssh_keygen": shutil.which("ssh-keygen") is not None,
+            "requests": importlib.util.find_spec("requests") is not None,
+        },
+    }
+
+
+def interface_of(address):
+    """Name of the interface that carries an IPv4 address, or None."""
+    import fcntl
+
+    probe = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    try:
+        for _, name in socket.if_nameindex():
+            try:
+                raw = fcntl.ioctl(probe.fileno(), 0x8915, struct.pack("256s", name.encode()[:15]))  # SIOCGIFADDR
+            except OSError:
+                continue
+            if socket.inet_ntoa(raw[20:24]) == address:
+                return name
+    finally:
+        probe.close()
+    return None
+
+
+def look_net(request):
+    """The interface of the host's address, its own name, and who listens on the ports asked about."""
+    address = request["address"]
+    try:
+        ip = socket.gethostbyname(address)
+    except OSError:
+        ip = None
+    try:
+        own = socket.gethostbyname(socket.gethostname())
+    except OSError:
+        own = None
+    listening = set()
+    for table in ("/proc/net/tcp", "/proc/net/tcp6"):
+        for row in (read_text(table) or "").splitlines()[1:]:
+            fields = row.split()
+            if fields[3] == "0A":
+                listening.add(int(fields[1].rsplit(":", 1)[1], 16))
+    return {
+        "address": address,
+        "ip": ip,
+        "nic": interface_of(ip) if ip else None,
+        "hostname_ip": own,
+        "ports_taken": sorted(listening & set(request["ports"])),
+    }
+
+
+def look_memory():
+    """MiB of memory in all and available."""
+    rows = dict(re.findall(r"^(\w+):\s+(\d+) kB$", read_text("/proc/meminfo") or "", re.M))
+    return {"total_mib": int(rows["MemTotal"]) // 1024, "available_mib": int(rows["MemAvailable"]) // 1024}
+
+
+def free_gib(path):
+    """GiB free on the file system of a path, or of its nearest existing parent."""
+    while path and not os.path.exists(path):
+        path = os.path.dirname(path)
+    info = os.statvfs(path or "/")
+    return round(info.f_bavail * info.f_frsize / 2**30, 2)
+
+
+def look_chips(request):
+    """What the smi tool says of the chips: one row a chip, driver version, problems as ``error``."""
+    chip = request["chip"]
+    nodes = len(glob.glob(chip["devices"]))
+    vendors = [read_text(p) for p in glob.glob("/sys/bus/pci/devices/*/vendor")]
+    found = {"devices": nodes, "pci": vendors.count(chip["pci_vendor"]), "chips": [], "driver": None, "error": None}
+    tool = next((path for path in chip["smi"] if os.access(path, os.X_OK)), None)
+    if tool is None:
+        found["error"] = "none of " + ", ".join(chip["smi"]) + " is there"
+        return found
+    environment = dict(os.environ, LC_ALL="C", **chip["smi_env"])
+
+    def ask(*arguments):
+        return subprocess.run([tool, *arguments], capture_output=True, text=True, timeout=20, env=environment)
+
+    with concurrent.futures.ThreadPoolExecutor(2) as pool:
+        table, rows = pool.submit(ask), pool.submit(ask, *chip["smi_query"])
+        try:
+            version = re.search(chip["smi_version_pattern"], table.result().stdout)
+            answer = rows.result()
+        except (OSError, subprocess.TimeoutExpired) as error:
+            found["error"] = tool + ": " + str(error)
+            return found
+    if version:
+        found["driver"] = version.group(1)
+    if answer.returncode != 0:
+        said = (answer.stderr or answer.stdout).strip().splitlines()
+        found["error"] = tool + " fails: " + (said[-1] if said else "exit code %d" % answer.returncode)
+        return found
+    for row in answer.stdout.strip().splitlines():
+        fields = [field.strip() for field in row.split(",")]
+        numbers = [re.match(r"(\d+)", field) for field in fields]
+        if len(fields) >= 4 and numbers[0] and numbers[2] and numbers[3]:
+            found["chips"].append(
+                {
+                    "index": int(numbers[0].group(1)),
+                    "name": fields[1],
+                    "memory_mib": int(numbers[2].group(1)),
+                    "used_mib": int(numbers[3].group(1)),
+                }
+            )
+        else:
+            found["chips"].append({"index": len(found["chips"]), "name": row[:80], "memory_mib": 0, "used_mib": 0})
+    return found
+
+
+def look_engine():
+    """The Docker Engine: version and folder, or why it does not answer."""
+    if not os.path.exists("/var/run/docker.sock"):
+        return {"ok": False, "error": "no Docker Engine: /var/run/docker.sock is not there"}
+    try:
+        status, version = engine_get("/version")
+        _, info = engine_get("/info")
+    except PermissionError:
+        return {"ok": False, "error": "no right to use /var/run/docker.sock"}
+    except (OSError, ValueError, http.client.HTTPException) as error:
+        return {"ok": False, "error": "the Docker Engine does not answer: " + str(error)}
+    if status != 200:
+        return {"ok": False, "error": "the Docker Engine answers %d" % status}
+    root = info.get("DockerRootDir", "/var/lib/docker")
+    return {"ok": True, "version": version["Version"], "root": root, "free_gib": free_gib(root), "error": None}
+
+
+def look_image(name):
+    """Id of an image by name, or None."""
+    status, found = engine_get("/images/" + name + "/json")
+    return {"id": found["Id"], "arch": found.get("Architecture")} if status == 200 else None
+
+
+def container_spec(found):
+    """The attributes of a container that a release fixes."""
+    host, config = found["HostConfig"], found["Config"]
+    return {
+        "shm_size": host.get("ShmSize"),
+        "interactive": config.get("OpenStdin"),
+        "tty": config.get("Tty"),
+        "volumes": sorted(host.get("Binds") or []),
+        "privileged": host.get("Privileged"),
+        "cap_add": sorted(host.get("CapAdd") or []),
+        "pid": host.get("PidMode"),
+        "network": host.get("NetworkMode"),
+    }
+
+
+def installed_in(root):
+    """The install record inside a container, and which parts of it still hold."""
+    record = load(root + "/opt/r1deploy/installed.json")
+    if record is None:
+        return None
+    parts = {}
+    for name, part in record.get("parts", {}).items():
+        intact = all(read_sha256(root + path) == digest for path, digest in part.get("proof", {}).items())
+        parts[name] = {"tree": part.get("tree"), "version": part.get("version"), "intact": intact}
+    return {"parts": parts, "imports": record.get("imports")}
+
+
+def container_root(found):
+    """Folder through which a container's files can be read, or None."""
+    pid = found["State"].get("Pid") or 0
+    if pid:
+        return "/proc/%d/root" % pid
+    return (found.get("GraphDriver", {}).get("Data") or {}).get("UpperDir")
+
+
+def look_containers(request):
+    """Containers of this cluster, by label, and any other that holds our name."""
+    label = json.dumps({"label": ["r1deploy.cluster=" + request["cluster"]]})
+    _, ours = engine_get("/containers/json?all=1&filters=" + label.replace(" ", "").replace('"', "%22"))
+    ids = [row["Id"] for row in ours]
+    status, named = engine_get("/containers/" + request["container"] + "/json")
+    if status == 200 and named["Id"] not in ids:
+        ids.append(named["Id"])
+    rows = []
+    for identity in ids:
+        status, found = engine_get("/containers/" + identity + "/json")
+        if status != 200:
+            continue
+        labels = found["Config"].get("Labels") or {}
+        root = container_root(found)
+        rows.append(
+            {
+                "name": found["Name"].lstrip("/"),
+                "id": identity,
+                "image": found["Image"],
+                "running": bool(found["State"].get("Running")),
+                "started_at": found["State"].get("StartedAt"),
+                "cluster": labels.get("r1deploy.cluster"),
+                "release": labels.get("r1deploy.release"),
+                "spec": container_spec(found),
+                "installed": installed_in(root) if root and labels.get("r1deploy.release") else None,
+            }
+        )
+    return sorted(rows, key=lambda row: row["name"])
+
+
+def git_head(path):
+    """Commit that a clone's HEAD names, read from its files; None where there is no clone."""
+    head = read_text(os.path.join(path, ".git", "HEAD"))
+    if head is None or not head.startswith("ref: "):
+        return head
+    name = head[5:]
+    direct = read_text(os.path.join(path, ".git", name))
+    packed = re.search(r"^([0-9a-f]{40}) " + re.escape(name) + "$", read_text(path + "/.git/packed-refs") or "", re.M)
+    return direct or (packed.group(1) if packed else None)
+
+
+def look_state(request):
+    """Our folder on the host: trees, sources, releases with their configurations, what is active, trust."""
+    top = request["state_dir"]
+    found = {"exists": os.path.isdir(top), "free_gib": free_gib(top), "trees": {}, "sources": {}, "releases": {}}
+    found["bin"] = {os.path.basename(path): read_sha256(path) for path in glob.glob(top + "/bin/*")}
+    found["folders"] = {}
+    for path in request["folders"]:
+        try:
+            info = os.stat(path)
+            found["folders"][path] = "%04o %d" % (info.st_mode & 0o7777, info.st_uid)
+        except OSError:
+            found["folders"][path] = None
+    for path in sorted(glob.glob(top + "/trees/*")):
+        name = os.path.basename(path)
+        found["trees"][name] = state(path)
+        for clone in glob.glob(path + "/*/.git"):
+            found["sources"][os.path.dirname(clone)[len(top) + 1 :]] = git_head(os.path.dirname(clone))
+        patched = load(os.path.join(path, "patched.json"))
+        if patched is not None:
+            found["sources"][name + "/patched"] = patched.get("key")
+    for path in sorted(glob.glob(top + "/releases/*")):
+        configs = {}
+        for folder in glob.glob(path + "/config/*"):
+            configs[os.path.basename(folder)] = files_of(folder)
+        found["releases"][os.path.basename(path)] = {"configs": configs}
+    found["active"] = load(top + "/active.json")
+    found["trust"] = {
+        "public_key": read_text(top + "/trust/id_ed25519.pub"),
+        "files": files_of(top + "/trust") if os.path.isdir(top + "/trust") else {},
+    }
+    return found
+
+
+def files_of(folder):
+    """``{relative path: [sha256, mode]}`` of the files below a folder."""
+    rows = {}
+    for path, _, names in os.walk(folder):
+        for name in names:
+            full = os.path.join(path, name)
+            mode = "%04o" % (os.lstat(full).st_mode & 0o7777)
+            rows[os.path.relpath(full, folder)] = [read_sha256(full), mode]
+    return rows
+
+
+def look_ssh(request):
+    """The host's own public keys, and the lines of ours in the trusted user's authorized_keys."""
+    keys = []
+    for path in sorted(glob.glob("/etc/ssh/ssh_host_*_key.pub")):
+        fields = (read_text(path) or "").split()
+        if len(fields) >= 2:
+            keys.append(" ".join(fields[:2]))
+    home = os.path.expanduser("~" + request["trust_user"])
+    lines = (read_text(home + "/.ssh/authorized_keys") or "").splitlines()
+    mark = "r1deploy:" + request["cluster"]
+    return {"host_keys": keys, "authorized": [line for line in lines if line.endswith(mark)]}
+
+
+def look_processes(containers):
+    """Processes of Ray and the engine: ours by the container's cgroup, the others foreign."""
+    ours = {row["id"]: row["name"] for row in containers if row["release"]}
+    foreign, raylets, engines = [], [], []
+    for folder in glob.glob("/proc/[0-9]*"):
+        raw = read_text(folder + "/cmdline")
+        if not raw:
+            continue
+        command = raw.replace("\0", " ").strip()
+        if not FOREIGN.search(command):
+            continue
+        groups = read_text(folder + "/cgroup") or ""
+        inside = re.search(r"[0-9a-f]{64}", groups)
+        name = next((ours[identity] for identity in ours if identity in groups), None)
+        pid = int(os.path.basename(folder))
+        if name is None:
+            where = inside.group(0)[:12] if inside else None
+            foreign.append({"pid": pid, "command": command[:120], "container": where})
+        elif re.search(r"(^|/)raylet(\s|$)", command):
+            gcs = re.search(r"--gcs-address=(\S+)", command)
+            raylets.append({"pid": pid, "container": name, "gcs": gcs.group(1) if gcs else None})
+        elif ENGINE.search(command):
+            engines.append({"pid": pid, "container": name})
+    return {"foreign": foreign[:20], "raylets": raylets, "engines": engines}
+
+
+def look_service(port):
+    """What answers on the engine's port: status of /health and model ids."""
+    answer = {"health": None, "models": []}
+    try:
+        for path, key in (("/health", "health"), ("/v1/models", "models")):
+            connection = http.client.HTTPConnection("127.0.0.1", port, timeout=3)
+            connection.request("GET", path, headers={"Connection": "close"})
+            got = connection.getresponse()
+            body = got.read(100000)
+            connection.close()
+            if key == "health":
+                answer["health"] = got.status
+            elif got.status == 200:
+                answer["models"] = [row.get("id") for row in json.loads(body).get("data", [])]
+    except (OSError, ValueError, http.client.HTTPException):
+        pass
+    return answer
+
+
+def look_weights(path):
+    """Shards that the safetensors index names against the files: counts, names of those missing or short."""
+    if path is None:
+        return None
+    found = {"path": path, "exists": os.path.isdir(path), "shards": 0, "missing": [], "bad": [], "bytes": 0}
+    if not found["exists"]:
+        return found
+    index = load(path + "/model.safetensors.index.json")
+    if index is not None and isinstance(index.get("weight_map"), dict):
+        shards = sorted(set(index["weight_map"].values()))
+    else:
+        shards = sorted(os.path.basename(name) for name in glob.glob(path + "/*.safetensors"))
+    found["index"] = index is not None
+    found["config"] = os.path.exists(path + "/config.json")
+    found["shards"] = len(shards)
+    for name in shards:
+        full = os.path.join(path, name)
+        try:
+            size = os.stat(full).st_size
+            with open(full, "rb") as stream:
+                head = struct.unpack("<Q", stream.read(8))[0]
+                if head > min(size, 100 << 20):
+                    raise ValueError("header")
+                header = json.loads(stream.read(head))
+        except FileNotFoundError:
+            found["missing"].append(name)
+            continue
+        except (OSError, ValueError, struct.error):
+            found["bad"].append(name)
+            continue
+        ends = [row["data_offsets"][1] for key, row in header.items() if key != "__metadata__"]
+        found["bytes"] += size
+        if size != 8 + head + max(ends or [0]):
+            found["bad"].append(name)
+    listing = json.dumps([found["shards"], found["bytes"], found["missing"], found["bad"]])
+    found["sum"] = hashlib.sha256(listing.encode()).hexdigest()[:12]
+    found["missing"], found["bad"] = found["missing"][:5], found["bad"][:5]
+    return found
+
+
+def main(text):
+    """Look at all and print one marked line."""
+    request = json.loads(text)
+    found = {"schema": SCHEMA, "host": look_host(), "net": look_net(request), "memory": look_memory()}
+    with concurrent.futures.ThreadPoolExecutor(4) as pool:
+        chips = pool.submit(look_chips, request)
+        service = pool.submit(look_service, request["ports"][0])
+        weights = pool.submit(look_weights, request["weights"])
+        found["engine"] = look_engine()
+        containers = []
+        found["image"] = None
+        if found["engine"]["ok"]:
+            found["image"] = look_image(request["image"])
+            containers = look_containers(request)
+        found["containers"] = containers
+        found["state"] = look_state(request)
+        found["ssh"] = look_ssh(request)
+        found["processes"] = look_processes(containers)
+        found["chips"], found["service"], found["weights"] = chips.result(), service.result(), weights.result()
+    sys.stdout.write("r1probe:" + json.dumps(found, separators=(",", ":")) + "\n")

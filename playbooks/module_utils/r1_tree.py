@@ -1,0 +1,130 @@
+"""Manifests of file trees: what a built tree holds, and whether it still does.
+
+Runs on the hosts (Python 3.8 or newer, standard library only), in the module
+``r1_tree`` and, put in front of the probe's script, in the probe.
+
+A manifest is ``{"version": 1, "digest": sha256, "files": {path: [sha256, size]}}``.
+Files that a build or an import leaves behind (``.git``, byte code) do not count;
+files that appear later are ignored, since an installer may write beside them:
+what counts is that each file of the manifest is there and holds the same bytes.
+"""
+
+import hashlib
+import json
+import os
+import stat
+
+SKIP_DIRS = {".git", "__pycache__"}
+SKIP_SUFFIXES = (".pyc", ".pyo")
+STAMPS = "stamps.json"
+
+
+def _lines(path):
+    """What identifies one entry: its sha256 and size; a link is its target."""
+    if os.path.islink(path):
+        target = os.readlink(path).encode("utf-8", "surrogateescape")
+        return ["link:" + hashlib.sha256(target).hexdigest(), len(target)]
+    digest = hashlib.sha256()
+    size = 0
+    with open(path, "rb") as stream:
+        for block in iter(lambda: stream.read(1 << 20), b""):
+            digest.update(block)
+            size += len(block)
+    return [digest.hexdigest(), size]
+
+
+def walk(root, parts):
+    """Relative paths of all files and links below ``root``/part for each part, sorted."""
+    found = []
+    for part in parts:
+        top = os.path.join(root, part)
+        for folder, dirs, names in os.walk(top):
+            dirs[:] = sorted(d for d in dirs if d not in SKIP_DIRS)
+            links = [d for d in dirs if os.path.islink(os.path.join(folder, d))]
+            for name in names + links:
+                path = os.path.join(folder, name)
+                if name.endswith(SKIP_SUFFIXES) or name == ".git":
+                    continue
+                if stat.S_ISREG(os.lstat(path).st_mode) or os.path.islink(path):
+                    found.append(os.path.relpath(path, root))
+    return sorted(found)
+
+
+def digest_of(files):
+    """One sha256 for a manifest's ``files``."""
+    canonical = json.dumps(files, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(canonical.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def record(root, parts):
+    """Hash every file below the parts of ``root`` and return the manifest."""
+    files = {path: _lines(os.path.join(root, path)) for path in walk(root, parts)}
+    return {"version": 1, "digest": digest_of(files), "files": files}
+
+
+def _stamp(path):
+    """What changes when a file is written, moved or replaced: size, mtime, ctime, inode."""
+    info = os.lstat(path)
+    return [info.st_size, info.st_mtime_ns, info.st_ctime_ns, info.st_ino]
+
+
+def stamps(root, manifest):
+    """The stamps of all files of a manifest: ``{path: stamp}``; missing files are left out."""
+    found = {}
+    for path in manifest["files"]:
+        try:
+            found[path] = _stamp(os.path.join(root, path))
+        except OSError:
+            continue
+    return found
+
+
+def verify(root, manifest, known=None):
+    """Paths of a manifest that are missing or differ, sorted.
+
+    ``known`` are stamps taken when the content was last proven: files whose
+    stamp is unchanged are not read again.
+    """
+    if digest_of(manifest["files"]) != manifest["digest"]:
+        return ["manifest.json"]
+    known = known or {}
+    bad = []
+    for path, wanted in manifest["files"].items():
+        full = os.path.join(root, path)
+        try:
+            if known.get(path) == _stamp(full):
+                continue
+            if _lines(full) != wanted:
+                bad.append(path)
+        except OSError:
+            bad.append(path)
+    return sorted(bad)
+
+
+def load(path):
+    """A JSON document, or None where there is none that can be read."""
+    try:
+        with open(path, encoding="utf-8") as stream:
+            return json.load(stream)
+    except (OSError, ValueError):
+        return None
+
+
+def store(path, document):
+    """Write a JSON document so that it is either whole or not there."""
+    temporary = path + ".new"
+    with open(temporary, "w", encoding="utf-8") as stream:
+        json.dump(document, stream, sort_keys=True, separators=(",", ":"))
+        stream.flush()
+        os.fsync(stream.fileno())
+    os.replace(temporary, path)
+
+
+def state(root):
+    """State of the tree kept in ``root``: ``{"digest", "bad", "files"}`` or None without a manifest."""
+    manifest = load(os.path.join(root, "manifest.json"))
+    if manifest is None:
+        return None
+    known = load(os.path.join(root, STAMPS)) or {}
+    bad = verify(root, manifest, known)
+    return {"digest": manifest["digest"], "bad": bad[:5], "bad_count": len(bad), "files": len(manifest["files"])}

@@ -1,0 +1,357 @@
+"""Preflight's findings as a pure function: per host and across hosts.
+
+A check that fails is a blocker for the verbs it names. Numbers and names of both
+sides stand in the detail; the fix is a command where there is one.
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+
+from r1deploy.cluster.host import Host
+from r1deploy.planning.desired import Desired
+from r1deploy.planning.observed import Observed
+
+MIN_PYTHON = (3, 8)
+MIN_ENGINE = (20, 10)
+CLOCK_SKEW_SECONDS = 30
+BOTH = frozenset({"bootstrap", "serve"})
+SERVE = frozenset({"serve"})
+BOOTSTRAP = frozenset({"bootstrap"})
+
+
+@dataclass(frozen=True)
+class Check:
+    """One finding: ``code`` is stable, ``host`` None where the cluster as a whole is meant."""
+
+    name: str
+    host: str | None
+    ok: bool
+    detail: str
+    code: str
+    fix: str | None = None
+    blocks: frozenset[str] = BOTH
+
+
+def version_of(text: str | None) -> tuple[int, ...]:
+    """Leading numbers of a version; empty where there is none."""
+    numbers: list[int] = []
+    for part in (text or "").split("."):
+        digits = "".join(char for char in part if char.isdigit())
+        if not digits:
+            break
+        numbers.append(int(digits))
+    return tuple(numbers[:3])
+
+
+def check_all(desired: Desired, observed: Mapping[str, Observed]) -> list[Check]:
+    """All findings, hosts in their order, then those across hosts.
+
+    In: what is wanted; what was found on each host that answered.
+    """
+    serving = any(found.processes.engines for found in observed.values())
+    rows: list[Check] = []
+    for host in desired.hosts:
+        if host.name in observed:
+            found = observed[host.name]
+            for look in PER_HOST:
+                rows.extend(look(desired, host, found))
+            if not serving:
+                rows.extend(idle_chips(desired, host, found))
+                rows.extend(ports(desired, host, found))
+    for across in ACROSS:
+        rows.extend(across(desired, observed))
+    return rows
+
+
+def python(_: Desired, host: Host, found: Observed) -> Iterator[Check]:
+    """Ansible's modules need Python 3.8 on the host."""
+    ok = version_of(found.host.python) >= MIN_PYTHON
+    yield Check(
+        "python", host.name, ok, f"Python {found.host.python}", "PYTHON_OLD", "install Python 3.8 or newer on the host"
+    )
+
+
+def tools(desired: Desired, host: Host, found: Observed) -> Iterator[Check]:
+    """What Ansible's modules call on the hosts."""
+    wanted = {"requests": "python3-requests"}
+    if len(desired.hosts) > 1:
+        wanted["rsync"] = "rsync"
+    if host == desired.builder:
+        wanted["git"] = "git"
+    if host.is_head:
+        wanted["ssh_keygen"] = "openssh-client"
+    missing = [name for name in wanted if not found.host.tools.get(name)]
+    packages = " ".join(wanted[name] for name in missing)
+    detail = f"missing: {', '.join(missing)}" if missing else ", ".join(wanted)
+    yield Check("tools", host.name, not missing, detail, "TOOLS_MISSING", f"apt-get install {packages}", BOOTSTRAP)
+
+
+def sudo(_: Desired, host: Host, found: Observed) -> Iterator[Check]:
+    """Everything runs as root on the host."""
+    login = found.host.login
+    yield Check(
+        "sudo",
+        host.name,
+        found.host.sudo,
+        f"{login} is root on the host" if found.host.sudo else f"{login} cannot become root",
+        "SUDO_REFUSED",
+        f"log in as root, or: echo '{login} ALL=(ALL) NOPASSWD:ALL' > /etc/sudoers.d/r1deploy",
+    )
+
+
+def engine(_: Desired, host: Host, found: Observed) -> Iterator[Check]:
+    """A Docker Engine that answers, not too old."""
+    if not found.engine.ok:
+        yield Check(
+            "engine",
+            host.name,
+            False,
+            found.engine.error or "no answer",
+            "ENGINE_DOWN",
+            "systemctl start docker (or: apt-get install docker.io)",
+        )
+        return
+    ok = version_of(found.engine.version) >= MIN_ENGINE
+    detail = f"Docker Engine {found.engine.version}"
+    yield Check("engine", host.name, ok, detail, "ENGINE_OLD", "install Docker Engine 20.10 or newer")
+
+
+def disk(desired: Desired, host: Host, found: Observed) -> Iterator[Check]:
+    """Room for what has still to come: the image, the trees."""
+    wanted = desired.settings.disk
+    if found.engine.ok and not image_there(desired, found):
+        free, need = found.engine.free_gib, wanted.engine_gib
+        detail = f"{free:.0f} GiB free in {found.engine.root}, the image needs {need}"
+        yield Check(
+            "disk engine", host.name, free >= need, detail, "DISK_FULL", "free space, or lower disk.engine_gib", BOOTSTRAP
+        )
+    if not found.state.trees.get(desired.release.flagscale.name):
+        free, need = found.state.free_gib, wanted.state_gib
+        detail = f"{free:.0f} GiB free for {desired.settings.state_dir}, a release needs {need}"
+        yield Check(
+            "disk state", host.name, free >= need, detail, "DISK_FULL", "free space, or lower disk.state_gib", BOOTSTRAP
+        )
+
+
+def image_there(desired: Desired, found: Observed) -> bool:
+    """Whether the wanted image is on the host."""
+    return found.image is not None and found.image.id == desired.image_id
+
+
+def address(desired: Desired, host: Host, found: Observed) -> Iterator[Check]:
+    """The hostfile's address is on an interface of the host, and its own name is no loopback."""
+    ok = found.net.nic is not None
+    detail = f"{host.address} on {found.net.nic}" if ok else f"no interface carries {host.address}"
+    yield Check(
+        "address", host.name, ok, detail, "ADDRESS_ELSEWHERE", "put the address of the cluster's network in the hostfile"
+    )
+    own = found.net.hostname_ip or ""
+    ok = len(desired.hosts) == 1 or not own.startswith("127.")
+    detail = f"{found.host.hostname} is {own or 'not resolved'}"
+    fix = f"in /etc/hosts: {host.address} {found.host.hostname}"
+    yield Check("hostname", host.name, ok, detail, "HOSTNAME_LOOPBACK", fix, SERVE)
+
+
+def ports(desired: Desired, host: Host, found: Observed) -> Iterator[Check]:
+    """The API's port is free on the head."""
+    if not host.is_head:
+        return
+    port = desired.settings.engine.port
+    ok = port not in found.net.ports_taken
+    detail = f"port {port} is {'free' if ok else 'taken'}"
+    yield Check("port", host.name, ok, detail, "PORT_TAKEN", f"ss -ltnp 'sport = :{port}', or set engine.port", SERVE)
+
+
+def chips(desired: Desired, host: Host, found: Observed) -> Iterator[Check]:
+    """As many healthy chips as slots, of the profile's kind."""
+    seen = found.chips
+    if seen.error:
+        yield Check("chips", host.name, False, seen.error, "DRIVER_MISSING", "install the vendor's driver on the host")
+        return
+    prefixes = tuple(desired.settings.chip.name_prefixes)
+    sick = [chip.index for chip in seen.chips if not chip.name.startswith(prefixes)]
+    count = max(seen.pci, len(seen.chips))
+    if sick:
+        detail = f"chip {', '.join(map(str, sick))}: {seen.chips[sick[0]].name!r}"
+        yield Check("chips", host.name, False, detail, "CHIP_SICK", "see the host's kernel log; reboot it or replace the board")
+    elif len(seen.chips) != host.slots or count != len(seen.chips):
+        detail = f"{len(seen.chips)} chips, slots={host.slots}" + (f", {seen.pci} on PCI" if seen.pci else "")
+        fix = f"slots={len(seen.chips)} in the inventory, or find the missing chips"
+        yield Check("chips", host.name, False, detail, "CHIPS_MISMATCH", fix)
+    else:
+        name = seen.chips[0].name if seen.chips else "no chips"
+        yield Check("chips", host.name, True, f"{len(seen.chips)} × {name}, driver {seen.driver}", "CHIPS_MISMATCH")
+    if seen.driver is None:
+        yield Check(
+            "driver", host.name, False, "the smi tool shows no driver version", "DRIVER_MISSING", "reinstall the driver"
+        )
+
+
+def idle_chips(desired: Desired, host: Host, found: Observed) -> Iterator[Check]:
+    """No chip's memory is in use before the start."""
+    limit = desired.settings.chip.idle_memory_mib
+    busy = [f"{chip.index} ({chip.used_mib} MiB)" for chip in found.chips.chips if chip.used_mib > limit]
+    detail = f"memory in use on chip {', '.join(busy)}" if busy else f"all under {limit} MiB"
+    yield Check("chip memory", host.name, not busy, detail, "CHIP_BUSY", "end what uses the chips, then try again", SERVE)
+
+
+def foreign(_: Desired, host: Host, found: Observed) -> Iterator[Check]:
+    """FlagScale's start kills by pattern over the whole host: nobody else's Ray or vLLM may live there."""
+    rows = found.processes.foreign
+    if rows:
+        first = rows[0]
+        where = f" in container {first.container}" if first.container else ""
+        more = f" and {len(rows) - 1} more" if len(rows) > 1 else ""
+        detail = f"pid {first.pid}{where}: {first.command[:60]}{more}"
+        fix = "end them yourself: the start of FlagScale would kill them"
+        yield Check("foreign processes", host.name, False, detail, "FOREIGN_PROCESSES", fix, SERVE)
+    else:
+        yield Check("foreign processes", host.name, True, "none", "FOREIGN_PROCESSES", None, SERVE)
+
+
+def names(desired: Desired, host: Host, found: Observed) -> Iterator[Check]:
+    """No stranger holds our container's name."""
+    for name in (desired.settings.container.name, desired.candidate_name):
+        row = found.container_named(name)
+        if row is not None and row.cluster != desired.settings.cluster:
+            detail = f"{name} is not of this cluster (image {row.image[7:19]}); {differences(desired, row.spec)}"
+            fix = f"docker rename {name} {name}-old, or set container.name"
+            yield Check("container name", host.name, False, detail, "CONTAINER_FOREIGN", fix)
+
+
+def differences(desired: Desired, spec: Mapping[str, object]) -> str:
+    """What a stranger's container has other than ours, in words."""
+    rows = [name for name, wanted in desired.container_spec.items() if spec.get(name) != wanted]
+    return f"differs in {', '.join(rows)}" if rows else "same settings, no label of ours"
+
+
+def weights(_: Desired, host: Host, found: Observed) -> Iterator[Check]:
+    """The checkpoint is there and each shard is as long as its header says."""
+    seen = found.weights
+    if seen is None:
+        return
+    fix = "r1deploy reads the checkpoint at engine.model; copy it again"
+    if not seen.exists:
+        yield Check("weights", host.name, False, f"{seen.path} is not there", "WEIGHTS_MISSING", fix)
+    elif not seen.shards or not seen.config:
+        what = "no safetensors" if not seen.shards else "no config.json"
+        yield Check("weights", host.name, False, f"{seen.path}: {what}", "WEIGHTS_MISSING", fix)
+    elif seen.missing or seen.bad:
+        said = [f"missing {', '.join(seen.missing)}"] if seen.missing else []
+        said += [f"cut or damaged {', '.join(seen.bad)}"] if seen.bad else []
+        yield Check("weights", host.name, False, f"{seen.path}: {'; '.join(said)}", "WEIGHTS_DAMAGED", fix)
+    else:
+        detail = f"{seen.shards} shards, {seen.bytes / 2**30:.1f} GiB"
+        yield Check("weights", host.name, True, detail, "WEIGHTS_MISSING")
+
+
+def topology(desired: Desired, _: Mapping[str, Observed]) -> Iterator[Check]:
+    """tp × pp is the number of chips, and a tensor group fits in a host."""
+    tp = desired.settings.engine.tensor_parallel_size
+    pp = desired.settings.engine.pipeline_parallel_size
+    total = sum(host.slots for host in desired.hosts)
+    slots = " + ".join(str(host.slots) for host in desired.hosts)
+    smallest = min(desired.hosts, key=lambda host: host.slots)
+    detail = f"tp {tp} × pp {pp} = {tp * pp}, chips {slots} = {total}"
+    code, fix = "TOPOLOGY", "set engine.tensor_parallel_size and engine.pipeline_parallel_size to fit"
+    if tp * pp != total:
+        yield Check("topology", None, False, detail, code, fix)
+    elif tp > smallest.slots:
+        yield Check("topology", None, False, f"tp {tp} > {smallest.slots} chips of {smallest.name}", code, fix)
+    elif len({host.slots for host in desired.hosts}) > 1:
+        yield Check("topology", None, False, f"uneven hosts: {detail}", code, "give each host the same slots")
+    else:
+        yield Check("topology", None, True, detail, code)
+
+
+def memory_fits(desired: Desired, observed: Mapping[str, Observed]) -> Iterator[Check]:
+    """Weights over all chips against the memory the engine may take of one."""
+    sizes = [found.weights.bytes for found in observed.values() if found.weights and found.weights.exists]
+    if not sizes:
+        return
+    engine = desired.settings.engine
+    world = engine.tensor_parallel_size * engine.pipeline_parallel_size
+    each = max(sizes) / world / 2**20
+    room = desired.settings.chip.memory_mib * engine.gpu_memory_utilization
+    detail = f"{max(sizes) / 2**30:.1f} GiB / {world} chips = {each:.0f} MiB of {room:.0f} MiB"
+    yield Check("weights fit", None, each < room, detail, "WEIGHTS_TOO_LARGE", "more chips, or a smaller checkpoint")
+
+
+def odd_one_out(
+    name: str, code: str, values: Mapping[str, str | None], fix: str, blocks: frozenset[str] = BOTH
+) -> Iterator[Check]:
+    """A value that all hosts should share; the hosts that differ from the most common one are named."""
+    if len(values) < 2:
+        return
+    common, _ = Counter(values.values()).most_common(1)[0]
+    odd = {host: value for host, value in values.items() if value != common}
+    for host, value in odd.items():
+        yield Check(name, host, False, f"{value}, the others have {common}", code, fix, blocks)
+    if not odd:
+        yield Check(name, None, True, f"{common} on all hosts", code, None, blocks)
+
+
+def drivers(_: Desired, observed: Mapping[str, Observed]) -> Iterator[Check]:
+    """One driver version over the cluster."""
+    values = {host: found.chips.driver for host, found in observed.items() if not found.chips.error}
+    yield from odd_one_out("driver", "DRIVER_DIFFERS", values, "install the same driver on all hosts")
+
+
+def same_weights(_: Desired, observed: Mapping[str, Observed]) -> Iterator[Check]:
+    """The same checkpoint on all hosts."""
+    values = {host: found.weights.sum for host, found in observed.items() if found.weights and found.weights.exists}
+    yield from odd_one_out("same weights", "WEIGHTS_DIFFER", values, "copy the checkpoint of a good host", SERVE)
+
+
+def clocks(_: Desired, observed: Mapping[str, Observed]) -> Iterator[Check]:
+    """No clock far from the median; the probes of one run are a few seconds apart."""
+    times = {host: found.host.time for host, found in observed.items()}
+    if len(times) < 2:
+        return
+    median = statistics.median(times.values())
+    far = {host: time - median for host, time in times.items() if abs(time - median) > CLOCK_SKEW_SECONDS}
+    for host, skew in far.items():
+        yield Check("clock", host, False, f"{skew:+.0f} s from the median", "CLOCK_SKEW", "chronyc makestep")
+    if not far:
+        yield Check("clock", None, True, f"all within {CLOCK_SKEW_SECONDS} s", "CLOCK_SKEW")
+
+
+def identities(_: Desired, observed: Mapping[str, Observed]) -> Iterator[Check]:
+    """Each host is a machine of its own: cloned disks share machine-ids and names."""
+    for name, key in (("machine-id", "machine_id"), ("hostname", "hostname")):
+        owners: dict[str, list[str]] = {}
+        for host, found in observed.items():
+            value = getattr(found.host, key)
+            if value:
+                owners.setdefault(value, []).append(host)
+        for value, hosts in owners.items():
+            if len(hosts) > 1:
+                detail = f"{name} {value} on {', '.join(hosts)}"
+                fix = "rm /etc/machine-id && systemd-machine-id-setup" if key == "machine_id" else "hostnamectl hostname NAME"
+                yield Check("identity", hosts[-1], False, detail, "IDENTITY_TWICE", fix)
+
+
+PER_HOST: tuple[Callable[[Desired, Host, Observed], Iterable[Check]], ...] = (
+    python,
+    tools,
+    sudo,
+    engine,
+    disk,
+    address,
+    chips,
+    foreign,
+    names,
+    weights,
+)
+ACROSS: tuple[Callable[[Desired, Mapping[str, Observed]], Iterable[Check]], ...] = (
+    topology,
+    memory_fits,
+    drivers,
+    same_weights,
+    clocks,
+    identities,
+)

@@ -1,0 +1,231 @@
+"""Run a playbook through ansible-runner: a fresh 0700 folder a run, a clean environment, typed events.
+
+Facts on ansible-runner that shape this (measured at 2.4.3): it stores extra
+variables and the whole environment under its data folder, reads ``ANSIBLE_*`` of
+the caller, and finds ``ansible-playbook`` on PATH only.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import signal
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import yaml
+
+from r1deploy import content
+from r1deploy.errors import Interrupted
+from r1deploy.runner.events import Event, Failure, event_of, failure_of
+from r1deploy.settings.model import Ssh
+
+Listener = Callable[[Event], None]
+
+
+@dataclass(frozen=True)
+class Target:
+    """Which hosts and how to reach them: the user's inventory, and what the settings say of SSH."""
+
+    inventory: Path
+    ssh: Ssh
+
+
+@dataclass
+class Outcome:
+    """What came of a run: results of the last task by host, and failures."""
+
+    results: dict[str, dict[str, Any]] = field(default_factory=dict)
+    failures: list[Failure] = field(default_factory=list)
+    changed: int = 0
+    tail: tuple[str, ...] = ()
+    ok: bool = False
+
+
+@contextlib.contextmanager
+def run_folder() -> Iterator[Path]:
+    """A 0700 folder for one run; it holds variables, so it goes whatever happens."""
+    path = Path(tempfile.mkdtemp(prefix="r1-"))
+    try:
+        yield path
+    finally:
+        shutil.rmtree(path, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def clean_environment(folder: Path) -> Iterator[None]:
+    """Our ansible.cfg and nothing of the caller's; this Python's ``ansible-playbook`` first on PATH."""
+    before = dict(os.environ)
+    for name in [name for name in os.environ if name.startswith("ANSIBLE_")]:
+        del os.environ[name]
+    os.environ["PATH"] = str(Path(sys.executable).parent) + os.pathsep + before.get("PATH", os.defpath)
+    os.environ["ANSIBLE_CONFIG"] = str(content.PLAYBOOKS / "ansible.cfg")
+    os.environ["ANSIBLE_LOCAL_TEMP"] = str(folder / "tmp")
+    os.environ["ANSIBLE_SSH_CONTROL_PATH_DIR"] = str(folder / "cp")
+    os.environ["LC_ALL"] = os.environ["LANG"] = "C.UTF-8"
+    os.environ["PYTHONDONTWRITEBYTECODE"] = "1"
+    try:
+        yield
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
+
+
+class Interrupts:
+    """Ctrl-C once: stop the run cleanly. Twice: at once."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self._before: dict[int, Any] = {}
+
+    def __enter__(self) -> Interrupts:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            with contextlib.suppress(ValueError):  # not the main thread: the caller handles signals
+                self._before[number] = signal.signal(number, self._handle)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        self.count += 1
+        if self.count > 1:
+            raise KeyboardInterrupt
+
+    def stopped(self) -> bool:
+        """Whether the run has to end."""
+        return self.count > 0
+
+
+def login_vars(ssh: Ssh) -> dict[str, Any]:
+    """Ansible's connection variables for what the settings say of SSH; the inventory's hosts may say otherwise."""
+    found: dict[str, Any] = {}
+    if ssh.user:
+        found["ansible_user"] = ssh.user
+    if ssh.port:
+        found["ansible_port"] = ssh.port
+    if ssh.key_file:
+        found["ansible_ssh_private_key_file"] = ssh.key_file
+        # Only this key: an agent with many keys runs into the server's limit of attempts.
+        found["ansible_ssh_common_args"] = "-o IdentitiesOnly=yes"
+    if ssh.known_hosts:
+        args = found.get("ansible_ssh_common_args", "")
+        found["ansible_ssh_common_args"] = f"{args} -o UserKnownHostsFile={ssh.known_hosts}".strip()
+    return found
+
+
+def write_overlay(
+    folder: Path,
+    ssh: Ssh,
+    variables: Mapping[str, Any],
+    groups: Mapping[str, tuple[str, ...]],
+    host_vars: Mapping[str, Mapping[str, Any]],
+) -> Path:
+    """Our own inventory source beside the user's: groups by step, variables of the roles."""
+    document = {
+        "all": {
+            "vars": {**login_vars(ssh), **variables},
+            "hosts": {name: dict(found) for name, found in host_vars.items()},
+            "children": {name: {"hosts": dict.fromkeys(hosts, {})} for name, hosts in groups.items()},
+        }
+    }
+    path = folder / "overlay.yml"
+    path.write_text(yaml.safe_dump(document, sort_keys=False), encoding="utf-8")
+    return path
+
+
+def run(
+    target: Target,
+    playbook: str,
+    *,
+    variables: Mapping[str, Any] | None = None,
+    groups: Mapping[str, tuple[str, ...]] | None = None,
+    host_vars: Mapping[str, Mapping[str, Any]] | None = None,
+    limit: str | None = None,
+    listen: Listener | None = None,
+    folder: Path | None = None,
+    addresses: Mapping[str, str] | None = None,
+) -> Outcome:
+    """Run ``playbooks/<playbook>`` and return what came of it.
+
+    Raises Interrupted after Ctrl-C; what runs on the hosts may go on for a while.
+    """
+    if folder is None:
+        with run_folder() as fresh:
+            return run(
+                target,
+                playbook,
+                variables=variables,
+                groups=groups,
+                host_vars=host_vars,
+                limit=limit,
+                listen=listen,
+                folder=fresh,
+                addresses=addresses,
+            )
+    import ansible_runner
+
+    overlay = write_overlay(folder, target.ssh, variables or {}, groups or {}, host_vars or {})
+    outcome = Outcome()
+
+    def handle(raw: dict[str, Any]) -> bool:
+        event = event_of(raw)
+        if event is not None:
+            note(outcome, event, addresses or {})
+            if listen:
+                listen(event)
+        return False  # nothing of the event is kept in files
+
+    with clean_environment(folder), Interrupts() as interrupts:
+        done = ansible_runner.run(
+            private_data_dir=str(folder),
+            playbook=str(content.PLAYBOOKS / playbook),
+            inventory=[str(target.inventory), str(overlay)],
+            limit=limit,
+            forks=64,
+            timeout=None,
+            quiet=True,
+            cancel_callback=interrupts.stopped,
+            event_handler=handle,
+            settings={"suppress_ansible_output": True, "idle_timeout": None},
+        )
+        if interrupts.count:
+            raise Interrupted("INTERRUPTED", "stopped by Ctrl-C; what runs on the hosts may go on for a moment")
+    outcome.ok = done.rc == 0
+    if not outcome.ok and not outcome.failures:
+        outcome.tail = said(folder)
+    return outcome
+
+
+def note(outcome: Outcome, event: Event, addresses: Mapping[str, str]) -> None:
+    """Add one event to the outcome."""
+    if event.kind in ("ok", "changed") and event.host:
+        outcome.results[event.host] = event.result
+        outcome.changed += event.kind == "changed"
+    elif event.kind in ("failed", "unreachable") and event.host:
+        outcome.failures.append(failure_of(event, addresses.get(event.host)))
+
+
+def said(folder: Path) -> tuple[str, ...]:
+    """Last lines of Ansible's own output, for the runs that fail before the first event."""
+    lines: list[str] = []
+    for path in folder.glob("artifacts/*/std*"):
+        lines += [line.strip() for line in path.read_text(encoding="utf-8", errors="replace").splitlines()]
+    return tuple(line for line in lines if line)[-8:]
+
+
+def read_inventory(path: Path) -> list[dict[str, Any]] | None:
+    """What the probe's plugin wrote of the inventory; None where no play started."""
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return list(found)

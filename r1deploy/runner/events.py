@@ -1,0 +1,170 @@
+"""ansible-runner's events as types, and a failure's cause read from what SSH or a module said."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+Kind = Literal["play", "task", "ok", "changed", "failed", "unreachable", "skipped"]
+KINDS: dict[str, Kind] = {
+    "playbook_on_play_start": "play",
+    "playbook_on_task_start": "task",
+    "runner_on_ok": "ok",
+    "runner_on_failed": "failed",
+    "runner_on_unreachable": "unreachable",
+    "runner_on_skipped": "skipped",
+}
+
+
+@dataclass(frozen=True)
+class Event:
+    """One thing that happened: ``step`` is the play's, ``task`` the task's name."""
+
+    kind: Kind
+    step: str
+    task: str
+    host: str | None
+    result: dict[str, Any] = field(default_factory=dict, repr=False)
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Why a host failed: a stable code, a sentence, the last lines of the failed thing."""
+
+    host: str
+    step: str
+    task: str
+    code: str
+    message: str
+    evidence: tuple[str, ...] = ()
+    fix: str | None = None
+    unreachable: bool = False
+
+
+# What OpenSSH and sudo say, in the order in which to look. (pattern, code, sentence, fix)
+CAUSES: tuple[tuple[str, str, str, str], ...] = (
+    (
+        r"REMOTE HOST IDENTIFICATION HAS CHANGED",
+        "HOSTKEY_CHANGED",
+        "its SSH host key is not the one in known_hosts",
+        "if the host was installed anew: ssh-keygen -R {address}, then log in once by hand",
+    ),
+    (
+        r"Host key verification failed|No \S+ host key is known",
+        "HOSTKEY_UNKNOWN",
+        "its SSH host key is not in known_hosts",
+        "compare its fingerprint with the host's console, then log in once: ssh {address}",
+    ),
+    (
+        r"Permission denied|Too many authentication failures|no mutual signature",
+        "SSH_AUTH",
+        "SSH refuses the login",
+        "check ssh.user and ssh.key_file, or: ssh-copy-id {address}",
+    ),
+    (
+        r"Could not resolve hostname|Name or service not known",
+        "SSH_DNS",
+        "its name does not resolve",
+        "use an address, or mend DNS or /etc/hosts here",
+    ),
+    (r"Connection refused", "SSH_REFUSED", "nothing listens on its SSH port", "start sshd on the host, or set ssh.port"),
+    (r"No route to host|Network is unreachable", "SSH_NO_ROUTE", "there is no route to it", "ping {address}"),
+    (r"timed out|Timeout", "SSH_TIMEOUT", "it does not answer in time", "is the host up? ping {address}"),
+    (
+        r"[Mm]issing sudo password|a password is required|Incorrect sudo password",
+        "SUDO_PASSWORD",
+        "sudo asks for a password",
+        "allow it without (NOPASSWD) on the host, or set ansible_become_password in the inventory",
+    ),
+    (r"is not in the sudoers", "SUDO_REFUSED", "the login may not use sudo", "log in as root or allow sudo"),
+    (
+        r"python3?:? (not found|No such file)|python3: command not found|/usr/bin/python3.*not found",
+        "PYTHON_MISSING",
+        "it has no /usr/bin/python3",
+        "apt-get install python3, or set ansible_python_interpreter in the inventory",
+    ),
+    (r"No space left on device", "DISK_FULL", "its disk is full", "df -h; free space and run again"),
+)
+CODES = tuple(dict.fromkeys(row[1] for row in CAUSES)) + ("PROBE_INCOMPLETE", "STEP_FAILED")
+SSH_CODES = frozenset(row[1] for row in CAUSES if row[1].startswith(("SSH_", "HOSTKEY_")))
+
+
+def event_of(raw: dict[str, Any]) -> Event | None:
+    """An event of ansible-runner as ours; None for the kinds that do not matter here."""
+    kind = KINDS.get(raw.get("event", ""))
+    if kind is None:
+        return None
+    data = raw.get("event_data", {})
+    result = data.get("res") or {}
+    if kind == "ok" and result.get("changed"):
+        kind = "changed"
+    if kind == "failed" and data.get("ignore_errors"):
+        kind = "ok"
+    step = step_of(data.get("play") or data.get("name") or "")
+    return Event(kind, step, data.get("task") or "", data.get("host"), result)
+
+
+def step_of(play: str) -> str:
+    """Plays are called ``step: what it does``."""
+    return play.split(":", 1)[0].strip().lower()
+
+
+def failure_of(event: Event, address: str | None = None) -> Failure:
+    """Name the cause of a failed or unreachable event."""
+    host = event.host or "?"
+    said = text_of(event.result)
+    evidence = tuple(evidence_of(event.result))
+    whole = "\n".join((said, *evidence))
+    for pattern, code, sentence, fix in CAUSES:
+        unreachable_only = code.startswith(("SSH_", "HOSTKEY_"))
+        if (event.kind == "unreachable" or not unreachable_only) and re.search(pattern, whole):
+            lines = tuple(line for line in said.splitlines() if line.strip())[-6:]
+            hint = fix.format(address=address or host)
+            unreachable = event.kind == "unreachable"
+            return Failure(host, event.step, event.task, code, sentence, lines, hint, unreachable)
+    unreachable = event.kind == "unreachable"
+    code = "SSH_FAILED" if unreachable else "STEP_FAILED"
+    message = next((line for line in said.splitlines() if line.strip()), "no message")
+    return Failure(host, event.step, event.task, code, message[:300], evidence, None, unreachable)
+
+
+def text_of(result: dict[str, Any]) -> str:
+    """The sentence of a failed result: a job's own error, else the module's message."""
+    for source in (result, *[row for row in result.get("results", []) if row.get("failed")]):
+        job = job_answer(source)
+        if job and "error" in job:
+            return str(job["error"])
+        for key in ("msg", "module_stderr", "stderr", "module_stdout"):
+            value = source.get(key)
+            if value and value != "One or more items failed" and "non-zero return code" not in str(value):
+                return str(value)
+    return str(result.get("msg") or "no message")
+
+
+def evidence_of(result: dict[str, Any]) -> list[str]:
+    """The last lines of the failed thing."""
+    for source in (result, *[row for row in result.get("results", []) if row.get("failed")]):
+        job = job_answer(source)
+        if job and job.get("tail"):
+            return [str(line) for line in job["tail"]]
+        if source.get("tail"):
+            return [str(line) for line in source["tail"]]
+        for key in ("stderr", "module_stderr", "stdout"):
+            lines = str(source.get(key) or "").strip().splitlines()
+            if lines:
+                return lines[-15:]
+    return []
+
+
+def job_answer(result: dict[str, Any]) -> dict[str, Any] | None:
+    """The JSON line that ``r1guest.py`` prints last, where the result is one of its."""
+    lines = str(result.get("stdout") or "").strip().splitlines()
+    if not lines or not lines[-1].startswith("{"):
+        return None
+    try:
+        answer = json.loads(lines[-1])
+    except ValueError:
+        return None
+    return answer if isinstance(answer, dict) else None

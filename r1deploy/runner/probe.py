@@ -1,0 +1,103 @@
+"""Probe the hosts: one remote execution each, through the one door to Ansible."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from pydantic import ValidationError
+
+from r1deploy.cluster.host import Host
+from r1deploy.cluster.inventory import hosts_from_hostvars
+from r1deploy.errors import ConfigError, UsageError
+from r1deploy.planning.observed import Observed
+from r1deploy.runner.ansible import Target, read_inventory, run, run_folder
+from r1deploy.runner.events import Failure
+from r1deploy.settings.load import weights_host_path
+from r1deploy.settings.model import Settings
+
+TRUST_USER = "root"
+
+
+@dataclass
+class Probed:
+    """The cluster as Ansible reads it, what each host that answered said, and why the others did not."""
+
+    hosts: tuple[Host, ...]
+    observed: dict[str, Observed] = field(default_factory=dict)
+    failures: dict[str, Failure] = field(default_factory=dict)
+    login: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+
+def request_of(settings: Settings, folders: tuple[str, ...]) -> dict[str, Any]:
+    """What the probe has to look at; the same for all hosts."""
+    chip = settings.chip
+    return {
+        "cluster": settings.cluster,
+        "container": settings.container.name,
+        "image": settings.image.name,
+        "state_dir": settings.state_dir,
+        "folders": list(folders),
+        "ports": [settings.engine.port],
+        "trust_user": TRUST_USER,
+        "weights": weights_host_path(settings),
+        "chip": {
+            "smi": chip.smi,
+            "smi_env": chip.smi_env,
+            "smi_query": chip.smi_query,
+            "smi_version_pattern": chip.smi_version_pattern,
+            "devices": chip.devices,
+            "pci_vendor": chip.pci_vendor,
+        },
+    }
+
+
+def probe(target: Target, settings: Settings, folders: tuple[str, ...] = ()) -> Probed:
+    """Look at every host of the inventory.
+
+    Raises ConfigError where Ansible cannot read the inventory or it has no hosts.
+    """
+    with run_folder() as folder:
+        rows_file = folder / "inventory.json"
+        variables = {"r1_probe_request": request_of(settings, folders), "r1_inventory_out": str(rows_file)}
+        outcome = run(target, "probe.yml", variables=variables, folder=folder)
+        rows = read_inventory(rows_file)
+    if rows is None:
+        if outcome.tail and not outcome.ok:
+            raise ConfigError(
+                "INVENTORY_INVALID", f"{target.inventory}: Ansible cannot read it", evidence=outcome.tail
+            )
+        raise UsageError("INVENTORY_EMPTY", f"{target.inventory}: no hosts in it", fix="r1deploy inventory HOSTFILE")
+    hosts = tuple(hosts_from_hostvars([row["name"] for row in rows], by_name(rows), settings.slots))
+    found = Probed(hosts, login=by_name(rows))
+    found.failures = {failure.host: failure for failure in outcome.failures}
+    for host in hosts:
+        answer = outcome.results.get(host.name)
+        if answer is None and host.name not in found.failures:
+            found.failures[host.name] = incomplete(host.name, "no answer")
+        if answer is not None and host.name not in found.failures:
+            take(found, host.name, answer)
+    return found
+
+
+def by_name(rows: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """Rows of the inventory by host name."""
+    return {row["name"]: row for row in rows}
+
+
+def take(found: Probed, name: str, answer: Mapping[str, Any]) -> None:
+    """Read one host's answer; what does not fit the schema is "incomplete", never "nothing there"."""
+    try:
+        found.observed[name] = Observed.model_validate(answer["probe"])
+    except KeyError:
+        found.failures[name] = incomplete(name, "the answer is empty")
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        found.failures[name] = incomplete(name, f"{where}: {first['msg']}")
+
+
+def incomplete(host: str, why: str) -> Failure:
+    """A probe that gave no usable answer."""
+    return Failure(host, "probe", "Look at the host", "PROBE_INCOMPLETE", f"the probe is incomplete: {why}")

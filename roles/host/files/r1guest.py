@@ -1,0 +1,328 @@
+#!/usr/bin/env python3
+"""What r1deploy runs inside the container: unpatch, build, install.
+
+Each job takes its order as one JSON document (the key of ``unpatch`` follows it on
+standard input, never in an argument), holds a lock so that a second run waits for
+one that is still at work, writes all that its commands print to a log, and leaves a
+mark only when its effect was checked. It prints one line of JSON:
+``{"changed": bool, ...}`` or, with exit code 1, ``{"error": text, "tail": [lines]}``.
+
+Standard library only, Python 3.8 or newer.
+"""
+
+import base64
+import contextlib
+import fcntl
+import glob
+import hashlib
+import importlib.metadata
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+
+RECORD = "/opt/r1deploy/installed.json"
+
+
+class JobError(Exception):
+    """A job that failed, with the last lines of its log."""
+
+    def __init__(self, text, tail=()):
+        Exception.__init__(self, text)
+        self.tail = list(tail)
+
+
+def load(path):
+    """A JSON document or None."""
+    try:
+        with open(path, encoding="utf-8") as stream:
+            return json.load(stream)
+    except (OSError, ValueError):
+        return None
+
+
+def store(path, document):
+    """Write a JSON document whole or not at all."""
+    os.makedirs(os.path.dirname(path), exist_ok=True)
+    with open(path + ".new", "w", encoding="utf-8") as stream:
+        json.dump(document, stream, sort_keys=True)
+        stream.flush()
+        os.fsync(stream.fileno())
+    os.replace(path + ".new", path)
+
+
+@contextlib.contextmanager
+def only_one(path):
+    """Hold the lock of a job; wait while another run of the same job is at work."""
+    os.makedirs(os.path.dirname(path), exist_ok=True)
+    with open(path, "a", encoding="utf-8") as stream:
+        fcntl.flock(stream, fcntl.LOCK_EX)
+        yield
+
+
+def tail_of(path, lines=15):
+    """The last lines of a log."""
+    try:
+        with open(path, "rb") as stream:
+            stream.seek(0, os.SEEK_END)
+            stream.seek(max(0, stream.tell() - 16384))
+            return stream.read().decode("utf-8", "replace").splitlines()[-lines:]
+    except OSError:
+        return []
+
+
+def run(argv, log, cwd=None, env=None, timeout=None):
+    """Run a command into the log; its whole process group ends with the time-out."""
+    os.makedirs(os.path.dirname(log), exist_ok=True)
+    with open(log, "ab") as stream:
+        stream.write(("\n$ " + " ".join(argv) + "\n").encode())
+        stream.flush()
+        process = subprocess.Popen(
+            argv, cwd=cwd, env=env, stdin=subprocess.DEVNULL, stdout=stream, stderr=stream, start_new_session=True
+        )
+        try:
+            code = process.wait(timeout)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+            raise JobError("%s: not done after %d s" % (argv[0], timeout), tail_of(log)) from None
+    if code != 0:
+        reason = "ended by signal %d" % -code if code < 0 else "exit code %d" % code
+        if code in (-9, 137):
+            reason += " (killed: out of memory?)"
+        raise JobError("%s: %s" % (" ".join(argv), reason), tail_of(log))
+
+
+@contextlib.contextmanager
+def memory_folder():
+    """A 0700 folder in memory that is gone when this process is, however it ends.
+
+    A child waits for the end of a pipe that only this process holds: after a kill
+    -9 too it finds the pipe closed and removes the folder. /dev/shm is the
+    container's own, so it also ends with the container.
+    """
+    path = tempfile.mkdtemp(prefix="r1deploy-", dir="/dev/shm")
+    reader, writer = os.pipe()
+    child = os.fork()
+    if child == 0:
+        os.setsid()
+        os.close(writer)
+        os.dup2(os.open(os.devnull, os.O_RDWR), 1)
+        os.dup2(1, 2)
+        os.read(reader, 1)
+        shutil.rmtree(path, ignore_errors=True)
+        os._exit(0)
+    os.close(reader)
+    os.set_inheritable(writer, False)
+    try:
+        yield path
+    finally:
+        shutil.rmtree(path, ignore_errors=True)
+        os.close(writer)
+        os.waitpid(child, 0)
+
+
+def git(clone, *arguments, raw=False):
+    """Output of a git command in a clone."""
+    argv = ["git", "-c", "safe.directory=*", "-C", clone, *arguments]
+    done = subprocess.run(argv, capture_output=True, check=False)
+    if done.returncode != 0:
+        lines = done.stderr.decode("utf-8", "replace").strip().splitlines()
+        raise JobError("git %s fails" % arguments[0], lines[-5:])
+    return done.stdout if raw else done.stdout.decode().strip()
+
+
+def check_ciphertexts(order):
+    """The encrypted patches in the clone are the locked ones."""
+    for path, wanted in order["ciphertexts"].items():
+        blob = git(order["clone"], "show", "%s:%s" % (order["commit"], path), raw=True)
+        found = hashlib.sha256(blob).hexdigest()
+        if found != wanted:
+            raise JobError("%s: sha256 %s, r1deploy.lock says %s" % (path, found[:12], wanted[:12]))
+
+
+def unpatch(order, key):
+    """Run FlagScale's unpatch.py with the key in memory; the patched tree is the effect."""
+    mark = os.path.join(order["root"], "patched.json")
+    name = os.path.basename(order["clone"])
+    tree = os.path.join(order["clone"], "build", order["device_type"], name)
+    with only_one(os.path.join(order["root"], ".lock")):
+        if (load(mark) or {}).get("key") == order["key"] and os.path.isdir(tree):
+            return {"changed": False}
+        for stale in ("patched.json", "built.json", "manifest.json", "stamps.json"):
+            with contextlib.suppress(FileNotFoundError):
+                os.remove(os.path.join(order["root"], stale))
+        check_ciphertexts(order)
+        # unpatch.py leaves the decrypted patch and two copies of the tree in its temporary folder.
+        scratch = os.path.join(order["root"], "tmp")
+        shutil.rmtree(scratch, ignore_errors=True)
+        os.makedirs(scratch, mode=0o700)
+        try:
+            with memory_folder() as secret:
+                argv = unpatch_argv(order)
+                if key:
+                    path = os.path.join(secret, "private_key.pem")
+                    with open(os.open(path, os.O_WRONLY | os.O_CREAT, 0o600), "wb") as stream:
+                        stream.write(key)
+                    argv += ["--key-path", secret]
+                env = dict(os.environ, TMPDIR=scratch, GIT_TERMINAL_PROMPT="0", GIT_CONFIG_GLOBAL=order["git_config"])
+                run(argv, order["log"], cwd=order["clone"], env=env, timeout=order["timeout"])
+        finally:
+            shutil.rmtree(scratch, ignore_errors=True)
+        if not os.path.isdir(tree):
+            raise JobError("unpatch.py ended well but there is no %s" % tree, tail_of(order["log"]))
+        store(mark, {"key": order["key"], "commit": order["commit"], "time": int(time.time())})
+    return {"changed": True, "tree": tree}
+
+
+def unpatch_argv(order):
+    """Command line of unpatch.py; always with --commit, since the default takes the newest patch of the history."""
+    return [
+        order["python"],
+        os.path.join(order["clone"], "tools", "patch", "unpatch.py"),
+        "--backend",
+        *order["backends"],
+        "--task",
+        order["task"],
+        "--device-type",
+        order["device_type"],
+        "--commit",
+        order["commit"],
+    ]
+
+
+def build(order, _key):
+    """Run the build commands and make the wheel; mark the tree when both are there."""
+    mark = os.path.join(order["root"], "built.json")
+    with only_one(os.path.join(order["root"], ".lock")):
+        if (load(mark) or {}).get("key") == order["key"] and glob.glob(order["wheels"] + "/*.whl"):
+            return {"changed": False}
+        deadline = time.monotonic() + order["timeout"]
+        for command in order["commands"]:
+            left = max(1, deadline - time.monotonic())
+            run(["bash", "-c", command], order["log"], cwd=order["cwd"], timeout=left)
+        shutil.rmtree(order["wheels"], ignore_errors=True)
+        source = order["source"]
+        # FlagScale's build backend lies in its own folder; without this it is "No module named custom_build_backend".
+        env = dict(os.environ, PYTHONPATH=source + ":" + os.environ.get("PYTHONPATH", ""))
+        argv = [order["python"], "-m", "pip", "wheel", source, "--no-build-isolation", "--no-deps", "-w", order["wheels"]]
+        run(argv, order["log"], cwd=source, env=env, timeout=order["timeout"])
+        found = glob.glob(order["wheels"] + "/*.whl")
+        if len(found) != 1:
+            raise JobError("expected one wheel in %s, found %d" % (order["wheels"], len(found)), tail_of(order["log"]))
+        store(mark, {"key": order["key"], "time": int(time.time())})
+    return {"changed": True, "wheel": os.path.basename(found[0])}
+
+
+def proof_of(dist):
+    """Version of an installed distribution and the sha256 of its RECORD, which holds every file's hash."""
+    try:
+        found = importlib.metadata.distribution(dist)
+    except importlib.metadata.PackageNotFoundError:
+        raise JobError("%s is not installed after its installation" % dist) from None
+    files = [str(path) for path in found.files or [] if str(path).endswith((".dist-info/RECORD", ".egg-info/PKG-INFO"))]
+    proof = {}
+    for name in files:
+        path = os.path.realpath(str(found.locate_file(name)))
+        with open(path, "rb") as stream:
+            proof[path] = hashlib.sha256(stream.read()).hexdigest()
+    if not proof:
+        raise JobError("%s: no RECORD to prove the installation with" % dist)
+    return found.version, proof
+
+
+def intact(part):
+    """Whether what was proven at installation is still there."""
+    for path, wanted in part.get("proof", {}).items():
+        try:
+            with open(path, "rb") as stream:
+                if hashlib.sha256(stream.read()).hexdigest() != wanted:
+                    return False
+        except OSError:
+            return False
+    return bool(part.get("proof"))
+
+
+def install_part(part, order):
+    """Install one part (a wheel, or commands in the tree) and prove it by import."""
+    if part["commands"]:
+        for command in part["commands"]:
+            run(["bash", "-c", command], order["log"], cwd=part["cwd"], timeout=order["timeout"])
+    else:
+        wheels = glob.glob(part["wheels"] + "/*.whl")
+        if len(wheels) != 1:
+            raise JobError("expected one wheel in %s, found %d" % (part["wheels"], len(wheels)))
+        argv = [order["python"], "-m", "pip", "install", "--no-deps", "--no-index", "--force-reinstall", wheels[0]]
+        run(argv, order["log"], timeout=order["timeout"])
+    version, proof = json.loads(in_python(order, "import r1guest,json;print(json.dumps(r1guest.proof_of(%r)))" % part["dist"]))
+    for module in part["modules"]:
+        in_python(order, "import %s" % module)
+    return {"tree": part["tree"], "version": version, "proof": proof}
+
+
+def in_python(order, code):
+    """Last line that code prints in a new interpreter of the image, away from any source tree."""
+    env = dict(os.environ, PYTHONPATH=os.path.dirname(os.path.abspath(__file__)), PYTHONDONTWRITEBYTECODE="1")
+    argv = [order["python"], "-c", code]
+    done = subprocess.run(argv, capture_output=True, text=True, cwd="/", env=env, timeout=order["timeout"], check=False)
+    if done.returncode != 0:
+        raise JobError("%s fails" % code.split(";")[0], done.stderr.strip().splitlines()[-15:])
+    return done.stdout.strip().splitlines()[-1] if done.stdout.strip() else ""
+
+
+def install(order, _key):
+    """Install what differs from the record, check the imports FlagScale needs, write the record."""
+    with only_one("/opt/r1deploy/.lock"):
+        record = load(RECORD) or {"parts": {}}
+        changed = []
+        for part in order["parts"]:
+            held = record["parts"].get(part["name"], {})
+            if held.get("tree") == part["tree"] and intact(held):
+                continue
+            record["parts"].pop(part["name"], None)
+            store(RECORD, record)
+            record["parts"][part["name"]] = install_part(part, order)
+            changed.append(part["name"])
+            store(RECORD, record)
+        if changed or record.get("imports") != order["imports"]:
+            missing = [name for name in order["imports"] if not imports(order, name)]
+            if missing:
+                raise JobError("the image lacks Python modules that FlagScale imports: " + ", ".join(missing))
+            record["imports"] = order["imports"]
+            store(RECORD, record)
+            changed.append("imports")
+    return {"changed": bool(changed), "parts": changed}
+
+
+def imports(order, module):
+    """Whether a module imports in the image's Python."""
+    try:
+        in_python(order, "import %s" % module)
+    except JobError:
+        return False
+    return True
+
+
+JOBS = {"unpatch": unpatch, "build": build, "install": install}
+
+
+def main(argv):
+    """``r1guest.py JOB ORDER``: ORDER is JSON in base64; standard input is the key, if any."""
+    os.umask(0o022)
+    order = json.loads(base64.b64decode(argv[2]))
+    key = b"" if sys.stdin.isatty() else sys.stdin.buffer.read()
+    try:
+        answer = JOBS[argv[1]](order, key)
+    except JobError as error:
+        print(json.dumps({"error": str(error), "tail": error.tail}))
+        return 1
+    print(json.dumps(answer))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv))

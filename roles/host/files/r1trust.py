@@ -1,0 +1,49 @@
+#!/usr/bin/env python3
+"""Forced command of the cluster's trust key: ``docker exec`` into our container, nothing else.
+
+sshd runs ``r1trust.py CONTAINER`` whatever the client asks for; the request stands in
+SSH_ORIGINAL_COMMAND. FlagScale asks for exactly
+``docker exec CONTAINER /bin/bash -c '...'``. The request is parsed here and run without
+a shell of the host: what bash -c gets is run inside the container only.
+"""
+
+import os
+import shlex
+import sys
+
+SHAPE = "docker exec CONTAINER /bin/bash -c COMMAND"
+
+
+def parse(request, container):
+    """argv to run, or None where the request is anything but the one shape.
+
+    In: the request as sshd hands it over, the one container's name.
+    """
+    if "\0" in request or "\n" in request:
+        return None
+    try:
+        words = shlex.split(request, posix=True)
+    except ValueError:
+        return None
+    if len(words) != 6 or words[:5] != ["docker", "exec", container, "/bin/bash", "-c"]:
+        return None
+    # No shell of this host runs the line, so what is outside of the quotes must be plain words.
+    if not request.startswith(" ".join(words[:5]) + " "):
+        return None
+    rest = request[len(" ".join(words[:5])) + 1 :].strip()
+    if rest[:1] not in ("'", '"') or rest[-1:] != rest[:1] or rest[:1] in rest[1:-1]:
+        return None
+    return words
+
+
+def main(argv):
+    """Run the request or refuse it with exit code 126."""
+    argv = parse(os.environ.get("SSH_ORIGINAL_COMMAND", ""), argv[1])
+    if argv is None:
+        sys.stderr.write("r1deploy: this key may only run: %s\n" % SHAPE)
+        return 126
+    os.execvp(argv[0], argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv))
