@@ -148,7 +148,7 @@ def make_flagscale(folder: Path, key: Any, vllm: Work, vllm_base: str, linked: s
     patch = commit_with_link(work, linked, "[ILUVATAR] Add iluvatar support")
     write_history(work, [patch])
     commit_with_link(work, linked, "Record the patch")
-    useless = {name: b"this patch is for training llama3-70b and fits nothing here\n" for name in patches}
+    useless = dict.fromkeys(patches, b"this patch is for training llama3-70b and fits nothing here\n")
     write_vendor(work, key, useless, base, vllm_base, ["llama3-70b"], "train")
     newer = commit_with_link(work, linked, "[ILUVATAR] llama3-70b training")
     write_history(work, [patch, newer])
@@ -193,7 +193,7 @@ def write_vendor(
 
 
 def write_history(work: Work, commits: list[str]) -> None:
-    listed = {kind: commits for kind in ("FlagScale+vllm", "vllm", "FlagScale")}
+    listed = dict.fromkeys(("FlagScale+vllm", "vllm", "FlagScale"), commits)
     work.write("hardware/patch_history.yaml", json.dumps({DEVICE: {"inference": listed}}, indent=2) + "\n")
 
 

@@ -127,7 +127,13 @@ def disk(desired: Desired, host: Host, found: Observed) -> Iterator[Check]:
         free, need = found.engine.free_gib, wanted.engine_gib
         detail = f"{free:.0f} GiB free in {found.engine.root}, the image needs {need}"
         yield Check(
-            "disk engine", host.name, free >= need, detail, "DISK_FULL", "free space, or lower disk.engine_gib", BOOTSTRAP
+            "disk engine",
+            host.name,
+            free >= need,
+            detail,
+            "DISK_FULL",
+            "free space, or lower disk.engine_gib",
+            BOOTSTRAP,
         )
     if not found.state.trees.get(desired.release.flagscale.name):
         free, need = found.state.free_gib, wanted.state_gib
@@ -147,7 +153,12 @@ def address(desired: Desired, host: Host, found: Observed) -> Iterator[Check]:
     ok = found.net.nic is not None
     detail = f"{host.address} on {found.net.nic}" if ok else f"no interface carries {host.address}"
     yield Check(
-        "address", host.name, ok, detail, "ADDRESS_ELSEWHERE", "put the address of the cluster's network in the hostfile"
+        "address",
+        host.name,
+        ok,
+        detail,
+        "ADDRESS_ELSEWHERE",
+        "put the address of the cluster's network in the hostfile",
     )
     own = found.net.hostname_ip or ""
     ok = len(desired.hosts) == 1 or not own.startswith("127.")
@@ -177,7 +188,9 @@ def chips(desired: Desired, host: Host, found: Observed) -> Iterator[Check]:
     count = max(seen.pci, len(seen.chips))
     if sick:
         detail = f"chip {', '.join(map(str, sick))}: {seen.chips[sick[0]].name!r}"
-        yield Check("chips", host.name, False, detail, "CHIP_SICK", "see the host's kernel log; reboot it or replace the board")
+        yield Check(
+            "chips", host.name, False, detail, "CHIP_SICK", "see the host's kernel log; reboot it or replace the board"
+        )
     elif len(seen.chips) != host.slots or count != len(seen.chips):
         detail = f"{len(seen.chips)} chips, slots={host.slots}" + (f", {seen.pci} on PCI" if seen.pci else "")
         fix = f"slots={len(seen.chips)} in the inventory, or find the missing chips"
@@ -196,7 +209,9 @@ def idle_chips(desired: Desired, host: Host, found: Observed) -> Iterator[Check]
     limit = desired.settings.chip.idle_memory_mib
     busy = [f"{chip.index} ({chip.used_mib} MiB)" for chip in found.chips.chips if chip.used_mib > limit]
     detail = f"memory in use on chip {', '.join(busy)}" if busy else f"all under {limit} MiB"
-    yield Check("chip memory", host.name, not busy, detail, "CHIP_BUSY", "end what uses the chips, then try again", SERVE)
+    yield Check(
+        "chip memory", host.name, not busy, detail, "CHIP_BUSY", "end what uses the chips, then try again", SERVE
+    )
 
 
 def foreign(_: Desired, host: Host, found: Observed) -> Iterator[Check]:
@@ -331,7 +346,11 @@ def identities(_: Desired, observed: Mapping[str, Observed]) -> Iterator[Check]:
         for value, hosts in owners.items():
             if len(hosts) > 1:
                 detail = f"{name} {value} on {', '.join(hosts)}"
-                fix = "rm /etc/machine-id && systemd-machine-id-setup" if key == "machine_id" else "hostnamectl hostname NAME"
+                fix = (
+                    "rm /etc/machine-id && systemd-machine-id-setup"
+                    if key == "machine_id"
+                    else "hostnamectl hostname NAME"
+                )
                 yield Check("identity", hosts[-1], False, detail, "IDENTITY_TWICE", fix)
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from r1deploy.cluster.host import Host
-from r1deploy.planning import checks
+from r1deploy.planning import checks as preflight
 from r1deploy.planning.desired import INSTALL_PARTS, Desired, known_hosts
 from r1deploy.planning.observed import Container, Observed, TreeState
 from r1deploy.planning.steps import STEP_NAMES
@@ -40,9 +40,9 @@ class Plan:
 
     changes: tuple[Change, ...]
     noops: tuple[Noop, ...]
-    checks: tuple[checks.Check, ...]
+    checks: tuple[preflight.Check, ...]
 
-    def blockers(self, verb: str) -> tuple[checks.Check, ...]:
+    def blockers(self, verb: str) -> tuple[preflight.Check, ...]:
         """Failed checks that forbid a verb."""
         return tuple(check for check in self.checks if not check.ok and verb in check.blocks)
 
@@ -69,7 +69,7 @@ def plan(desired: Desired, observed: Mapping[str, Observed]) -> Plan:
             rows += [Change(step, host.name, *row) for row in found if isinstance(row, tuple)]
             noops += [Noop(step, host.name, row) for row in found if isinstance(row, str)]
     busy = list(look.busy(rows))
-    return Plan(tuple(rows), tuple(noops), (*checks.check_all(desired, observed), *busy))
+    return Plan(tuple(rows), tuple(noops), (*preflight.check_all(desired, observed), *busy))
 
 
 # A row is a change (field, current, desired, reason) or the reason of a no-op.
@@ -134,7 +134,12 @@ class Look:
             yield (f"{row.name}.{name}", str(row.spec.get(name)), str(wanted[name]), "recreated with the right setting")
         if self.desired.image_id and row.image != self.desired.image_id:
             different.append("image")
-            yield (f"{row.name}.image", short(row.image), short(self.desired.image_id), "recreated from the right image")
+            yield (
+                f"{row.name}.image",
+                short(row.image),
+                short(self.desired.image_id),
+                "recreated from the right image",
+            )
         if not row.running:
             yield (row.name, "stopped", "running", "started")
         elif not different:
@@ -241,7 +246,9 @@ class Look:
             if key is None:
                 rows.append(("key pair", "absent", "ed25519", "a key of the cluster's own"))
             present = [worker for worker in self.desired.workers if worker.name in self.observed]
-            text = known_hosts(tuple(present), {worker.name: self.observed[worker.name].ssh.host_keys for worker in present})
+            text = known_hosts(
+                tuple(present), {worker.name: self.observed[worker.name].ssh.host_keys for worker in present}
+            )
             has = found.state.trust.files.get("known_hosts", (None, ""))[0]
             if has != sha256(text):
                 names = ", ".join(worker.name for worker in present)
@@ -252,7 +259,12 @@ class Look:
         if line is None:
             yield ("authorized_keys", lines_of(found), "the head's new key", "docker exec into our container, no more")
         elif found.ssh.authorized != (line,):
-            yield ("authorized_keys", lines_of(found), "one line, from the head", "docker exec into our container, no more")
+            yield (
+                "authorized_keys",
+                lines_of(found),
+                "one line, from the head",
+                "docker exec into our container, no more",
+            )
         else:
             yield f"{self.desired.head.name} may docker exec into our container, no more"
 
@@ -276,24 +288,28 @@ class Look:
         if clean:
             yield f"configuration {self.desired.config_id} is there"
 
-    def busy(self, changes: list[Change]) -> Iterator[checks.Check]:
+    def busy(self, changes: list[Change]) -> Iterator[preflight.Check]:
         """bootstrap never touches the running service: what would recreate or rebuild under it is refused."""
         for host in self.desired.hosts:
             found = self.observed.get(host.name)
             container = self._container(found) if found else None
             if found is None or container is None:
                 continue
-            inside = [row.pid for row in found.processes.engines + found.processes.raylets if row.container == container.name]
-            steps = sorted({row.step for row in changes if row.host == host.name and row.step in ("container", "install")})
+            inside = [
+                row.pid for row in found.processes.engines + found.processes.raylets if row.container == container.name
+            ]
+            steps = sorted(
+                {row.step for row in changes if row.host == host.name and row.step in ("container", "install")}
+            )
             if inside and steps:
-                yield checks.Check(
+                yield preflight.Check(
                     "running service",
                     host.name,
                     False,
                     f"{container.name} serves (pid {inside[0]}); {' and '.join(steps)} would disturb it",
                     "SERVICE_RUNNING",
                     "r1deploy stop, then bootstrap",
-                    checks.BOOTSTRAP,
+                    preflight.BOOTSTRAP,
                 )
 
 

@@ -134,7 +134,7 @@ def write_overlay(
         "all": {
             "vars": {**login_vars(ssh), **variables},
             "hosts": {name: dict(found) for name, found in host_vars.items()},
-            "children": {name: {"hosts": dict.fromkeys(hosts, {})} for name, hosts in groups.items()},
+            "children": {name: {"hosts": {key: {} for key in hosts}} for name, hosts in groups.items()},
         }
     }
     path = folder / "overlay.yml"

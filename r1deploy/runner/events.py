@@ -69,7 +69,12 @@ CAUSES: tuple[tuple[str, str, str, str], ...] = (
         "its name does not resolve",
         "use an address, or mend DNS or /etc/hosts here",
     ),
-    (r"Connection refused", "SSH_REFUSED", "nothing listens on its SSH port", "start sshd on the host, or set ssh.port"),
+    (
+        r"Connection refused",
+        "SSH_REFUSED",
+        "nothing listens on its SSH port",
+        "start sshd on the host, or set ssh.port",
+    ),
     (r"No route to host|Network is unreachable", "SSH_NO_ROUTE", "there is no route to it", "ping {address}"),
     (r"timed out|Timeout", "SSH_TIMEOUT", "it does not answer in time", "is the host up? ping {address}"),
     (
@@ -87,7 +92,7 @@ CAUSES: tuple[tuple[str, str, str, str], ...] = (
     ),
     (r"No space left on device", "DISK_FULL", "its disk is full", "df -h; free space and run again"),
 )
-CODES = tuple(dict.fromkeys(row[1] for row in CAUSES)) + ("PROBE_INCOMPLETE", "STEP_FAILED")
+CODES = (*tuple(dict.fromkeys(row[1] for row in CAUSES)), "PROBE_INCOMPLETE", "STEP_FAILED")
 SSH_CODES = frozenset(row[1] for row in CAUSES if row[1].startswith(("SSH_", "HOSTKEY_")))
 
 

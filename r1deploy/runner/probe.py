@@ -65,9 +65,7 @@ def probe(target: Target, settings: Settings, folders: tuple[str, ...] = ()) -> 
         rows = read_inventory(rows_file)
     if rows is None:
         if outcome.tail and not outcome.ok:
-            raise ConfigError(
-                "INVENTORY_INVALID", f"{target.inventory}: Ansible cannot read it", evidence=outcome.tail
-            )
+            raise ConfigError("INVENTORY_INVALID", f"{target.inventory}: Ansible cannot read it", evidence=outcome.tail)
         raise UsageError("INVENTORY_EMPTY", f"{target.inventory}: no hosts in it", fix="r1deploy inventory HOSTFILE")
     hosts = tuple(hosts_from_hostvars([row["name"] for row in rows], by_name(rows), settings.slots))
     found = Probed(hosts, login=by_name(rows))

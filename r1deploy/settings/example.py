@@ -1,6 +1,8 @@
 """The annotated ``r1deploy.yaml`` that ``init`` writes; it changes nothing until it is edited.
 
-``# text`` explains, ``#key: value`` is a setting commented out: what is null, and what the profile knows better than the user (chip, disk), so
+``# text`` explains, ``#key: value`` is a setting commented out: what is null, and what the profile knows
+better than the user (chip, disk),
+so
 that a better profile reaches old files.
 """
 

@@ -209,7 +209,17 @@ def build(order, _key):
         source = order["source"]
         # FlagScale's build backend lies in its own folder; without this it is "No module named custom_build_backend".
         env = dict(os.environ, PYTHONPATH=source + ":" + os.environ.get("PYTHONPATH", ""))
-        argv = [order["python"], "-m", "pip", "wheel", source, "--no-build-isolation", "--no-deps", "-w", order["wheels"]]
+        argv = [
+            order["python"],
+            "-m",
+            "pip",
+            "wheel",
+            source,
+            "--no-build-isolation",
+            "--no-deps",
+            "-w",
+            order["wheels"],
+        ]
         run(argv, order["log"], cwd=source, env=env, timeout=order["timeout"])
         found = glob.glob(order["wheels"] + "/*.whl")
         if len(found) != 1:
@@ -258,7 +268,9 @@ def install_part(part, order):
             raise JobError("expected one wheel in %s, found %d" % (part["wheels"], len(wheels)))
         argv = [order["python"], "-m", "pip", "install", "--no-deps", "--no-index", "--force-reinstall", wheels[0]]
         run(argv, order["log"], timeout=order["timeout"])
-    version, proof = json.loads(in_python(order, "import r1guest,json;print(json.dumps(r1guest.proof_of(%r)))" % part["dist"]))
+    version, proof = json.loads(
+        in_python(order, "import r1guest,json;print(json.dumps(r1guest.proof_of(%r)))" % part["dist"])
+    )
     for module in part["modules"]:
         in_python(order, "import %s" % module)
     return {"tree": part["tree"], "version": version, "proof": proof}

@@ -42,7 +42,7 @@ def main(argv):
     if argv is None:
         sys.stderr.write("r1deploy: this key may only run: %s\n" % SHAPE)
         return 126
-    os.execvp(argv[0], argv)
+    return os.execvp(argv[0], argv)
 
 
 if __name__ == "__main__":
