@@ -165,7 +165,7 @@ def evidence_of(result: dict[str, Any]) -> list[str]:
 
 def job_answer(result: dict[str, Any]) -> dict[str, Any] | None:
     """The JSON line that ``r1guest.py`` prints last, where the result is one of its."""
-    lines = str(result.get("stdout") or "").strip().splitlines()
+    lines = str(result.get("stdout") or result.get("msg") or "").strip().splitlines()
     if not lines or not lines[-1].startswith("{"):
         return None
     try:

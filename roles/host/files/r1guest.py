@@ -151,7 +151,7 @@ def unpatch(order, key):
     name = os.path.basename(order["clone"])
     tree = os.path.join(order["clone"], "build", order["device_type"], name)
     with only_one(os.path.join(order["root"], ".lock")):
-        if (load(mark) or {}).get("key") == order["key"] and os.path.isdir(tree):
+        if not order["force"] and (load(mark) or {}).get("key") == order["key"] and os.path.isdir(tree):
             return {"changed": False}
         for stale in ("patched.json", "built.json", "manifest.json", "stamps.json"):
             with contextlib.suppress(FileNotFoundError):
@@ -199,8 +199,12 @@ def build(order, _key):
     """Run the build commands and make the wheel; mark the tree when both are there."""
     mark = os.path.join(order["root"], "built.json")
     with only_one(os.path.join(order["root"], ".lock")):
-        if (load(mark) or {}).get("key") == order["key"] and glob.glob(order["wheels"] + "/*.whl"):
+        done = (load(mark) or {}).get("key") == order["key"] and glob.glob(order["wheels"] + "/*.whl")
+        if done and not order["force"]:
             return {"changed": False}
+        for stale in ("built.json", "manifest.json", "stamps.json"):
+            with contextlib.suppress(FileNotFoundError):
+                os.remove(os.path.join(order["root"], stale))
         deadline = time.monotonic() + order["timeout"]
         for command in order["commands"]:
             left = max(1, deadline - time.monotonic())

@@ -1,0 +1,1 @@
+"""A file per verb: the readable order of effects."""

@@ -1,0 +1,240 @@
+"""Lock what the settings ask for: refs to commits, ciphertexts to sha256, the tarball to an image id.
+
+All of it is read here on the controller, before any host is changed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import subprocess
+import tarfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from r1deploy.errors import ConfigError, PreflightError
+from r1deploy.settings.lockfile import Lock, LockedImage, LockedPatch, LockedSource
+from r1deploy.settings.model import Settings, Source
+from r1deploy.settings.redact import without_login
+
+COMMIT = re.compile(r"^[0-9a-f]{40}$")
+GIT_SECONDS = 120
+Say = Callable[[str], None]
+CAUSES = (
+    (r"Could not resolve host", "GIT_DNS", "its host does not resolve"),
+    (r"Authentication failed|could not read Username|Permission denied", "GIT_AUTH", "it asks for a login"),
+    (r"not found|does not appear to be a git repository|not exported", "GIT_MISSING", "there is no such repository"),
+    (r"unable to connect|Connection refused|timed out|Failed to connect|No route", "GIT_NO_ROUTE", "no connection"),
+)
+
+
+def cache_folder() -> Path:
+    """Where clones of upstreams are kept here."""
+    base = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
+    return Path(base) / "r1deploy" / "git"
+
+
+def git(settings: Settings, *arguments: str, cwd: Path | None = None) -> bytes:
+    """Output of a git command that never asks and never hangs. Raises PreflightError with git's own last lines."""
+    rules = [f"url.{mirror}.insteadOf={prefix}" for prefix, mirror in settings.git.instead_of.items()]
+    argv = ["git", *(word for rule in rules for word in ("-c", rule)), *arguments]
+    env = {**os.environ, "GIT_TERMINAL_PROMPT": "0", "GIT_SSH_COMMAND": "ssh -oBatchMode=yes", "LC_ALL": "C"}
+    try:
+        done = subprocess.run(argv, cwd=cwd, env=env, capture_output=True, timeout=GIT_SECONDS, check=False)
+    except FileNotFoundError:
+        raise PreflightError("GIT_CLIENT_MISSING", "git is not installed here", fix="apt-get install git") from None
+    except subprocess.TimeoutExpired:
+        raise PreflightError("GIT_NO_ROUTE", f"git {arguments[0]}: no answer in {GIT_SECONDS} s") from None
+    if done.returncode != 0:
+        lines = done.stderr.decode("utf-8", "replace").strip().splitlines()[-5:]
+        text = "\n".join(lines)
+        code, why = next(((c, w) for p, c, w in CAUSES if re.search(p, text)), ("GIT_FAILED", "git fails"))
+        raise PreflightError(code, f"git {arguments[0]}: {why}", evidence=lines, fix="check the URL by hand: git ls-remote URL")
+    return done.stdout
+
+
+def commit_of(settings: Settings, source: Source) -> str:
+    """The commit that a branch, tag or commit names. Raises PreflightError GIT_REF_GONE."""
+    if COMMIT.match(source.ref):
+        return source.ref
+    wanted = (f"refs/tags/{source.ref}^{{}}", f"refs/heads/{source.ref}", f"refs/tags/{source.ref}")
+    rows = git(settings, "ls-remote", source.url, *wanted).decode().splitlines()
+    found = {name: commit for commit, name in (row.split("\t") for row in rows)}
+    for name in wanted:
+        if name in found:
+            return found[name]
+    raise PreflightError(
+        "GIT_REF_GONE",
+        f"{without_login(source.url)} has no branch or tag {source.ref}",
+        fix=f"git ls-remote {without_login(source.url)}",
+    )
+
+
+def blobs(settings: Settings, commit: str, paths: list[str]) -> dict[str, bytes]:
+    """Files of FlagScale at a commit, from a clone kept here. Raises PreflightError where commit or file is gone."""
+    url = settings.flagscale.url
+    clone = cache_folder() / (hashlib.sha256(url.encode()).hexdigest()[:16] + ".git")
+    if not (clone / "HEAD").exists():
+        clone.parent.mkdir(parents=True, exist_ok=True)
+        git(settings, "init", "-q", "--bare", str(clone))
+    have = subprocess.run(
+        ["git", "-C", str(clone), "cat-file", "-e", f"{commit}^{{tree}}"], capture_output=True, check=False
+    )
+    if have.returncode != 0:
+        try:
+            git(settings, "-C", str(clone), "fetch", "-q", "--depth", "1", url, commit)
+        except PreflightError as error:
+            if error.code != "GIT_FAILED":
+                raise
+            fix = "check patch.commit and flagscale.url"
+            message = f"{without_login(url)} has no commit {commit[:12]}"
+            raise PreflightError("GIT_REF_GONE", message, evidence=error.evidence, fix=fix) from None
+    found = {}
+    for path in paths:
+        try:
+            found[path] = git(settings, "-C", str(clone), "show", f"{commit}:{path}")
+        except PreflightError as error:
+            message = f"FlagScale {commit[:12]} has no {path}"
+            fix = "check patch.device_type and patch.backends"
+            raise PreflightError("PATCH_MISSING", message, evidence=error.evidence, fix=fix) from None
+    return found
+
+
+def patch_paths(settings: Settings) -> list[str]:
+    """The patches inside FlagScale's tree."""
+    suffix = "diff.patch.encrypted" if settings.patch.encrypted else "diff.patch"
+    return [f"hardware/{settings.patch.device_type}/{backend}/{suffix}" for backend in settings.patch.backends]
+
+
+def sha256_of(path: Path) -> str:
+    """sha256 of a file."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def tarball_image(path: Path, name: str) -> str:
+    """Id of the image in a docker-save file: sha256 of its configuration. Raises PreflightError."""
+    if not path.is_file():
+        raise PreflightError("TARBALL_MISSING", f"{path}: no such file", fix="set image.tarball to the vendor's file")
+    try:
+        with tarfile.open(path) as archive:
+            for member in archive:
+                if member.name == "manifest.json":
+                    stream = archive.extractfile(member)
+                    rows = json.loads(stream.read()) if stream else []
+                    break
+            else:
+                rows = []
+    except (tarfile.TarError, OSError, ValueError, EOFError) as error:
+        raise PreflightError("TARBALL_DAMAGED", f"{path}: {error}", fix="ask for the file again; check its sha256") from None
+    for row in rows:
+        if name in (row.get("RepoTags") or []):
+            return "sha256:" + Path(row["Config"]).name.removesuffix(".json")
+    tags = ", ".join(tag for row in rows for tag in row.get("RepoTags") or []) or "no image"
+    raise PreflightError("TARBALL_OTHER", f"{path} holds {tags}, not {name}", fix="set image.name or image.tarball")
+
+
+def resolve(settings: Settings, lock: Lock | None, upgrade: frozenset[str], say: Say) -> Lock:
+    """A lock that fits the settings; entries that still fit are kept as they are.
+
+    In: names to resolve anew (``flaggems``, ``flagscale``, ``image``).
+    """
+    old = lock or Lock(version=1)
+
+    def source(name: str, wanted: Source, held: LockedSource | None) -> LockedSource:
+        url = without_login(wanted.url)
+        if held and (held.url, held.ref) == (url, wanted.ref) and name not in upgrade:
+            return held
+        commit = commit_of(settings, wanted)
+        say(f"locked {name} {wanted.ref} at {commit[:12]}")
+        return LockedSource(url=url, ref=wanted.ref, commit=commit)
+
+    flaggems = source("flaggems", settings.flaggems, old.flaggems)
+    flagscale = source("flagscale", settings.flagscale, old.flagscale)
+    patch = old.patch
+    paths = patch_paths(settings)
+    if patch is None or patch.commit != settings.patch.commit or sorted(patch.ciphertexts) != sorted(paths):
+        found = blobs(settings, settings.patch.commit, paths)
+        digests = {path: hashlib.sha256(data).hexdigest() for path, data in found.items()}
+        patch = LockedPatch(commit=settings.patch.commit, ciphertexts=digests)
+        say(f"locked {len(paths)} patches of FlagScale {settings.patch.commit[:12]}")
+    image = old.image
+    if settings.image.tarball and (image is None or image.name != settings.image.name or "image" in upgrade):
+        path = Path(settings.image.tarball)
+        identity = tarball_image(path, settings.image.name)
+        digest = sha256_of(path)
+        if settings.image.sha256 and digest != settings.image.sha256:
+            message = f"{path}: sha256 {digest[:12]}, image.sha256 says {settings.image.sha256[:12]}"
+            raise PreflightError("TARBALL_DAMAGED", message, fix="ask for the file again")
+        image = LockedImage(name=settings.image.name, id=identity, tarball_sha256=digest)
+        say(f"locked {settings.image.name} as {identity[7:19]}")
+    if image is None or image.name != settings.image.name:
+        image = None
+    return Lock(version=1, flaggems=flaggems, flagscale=flagscale, patch=patch, image=image)
+
+
+def prove_key(settings: Settings, ciphertexts: Mapping[str, str]) -> str:
+    """Decrypt the patches' AES keys with the vendor's key; returns a sentence. Raises PreflightError with the fix.
+
+    Format (FlagScale's encryption_utils): 16 bytes IV, 512 bytes RSA-OAEP(SHA-256) of a 32-byte AES key, data.
+    """
+    from cryptography.hazmat.primitives import hashes, serialization
+    from cryptography.hazmat.primitives.asymmetric import padding, rsa
+
+    path = key_file(settings)
+    if path is None:
+        return "the patch is not encrypted"
+    try:
+        key = serialization.load_pem_private_key(path.read_bytes(), password=None)
+    except TypeError:
+        fix = f"openssl rsa -in {path} -out {path}.plain, then use that"
+        raise PreflightError("KEY_PASSPHRASE", f"{path} asks for a passphrase", fix=fix) from None
+    except ValueError:
+        raise PreflightError("KEY_NOT_PEM", f"{path} is no PEM private key", fix="ask the vendor for the key again") from None
+    if not isinstance(key, rsa.RSAPrivateKey) or key.key_size != 4096:
+        raise PreflightError("KEY_WRONG", f"{path} is not an RSA-4096 key", fix="ask the vendor for the key again")
+    oaep = padding.OAEP(padding.MGF1(hashes.SHA256()), hashes.SHA256(), None)
+    for name, data in blobs(settings, settings.patch.commit, sorted(ciphertexts)).items():
+        digest = hashlib.sha256(data).hexdigest()
+        if digest != ciphertexts[name]:
+            message = f"{name}: sha256 {digest[:12]}, r1deploy.lock says {ciphertexts[name][:12]}"
+            raise PreflightError("PATCH_TAMPERED", message, fix="do not go on; compare with the vendor's delivery")
+        try:
+            good = len(key.decrypt(data[16:528], oaep)) == 32
+        except ValueError:
+            good = False
+        if not good:
+            message = f"{path} does not decrypt {name}"
+            raise PreflightError("KEY_WRONG", message, fix=f"ask for the key of FlagScale {settings.patch.commit[:12]}")
+    return f"the key decrypts {len(ciphertexts)} patches"
+
+
+def key_file(settings: Settings) -> Path | None:
+    """The vendor's key, checked for place and mode; None where the patch is plain. Raises PreflightError."""
+    if not settings.patch.encrypted:
+        return None
+    if settings.patch.key_dir is None:
+        fix = "put private_key.pem into a folder (0700) and set patch.key_dir"
+        raise PreflightError("KEY_MISSING", "the patch is encrypted and patch.key_dir is not set", fix=fix)
+    folder = Path(settings.patch.key_dir)
+    if folder.is_file():
+        message = f"patch.key_dir is a file: {folder}"
+        raise PreflightError("KEY_NOT_FOLDER", message, fix="name the folder that holds private_key.pem")
+    path = folder / "private_key.pem"
+    if not path.is_file():
+        raise PreflightError("KEY_MISSING", f"{path}: no such file", fix="the vendor sends private_key.pem by mail")
+    if not os.access(path, os.R_OK):
+        raise PreflightError("KEY_MODE", f"{path} cannot be read", fix=f"chown $USER {path}")
+    mode = path.stat().st_mode & 0o777
+    if mode & 0o077:
+        raise PreflightError("KEY_MODE", f"{path} is open to others (mode {mode:04o})", fix=f"chmod 0600 {path}")
+    return path
+
+
+def need(lock: Lock) -> tuple[LockedSource, LockedSource, LockedPatch]:
+    """The parts of a lock that every release needs. Raises ConfigError where one is missing."""
+    if lock.flaggems is None or lock.flagscale is None or lock.patch is None:
+        raise ConfigError("LOCK_INVALID", "r1deploy.lock is not complete", fix="remove it and run bootstrap again")
+    return lock.flaggems, lock.flagscale, lock.patch

@@ -1,0 +1,103 @@
+"""Templates to bytes: FlagScale's three configuration files and each host's environment.
+
+Roles only copy what is rendered here, so that the plan compares the true bytes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import shlex
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from r1deploy import content
+from r1deploy.cluster.host import Host
+from r1deploy.planning.desired import File
+from r1deploy.planning.release import Release
+from r1deploy.settings.model import Settings
+
+AUTO = "auto"
+MODES = {"env.sh": "0600"}
+
+
+@dataclass(frozen=True)
+class Rendered:
+    """The configuration of all hosts: its id, and the bytes of each file by host."""
+
+    id: str
+    files: Mapping[str, Mapping[str, bytes]]
+
+    def wanted(self) -> dict[str, dict[str, File]]:
+        """sha256 and mode of each file by host, as the planner compares them."""
+        return {
+            host: {
+                name: File(hashlib.sha256(data).hexdigest(), MODES.get(name, "0644")) for name, data in files.items()
+            }
+            for host, files in self.files.items()
+        }
+
+
+def environment() -> Environment:
+    """Jinja2 as strict as it gets; ``shell`` quotes a value for sh."""
+    found = Environment(
+        loader=FileSystemLoader(str(content.TEMPLATES)),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+        autoescape=False,
+    )
+    found.filters["shell"] = lambda value: shlex.quote(str(value))
+    return found
+
+
+def render(settings: Settings, hosts: tuple[Host, ...], release: Release, nics: Mapping[str, str | None]) -> Rendered:
+    """Render the configuration of a release.
+
+    In: the hosts, head first; host name → interface that carries its address.
+    The folder's name is a hash of what stands in it, so the files are rendered
+    twice: once to name the folder, once with the name.
+    """
+    first = _files(settings, hosts, release, nics, "CONFIG")
+    whole = hashlib.sha256()
+    for host in sorted(first):
+        for name, data in sorted(first[host].items()):
+            whole.update(f"{host}\0{name}\0{len(data)}\0".encode() + data)
+    identity = whole.hexdigest()[:12]
+    return Rendered(identity, _files(settings, hosts, release, nics, identity))
+
+
+def _files(
+    settings: Settings, hosts: tuple[Host, ...], release: Release, nics: Mapping[str, str | None], identity: str
+) -> dict[str, dict[str, bytes]]:
+    templates = environment()
+    top = f"{settings.state_dir}/releases/{release.id}"
+    # All workers are reached on one port: FlagScale has one setting for them.
+    ports = {host.port or 22 for host in hosts[1:]}
+    common = {
+        "service": settings.service,
+        "engine": settings.engine,
+        "chip": settings.chip,
+        "container": settings.container.name,
+        "folder": f"{top}/config/{identity}",
+        "outputs": f"{top}/outputs/{settings.service.name}",
+        "ssh_port": min(ports, default=22),
+        "hosts": hosts,
+    }
+
+    def text(template: str, **more: object) -> bytes:
+        return templates.get_template(template).render(**common, **more).encode()
+
+    name = settings.service.name
+    head = {
+        f"config_{name}.yaml": text("config.yaml.j2"),
+        f"serve/{name}.yaml": text("serve.yaml.j2"),
+        "hostfile.txt": text("hostfile.txt.j2"),
+    }
+    found: dict[str, dict[str, bytes]] = {}
+    for host in hosts:
+        env = {key: (nics.get(host.name) or "") if value == AUTO else value for key, value in settings.env.items()}
+        found[host.name] = {**(head if host.is_head else {}), "env.sh": text("env.sh.j2", host=host, env=env)}
+    return found
