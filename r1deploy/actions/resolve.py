@@ -51,7 +51,9 @@ def git(settings: Settings, *arguments: str, cwd: Path | None = None) -> bytes:
         lines = done.stderr.decode("utf-8", "replace").strip().splitlines()[-5:]
         text = "\n".join(lines)
         code, why = next(((c, w) for p, c, w in CAUSES if re.search(p, text)), ("GIT_FAILED", "git fails"))
-        raise PreflightError(code, f"git {arguments[0]}: {why}", evidence=lines, fix="check the URL by hand: git ls-remote URL")
+        raise PreflightError(
+            code, f"git {arguments[0]}: {why}", evidence=lines, fix="check the URL by hand: git ls-remote URL"
+        )
     return done.stdout
 
 
@@ -128,7 +130,9 @@ def tarball_image(path: Path, name: str) -> str:
             else:
                 rows = []
     except (tarfile.TarError, OSError, ValueError, EOFError) as error:
-        raise PreflightError("TARBALL_DAMAGED", f"{path}: {error}", fix="ask for the file again; check its sha256") from None
+        raise PreflightError(
+            "TARBALL_DAMAGED", f"{path}: {error}", fix="ask for the file again; check its sha256"
+        ) from None
     for row in rows:
         if name in (row.get("RepoTags") or []):
             return "sha256:" + Path(row["Config"]).name.removesuffix(".json")
@@ -192,7 +196,9 @@ def prove_key(settings: Settings, ciphertexts: Mapping[str, str]) -> str:
         fix = f"openssl rsa -in {path} -out {path}.plain, then use that"
         raise PreflightError("KEY_PASSPHRASE", f"{path} asks for a passphrase", fix=fix) from None
     except ValueError:
-        raise PreflightError("KEY_NOT_PEM", f"{path} is no PEM private key", fix="ask the vendor for the key again") from None
+        raise PreflightError(
+            "KEY_NOT_PEM", f"{path} is no PEM private key", fix="ask the vendor for the key again"
+        ) from None
     if not isinstance(key, rsa.RSAPrivateKey) or key.key_size != 4096:
         raise PreflightError("KEY_WRONG", f"{path} is not an RSA-4096 key", fix="ask the vendor for the key again")
     oaep = padding.OAEP(padding.MGF1(hashes.SHA256()), hashes.SHA256(), None)

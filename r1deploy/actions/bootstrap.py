@@ -1,0 +1,146 @@
+"""preflight + plan + apply + verify, to "ready to serve"."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from r1deploy.actions.context import Context
+from r1deploy.actions.look import View, limited, lock_of, look, refuse_unreachable
+from r1deploy.actions.resolve import Say, prove_key
+from r1deploy.actions.variables import groups, host_vars, role_vars, write_files
+from r1deploy.errors import ApplyError, PreflightError
+from r1deploy.journal import Journal
+from r1deploy.planning.checks import Check
+from r1deploy.planning.planner import Plan
+from r1deploy.planning.steps import STEP_NAMES
+from r1deploy.runner.ansible import Outcome, run, run_folder
+from r1deploy.runner.events import Event
+from r1deploy.settings import lockfile
+
+NEED_KEY = {"patch"}
+
+
+@dataclass(frozen=True)
+class Options:
+    """How a bootstrap is asked for."""
+
+    upgrade: frozenset[str] = frozenset()
+    limit: str | None = None
+    check: bool = False
+
+
+@dataclass(frozen=True)
+class Done:
+    """What came of it: the plan that was applied, and the view after it."""
+
+    applied: Plan
+    view: View
+
+
+def survey(context: Context, options: Options, say: Say) -> View:
+    """Resolve, probe and plan; prove the key where the plan needs it. Changes nothing.
+
+    Raises UnreachableError, PreflightError, UsageError.
+    """
+    view = look(context, lock_of(context, options.upgrade, say))
+    refuse_unreachable(view.probed)
+    view = limited(view, options.limit)
+    if view.plan.changes:
+        refuse_blocked(view.plan.blockers("bootstrap"))
+    if NEED_KEY & {row.step for row in view.plan.changes}:
+        _, _, patch = (view.lock.flaggems, view.lock.flagscale, view.lock.patch)
+        say(prove_key(context.settings, patch.ciphertexts if patch else {}))
+    return view
+
+
+def refuse_blocked(blockers: tuple[Check, ...]) -> None:
+    """Raise PreflightError where something forbids to go on; the first one gives the code."""
+    if not blockers:
+        return
+    rows = [f"{row.host or 'cluster'}: {row.name}: {row.detail} ({row.code})" for row in blockers]
+    raise PreflightError(
+        blockers[0].code,
+        rows[0] if len(rows) == 1 else f"{len(rows)} findings forbid to go on",
+        blockers=blockers,
+        host=blockers[0].host,
+        evidence=rows if len(rows) > 1 else (),
+        fix=blockers[0].fix,
+    )
+
+
+def bootstrap(context: Context, options: Options, confirm: Callable[[View], None], journal: Journal, say: Say) -> Done:
+    """Converge every host. In: ``confirm`` shows the plan and may refuse it.
+
+    Raises ApplyError with the failed host's own last lines, or where a difference is left.
+    """
+    view = survey(context, options, say)
+    if not view.plan.changes:
+        lockfile_write(context, view)
+        return Done(view.plan, view)
+    confirm(view)
+    first = view.plan
+    lockfile_write(context, view)
+    if view.desired.image_id is None:
+        apply(context, view, ("host", "image"), journal)
+        view = survey(context, options, say)
+        lockfile_write(context, view)
+    # Twice at the most: a stopped container hides what is installed in it until it runs.
+    for _ in range(2):
+        apply(context, view, STEP_NAMES, journal)
+        view = survey(context, options, say)
+        if not view.plan.changes:
+            return Done(first, view)
+    raise left_over(view.plan, journal)
+
+
+def lockfile_write(context: Context, view: View) -> None:
+    """Record what was resolved, where it is not recorded yet."""
+    if lockfile.read(context.lock_path) != view.lock:
+        lockfile.write(context.lock_path, view.lock)
+
+
+def left_over(plan: Plan, journal: Journal) -> ApplyError:
+    """Ansible said it did all; the probe says otherwise, and the probe is right."""
+    rows = [f"{row.host} {row.step}: {row.field}: {row.current} → {row.desired}" for row in plan.changes]
+    return ApplyError(
+        "STILL_DIFFERS", f"{len(rows)} differences are left after all steps", evidence=rows[:15], log=journal.path
+    )
+
+
+def apply(context: Context, view: View, steps: tuple[str, ...], journal: Journal) -> Outcome:
+    """Run the steps that have work. Raises ApplyError."""
+    with run_folder() as folder:
+        write_files(view, folder / "files")
+        outcome = run(
+            context.target,
+            "bootstrap.yml",
+            variables=role_vars(view, folder / "staging", bool(view.plan.hosts_of("patch")) and "patch" in steps),
+            groups=groups(view, steps),
+            host_vars=host_vars(view, folder / "files"),
+            listen=journal.event,
+            folder=folder,
+            addresses={host.name: host.address for host in view.desired.hosts},
+        )
+    refuse_failed(outcome, journal)
+    return outcome
+
+
+def refuse_failed(outcome: Outcome, journal: Journal) -> None:
+    """Raise ApplyError for the first failure of a run, with its evidence."""
+    if outcome.failures:
+        row = outcome.failures[0]
+        others = [f"{other.host}: {other.message}" for other in outcome.failures[1:]]
+        raise ApplyError(
+            row.code,
+            f"{row.host}: {row.step}: {row.task}: {row.message}",
+            host=row.host,
+            evidence=[*row.evidence, *others],
+            fix=row.fix or "mend the cause and run the same command again: finished work is kept",
+            log=journal.path,
+        )
+    if not outcome.ok:
+        raise ApplyError("ANSIBLE_FAILED", "Ansible could not run", evidence=outcome.tail, log=journal.path)
+
+
+Listener = Callable[[Event], None]

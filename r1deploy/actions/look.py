@@ -1,0 +1,137 @@
+"""Probe the hosts and compare: what plan, preflight, bootstrap, serve and status all begin with."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, replace
+
+from r1deploy import content
+from r1deploy.actions.context import Context
+from r1deploy.actions.resolve import Say, need, resolve
+from r1deploy.errors import UnreachableError, UsageError
+from r1deploy.planning.desired import Desired
+from r1deploy.planning.planner import Plan, plan
+from r1deploy.planning.release import Inputs, release_of
+from r1deploy.render import Rendered, render
+from r1deploy.runner.events import Failure
+from r1deploy.runner.probe import Probed, probe
+from r1deploy.settings import lockfile
+from r1deploy.settings.lockfile import Lock, LockedImage
+from r1deploy.settings.model import Settings
+
+
+@dataclass(frozen=True)
+class View:
+    """All that is known of a cluster at one moment."""
+
+    lock: Lock
+    probed: Probed
+    desired: Desired
+    rendered: Rendered
+    plan: Plan
+
+
+def helper_digests() -> dict[str, str]:
+    """sha256 of the scripts that go to the hosts."""
+    return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(content.HELPERS.glob("r1*.py"))}
+
+
+def lock_of(context: Context, upgrade: frozenset[str], say: Say) -> Lock:
+    """The lock file, completed by what is not resolved yet; nothing is written."""
+    return resolve(context.settings, lockfile.read(context.lock_path), upgrade, say)
+
+
+def inputs_of(lock: Lock) -> Inputs:
+    """A lock in the planner's terms."""
+    flaggems, flagscale, patch = need(lock)
+    return Inputs(lock.image.id if lock.image else None, flaggems.commit, flagscale.commit, patch.ciphertexts)
+
+
+def desire(settings: Settings, lock: Lock, probed: Probed) -> tuple[Desired, Rendered]:
+    """What settings and lock ask for on these hosts."""
+    inputs = inputs_of(lock)
+    release = release_of(settings, inputs)
+    nics = {name: found.net.nic for name, found in probed.observed.items()}
+    rendered = render(settings, probed.hosts, release, nics)
+    wanted = Desired(
+        settings,
+        probed.hosts,
+        inputs.image_id,
+        inputs.flaggems_commit,
+        inputs.flagscale_commit,
+        release,
+        rendered.id,
+        rendered.wanted(),
+        helper_digests(),
+    )
+    return wanted, rendered
+
+
+def look(context: Context, lock: Lock) -> View:
+    """Probe and plan. An image without a locked id is taken as the head's, where it has one."""
+    release = release_of(context.settings, inputs_of(lock))
+    empty = Desired(context.settings, (), None, "", "", release, "", {}, {})
+    probed = probe(context.target, context.settings, tuple(empty.folders))
+    check_builder(context.settings, probed)
+    if lock.image is None:
+        adopted = adopt(context.settings, lock, probed)
+        if adopted is not None:
+            return look(context, adopted)
+    desired, rendered = desire(context.settings, lock, probed)
+    return View(lock, probed, desired, rendered, plan(desired, probed.observed))
+
+
+def adopt(settings: Settings, lock: Lock, probed: Probed) -> Lock | None:
+    """A lock with the id of the image that the builder has under the wanted name."""
+    name = settings.builder or probed.hosts[0].name
+    found = probed.observed.get(name)
+    if found is None or found.image is None:
+        return None
+    return lock.model_copy(update={"image": LockedImage(name=settings.image.name, id=found.image.id)})
+
+
+def check_builder(settings: Settings, probed: Probed) -> None:
+    """The builder is a host of the inventory."""
+    names = [host.name for host in probed.hosts]
+    if settings.builder and settings.builder not in names:
+        message = f"builder: {settings.builder} is not in the inventory ({', '.join(names)})"
+        raise UsageError("BUILDER_UNKNOWN", message, fix="set builder to an inventory name, or leave it out")
+
+
+def refuse_unreachable(probed: Probed) -> None:
+    """Raise where a host did not answer: nothing is begun on a part of the cluster."""
+    if probed.failures:
+        raise unreachable(list(probed.failures.values()), len(probed.hosts))
+
+
+def unreachable(failures: list[Failure], of: int) -> UnreachableError:
+    """One error for all hosts that did not answer, each with its cause and its fix."""
+    rows = [f"{row.host}: {row.message} ({row.code})" for row in failures]
+    fixes = [f"{row.host}: {row.fix}" for row in failures if row.fix]
+    evidence = [f"{row.host}: {line}" for row in failures for line in row.evidence[-3:]]
+    first = failures[0]
+    more = "" if len(failures) == 1 else f"{len(failures)} of {of} hosts: "
+    return UnreachableError(
+        first.code,
+        more + "; ".join(rows) + "; nothing was begun on any host",
+        host=first.host,
+        evidence=evidence,
+        fix="; ".join(fixes) or None,
+    )
+
+
+def limited(view: View, limit: str | None) -> View:
+    """Only the changes of some hosts; the head is always among them. Raises UsageError."""
+    if limit is None:
+        return view
+    names = [host.name for host in view.desired.hosts]
+    wanted = [name for name in limit.split(",") if name]
+    unknown = [name for name in wanted if name not in names]
+    if unknown or not wanted:
+        message = f"--limit {limit}: no host {', '.join(unknown) or 'named'}"
+        raise UsageError("LIMIT_EMPTY", message, fix=f"hosts are: {', '.join(names)}")
+    if view.desired.head.name not in wanted:
+        message = f"--limit {limit} leaves out the head {view.desired.head.name}"
+        raise UsageError("LIMIT_WITHOUT_HEAD", message, fix=f"--limit {view.desired.head.name},{limit}")
+    changes = tuple(row for row in view.plan.changes if row.host in wanted)
+    return replace(view, plan=replace(view.plan, changes=changes))

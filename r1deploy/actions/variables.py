@@ -1,0 +1,133 @@
+"""Desired state → variables of the roles, groups of the plays, files to copy."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from r1deploy.actions.look import View
+from r1deploy.actions.resolve import key_file
+from r1deploy.planning.desired import Desired, known_hosts
+from r1deploy.planning.steps import STEP_NAMES
+
+
+def role_vars(view: View, staging: Path | str, with_key: bool) -> dict[str, Any]:
+    """Variables that are the same on all hosts.
+
+    In: a folder on the controller for trees on their way; whether the path of the
+    vendor's key is given (its content never is).
+    """
+    desired, settings = view.desired, view.desired.settings
+    release, state = desired.release, settings.state_dir
+    gems, scale = desired.tree_dir(release.flaggems.name), desired.tree_dir(release.flagscale.name)
+    log = f"{desired.release_dir}"
+    image = view.lock.image
+    key = key_file(settings) if with_key else None
+    return {
+        "r1_staging": str(staging),
+        "guest_script": f"{state}/bin/r1guest.py",
+        "host_state_dir": state,
+        "host_folders": [{"path": path, "mode": wanted.split()[0]} for path, wanted in desired.folders.items()],
+        "image_name": settings.image.name,
+        "image_id": desired.image_id or "",
+        "image_tarball": settings.image.tarball or "",
+        "image_tarball_sha256": (image.tarball_sha256 if image else None) or "",
+        "image_incoming": f"{state}/incoming.tar",
+        "container_cluster": settings.cluster,
+        "container_release": release.id,
+        "container_name": desired.candidate_name,
+        "container_image": desired.image_id or settings.image.name,
+        "container_shm_size": settings.container.shm_size,
+        "container_interactive": settings.container.interactive,
+        "container_tty": settings.container.tty,
+        "container_volumes": desired.volumes,
+        "container_privileged": settings.container.privileged,
+        "container_cap_add": settings.container.cap_add,
+        "container_pid": settings.container.pid,
+        "container_network": settings.container.network,
+        "sources_flaggems_url": settings.flaggems.url,
+        "sources_flaggems_commit": desired.flaggems_commit,
+        "sources_flaggems_root": gems,
+        "sources_flaggems_key": release.flaggems.name,
+        "sources_flagscale_url": settings.flagscale.url,
+        "sources_flagscale_commit": desired.flagscale_commit,
+        "sources_flagscale_root": scale,
+        "sources_instead_of": settings.git.instead_of,
+        "sources_python": settings.python.executable,
+        "sources_log": f"{log}/build.log",
+        "patch_root": scale,
+        "patch_key": release.patch_key,
+        "patch_commit": settings.patch.commit,
+        "patch_device_type": settings.patch.device_type,
+        "patch_backends": settings.patch.backends,
+        "patch_task": settings.patch.task,
+        "patch_ciphertexts": dict(view.lock.patch.ciphertexts if view.lock.patch else {}),
+        "patch_key_file": str(key) if key else "",
+        "patch_python": settings.python.executable,
+        "patch_log": f"{log}/build.log",
+        "vllm_root": scale,
+        "vllm_tree": desired.patched_tree,
+        "vllm_key": release.build_key,
+        "vllm_build": settings.vllm.build,
+        "vllm_timeout": settings.vllm.timeout,
+        "vllm_python": settings.python.executable,
+        "vllm_log": f"{log}/build.log",
+        "install_flaggems_root": gems,
+        "install_flagscale_root": scale,
+        "install_tree": desired.patched_tree,
+        "install_vllm": settings.vllm.install,
+        "install_imports": settings.python.imports,
+        "install_python": settings.python.executable,
+        "install_log": f"{log}/install.log",
+        "trust_folder": f"{state}/trust",
+        "trust_head": desired.head.name,
+        "trust_known_hosts": known_hosts(
+            desired.workers, {name: found.ssh.host_keys for name, found in view.probed.observed.items()}
+        ),
+        "trust_options": desired.authorized_line("KEY").split(" KEY ")[0],
+        "trust_mark": desired.trust_mark,
+        "config_folder": desired.config_dir,
+    }
+
+
+def host_vars(view: View, files: Path | str) -> dict[str, dict[str, Any]]:
+    """Variables that differ by host. In: the folder on the controller with each host's rendered files."""
+    desired = view.desired
+    recreate = {row.host for row in view.plan.changes if row.step == "container" and row.reason.startswith("recreated")}
+    return {
+        host.name: {
+            "container_recreate": host.name in recreate,
+            "config_source": f"{files}/{host.name}",
+            "config_files": [{"name": name, "mode": file.mode} for name, file in desired.configs[host.name].items()],
+        }
+        for host in desired.hosts
+    }
+
+
+def groups(view: View, steps: tuple[str, ...] = STEP_NAMES) -> dict[str, tuple[str, ...]]:
+    """Groups of the plays: the hosts with work by step, all of them defined, empty or not."""
+    desired = view.desired
+    builder = desired.builder.name
+    found = {f"drift_{step}": view.plan.hosts_of(step) if step in steps else () for step in STEP_NAMES}
+    for step in ("sources", "vllm"):
+        others = [name for name in found[f"drift_{step}"] if name != builder]
+        found[f"ship_{step}"] = (builder,) if others else ()
+    return {**found, **fixed_groups(desired)}
+
+
+def fixed_groups(desired: Desired) -> dict[str, tuple[str, ...]]:
+    """Groups that do not depend on the plan."""
+    return {
+        "r1_builder": (desired.builder.name,),
+        "r1_head": (desired.head.name,),
+        "r1_service": tuple(host.name for host in desired.hosts),
+    }
+
+
+def write_files(view: View, folder: Path) -> None:
+    """Write each host's rendered files below ``folder/<host>/``."""
+    for host, files in view.rendered.files.items():
+        for name, data in files.items():
+            path = folder / host / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(data)
