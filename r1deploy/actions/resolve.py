@@ -244,3 +244,11 @@ def need(lock: Lock) -> tuple[LockedSource, LockedSource, LockedPatch]:
     if lock.flaggems is None or lock.flagscale is None or lock.patch is None:
         raise ConfigError("LOCK_INVALID", "r1deploy.lock is not complete", fix="remove it and run bootstrap again")
     return lock.flaggems, lock.flagscale, lock.patch
+
+
+def lock_of_or_error(settings: Settings, lock: Lock | None, say: Say) -> tuple[Lock | None, list[PreflightError]]:
+    """As ``resolve``, with the error in hand instead of raised."""
+    try:
+        return resolve(settings, lock, frozenset(), say), []
+    except PreflightError as error:
+        return None, [error]

@@ -79,6 +79,11 @@ def probe(target: Target, settings: Settings, folders: tuple[str, ...] = ()) -> 
     return found
 
 
+def read_hosts(target: Target, settings: Settings) -> list[Host]:
+    """The hosts of an inventory as Ansible reads it, whether they answer or not."""
+    return list(probe(target, settings).hosts)
+
+
 def by_name(rows: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
     """Rows of the inventory by host name."""
     return {row["name"]: row for row in rows}

@@ -1,0 +1,72 @@
+"""A folder for someone who only knows Ansible: inventory, variables, rendered files, playbooks, roles."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from r1deploy import content
+from r1deploy.actions.context import Context
+from r1deploy.actions.look import View, lock_of, look, refuse_unreachable
+from r1deploy.actions.resolve import Say
+from r1deploy.actions.variables import fixed_groups, host_vars, role_vars, write_files
+from r1deploy.errors import UsageError
+from r1deploy.planning.steps import STEP_NAMES
+from r1deploy.runner.ansible import login_vars
+
+IGNORED = shutil.ignore_patterns("__pycache__", "probe.yml", "r1_probe.py", "probe.py")
+
+
+def export(context: Context, target: Path, say: Say) -> list[str]:
+    """Write the folder; it must not be there. Raises UsageError, UnreachableError."""
+    if target.exists() and any(target.iterdir()):
+        raise UsageError("FILE_EXISTS", f"{target} is not empty", fix="name a new folder")
+    view = look(context, lock_of(context, frozenset(), say))
+    refuse_unreachable(view.probed)
+    shutil.copytree(content.PLAYBOOKS, target / "playbooks", ignore=IGNORED, dirs_exist_ok=True)
+    shutil.copytree(content.ROLES, target / "roles", ignore=IGNORED)
+    write_files(view, target / "files")
+    (target / "inventory").mkdir()
+    (target / "inventory" / "hosts.yml").write_text(inventory(context, view), encoding="utf-8")
+    (target / "ansible.cfg").write_text(ansible_cfg(), encoding="utf-8")
+    return [
+        f"wrote {target}",
+        f"run: cd {target} && ansible-playbook playbooks/bootstrap.yml -e patch_key_file=/path/to/private_key.pem",
+    ]
+
+
+def ansible_cfg() -> str:
+    """Our ansible.cfg, with paths from the folder's top and the inventory named."""
+    text = (content.PLAYBOOKS / "ansible.cfg").read_text(encoding="utf-8")
+    text = text.replace("= ./", "= ./playbooks/").replace("= ../roles", "= ./roles")
+    return text.replace("[defaults]\n", "[defaults]\ninventory = ./inventory/hosts.yml\n", 1)
+
+
+def inventory(context: Context, view: View) -> str:
+    """The inventory: every host in every group of the steps, since here the roles decide what is to do."""
+    everyone = tuple(host.name for host in view.desired.hosts)
+    builder = view.desired.builder.name
+    found: dict[str, tuple[str, ...]] = {f"drift_{step}": everyone for step in STEP_NAMES}
+    others = tuple(name for name in everyone if name != builder)
+    found["drift_patch"] = (builder,)
+    found["ship_sources"] = found["ship_vllm"] = (builder,) if others else ()
+    found.update(fixed_groups(view.desired))
+    root = "{{ playbook_dir | dirname }}"
+    variables: dict[str, Any] = {**login_vars(context.settings.ssh), **role_vars(view, f"{root}/.staging", False)}
+    own = host_vars(view, f"{root}/files")
+    hosts = {
+        host.name: {**{k: v for k, v in view.probed.login[host.name].items() if k != "name"}, **own[host.name]}
+        for host in view.desired.hosts
+    }
+    document = {
+        "all": {
+            "vars": variables,
+            "hosts": hosts,
+            "children": {name: {"hosts": {host: {} for host in members}} for name, members in found.items()},
+        }
+    }
+    head = "# Written by r1deploy export. patch_key_file: path of the vendor's key on this machine.\n"
+    return head + yaml.safe_dump(document, sort_keys=False, allow_unicode=True)

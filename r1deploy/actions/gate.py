@@ -1,0 +1,149 @@
+"""The gate: the proof that the service serves. Ray's nodes, the engine's log, health, model, one answer."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from r1deploy.engine import Answer, Endpoint
+from r1deploy.errors import GateError
+from r1deploy.planning.desired import Desired
+from r1deploy.remote import Remote
+
+Say = Callable[[str], None]
+Progress = Callable[[str, int, int], None]
+POLL_SECONDS = 2.0
+LOADING = re.compile(r"(\d+)% Completed \| (\d+)/(\d+)")
+# What the engine's last lines mean, the first that fits. (pattern, sentence)
+DIAGNOSES = (
+    (r"out of memory|OutOfMemory", "a chip ran out of memory: lower engine.gpu_memory_utilization or max_model_len"),
+    (r"connectFullMesh failed|127\.0\.0\.1", "nodes talk over loopback: check the hosts' names and *_SOCKET_IFNAME"),
+    (r"unique IP address", "two nodes have the same VLLM_HOST_IP: check the addresses in the inventory"),
+    (r"No such file or directory|does not appear to have|not found.*model", "the engine does not find the weights"),
+    (r"placement group", "Ray has fewer chips than tp × pp asks for"),
+    (r"error 801", "the image's CoreX is newer than the host's driver"),
+    (r"[Aa]ddress already in use", "the engine's port is taken"),
+)
+WATCH = """
+import json, os
+log, pid_file, offset = {log!r}, {pid!r}, {offset}
+found = {{"nodes": None, "alive": None, "log": "", "size": 0}}
+try:
+    found["alive"] = os.path.exists("/proc/%d" % int(open(pid_file).read()))
+except (OSError, ValueError):
+    pass
+try:
+    with open(log, "rb") as stream:
+        found["size"] = stream.seek(0, 2)
+        stream.seek(max(offset, found["size"] - 20000))
+        found["log"] = stream.read().decode("utf-8", "replace")
+except OSError:
+    pass
+if {nodes}:
+    try:
+        import ray
+        ray.init(address="auto", logging_level="ERROR", log_to_driver=False)
+        found["nodes"] = [[n["NodeManagerAddress"], int(n["Resources"].get("GPU", 0))] for n in ray.nodes() if n["Alive"]]
+    except Exception as error:
+        found["ray"] = str(error)[:200]
+print(json.dumps(found))
+"""
+
+
+@dataclass(frozen=True)
+class Passed:
+    """What the gate saw."""
+
+    endpoint: str
+    model: str
+    answer: Answer
+    nodes: tuple[str, ...]
+
+
+class Gate:
+    """Watches one start of the service from the controller."""
+
+    def __init__(self, desired: Desired, release_dir: str, remote: Remote, say: Say, progress: Progress) -> None:
+        logs = f"{release_dir}/outputs/{desired.settings.service.name}/serve_logs"
+        self.log = f"{logs}/host_0_localhost.output"
+        self._pid = f"{logs}/pids/host_0_localhost.pid"
+        self._desired, self._remote, self._say, self._progress = desired, remote, say, progress
+        self._offset = 0
+        self.tail: list[str] = []
+
+    def before(self) -> None:
+        """Remember where the log ends: FlagScale appends to it for ever."""
+        self._offset = int(self._look(nodes=False).get("size") or 0)
+
+    def _look(self, nodes: bool) -> dict[str, Any]:
+        code = WATCH.format(log=self.log, pid=self._pid, offset=self._offset, nodes=nodes)
+        settings = self._desired.settings
+        found = self._remote.python_in(settings.container.name, settings.python.executable, code) or {}
+        text = str(found.get("log") or "")
+        self.tail = [line.rstrip() for line in re.split(r"[\r\n]+", text) if line.strip()][-15:]
+        return dict(found)
+
+    def join(self) -> tuple[str, ...]:
+        """Wait until Ray has all nodes and chips. Raises GateError that names the missing ones."""
+        wanted = {host.address: host for host in self._desired.hosts}
+        deadline = time.monotonic() + self._desired.settings.service.join_timeout
+        while True:
+            found = self._look(nodes=True)
+            nodes = {str(address): int(chips) for address, chips in found.get("nodes") or []}
+            missing = [host for address, host in wanted.items() if address not in nodes]
+            short = [host for address, host in wanted.items() if nodes.get(address, host.slots) != host.slots]
+            if not missing and not short:
+                self._say(f"Ray: {len(nodes)}/{len(wanted)} nodes, {sum(nodes.values())} chips")
+                return tuple(nodes)
+            if time.monotonic() > deadline:
+                break
+            time.sleep(POLL_SECONDS)
+        names = ", ".join(host.name for host in missing + short)
+        strangers = ", ".join(sorted(set(nodes) - set(wanted)))
+        seen = f"; joined from other addresses: {strangers}" if strangers else ""
+        raise GateError(
+            "RAY_NODES_MISSING",
+            f"Ray: {len(wanted) - len(missing)}/{len(wanted)} nodes joined, missing: {names}{seen}",
+            host=(missing + short)[0].name,
+            evidence=self.tail,
+            fix=f"r1deploy preflight; then r1deploy logs --serve --host {(missing + short)[0].name}",
+        )
+
+    def ready(self, endpoint: Endpoint) -> Passed:
+        """Wait for health, the model's id and one answer with tokens. Raises GateError."""
+        settings = self._desired.settings
+        deadline = time.monotonic() + settings.service.ready_timeout
+        while endpoint.health() != 200:
+            found = self._look(nodes=False)
+            self._report()
+            if found.get("alive") is False:
+                raise self._failed("ENGINE_DIED", "the engine ended before it answered")
+            if time.monotonic() > deadline:
+                raise self._failed("ENGINE_SILENT", f"no answer in {settings.service.ready_timeout} s")
+            time.sleep(POLL_SECONDS)
+        models = endpoint.models() or []
+        name = settings.engine.served_model_name
+        if name not in models:
+            raise self._failed("MODEL_WRONG", f"the engine serves {', '.join(models) or 'no model'}, not {name}")
+        answer = endpoint.complete(max(30.0, deadline - time.monotonic()))
+        if answer is None or not answer.text:
+            raise self._failed("NO_TOKENS", "the engine is healthy but answers without a token")
+        return Passed(f"{endpoint.url}/v1", name, answer, ())
+
+    def _report(self) -> None:
+        for line in reversed(self.tail):
+            found = LOADING.search(line)
+            if found:
+                self._progress("loading weights", int(found.group(2)), int(found.group(3)))
+                return
+
+    def _failed(self, code: str, message: str) -> GateError:
+        self._look(nodes=False)
+        text = "\n".join(self.tail)
+        why = next((sentence for pattern, sentence in DIAGNOSES if re.search(pattern, text)), None)
+        return GateError(
+            code, message, host=self._desired.head.name, evidence=self.tail, fix=why or "r1deploy logs --serve"
+        )

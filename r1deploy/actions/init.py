@@ -1,0 +1,43 @@
+"""Write the first files, and turn a hostfile into an inventory and back."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from r1deploy.actions.context import open_context
+from r1deploy.cluster import hostfile
+from r1deploy.cluster import inventory as inventories
+from r1deploy.runner.probe import read_hosts
+from r1deploy.settings.example import annotated
+
+
+def init(folder: Path, source: Path | None, profile: str) -> list[str]:
+    """Write r1deploy.yaml and inventory.ini where they are not there. Returns what was done.
+
+    Raises ConfigError for a hostfile or profile that cannot be used, before anything is written.
+    """
+    files = {"r1deploy.yaml": annotated(profile)}
+    if source is not None:
+        files["inventory.ini"] = inventory_of(source)
+    folder.mkdir(parents=True, exist_ok=True)
+    rows = []
+    for name, text in files.items():
+        path = folder / name
+        if path.exists():
+            rows.append(f"kept {path}: it is there already")
+        else:
+            path.write_text(text, encoding="utf-8")
+            rows.append(f"wrote {path}")
+    rows.append("next: look at r1deploy.yaml, then r1deploy preflight")
+    return rows
+
+
+def inventory_of(source: Path) -> str:
+    """The inventory for a hostfile."""
+    return inventories.render(hostfile.read(source))
+
+
+def hostfile_of(source: Path, folder: Path) -> str:
+    """The hostfile for an inventory, as Ansible reads it."""
+    context = open_context(folder, source, {})
+    return inventories.to_hostfile(read_hosts(context.target, context.settings))

@@ -1,0 +1,64 @@
+"""All checks, read-only: on the hosts, across them, and of what the controller has to bring."""
+
+from __future__ import annotations
+
+from r1deploy.actions.context import Context
+from r1deploy.actions.look import look
+from r1deploy.actions.resolve import Say, commit_of, lock_of_or_error, prove_key
+from r1deploy.errors import PreflightError
+from r1deploy.planning.checks import BOOTSTRAP, Check
+from r1deploy.settings import lockfile
+from r1deploy.settings.lockfile import Lock
+
+
+def preflight(context: Context, say: Say) -> list[Check]:
+    """Every finding. Hosts that do not answer are findings too, and the others are still looked at."""
+    rows: list[Check] = []
+    lock, problems = lock_of_or_error(context.settings, lockfile.read(context.lock_path), say)
+    rows += [failed("git", problem) for problem in problems]
+    if lock is not None:
+        rows += controller(context, lock)
+    view = look(context, lock or placeholder(context))
+    for name, failure in view.probed.failures.items():
+        rows.append(Check("reachable", name, False, failure.message, failure.code, failure.fix))
+    for name in view.probed.observed:
+        rows.append(Check("reachable", name, True, "answers", "SSH_FAILED"))
+    return [*rows, *view.plan.checks]
+
+
+def controller(context: Context, lock: Lock) -> list[Check]:
+    """The key against the locked ciphertexts, and the refs that upstream still has."""
+    settings = context.settings
+    rows = []
+    try:
+        said = prove_key(settings, lock.patch.ciphertexts if lock.patch else {})
+        rows.append(Check("key", None, True, said, "KEY_WRONG"))
+    except PreflightError as error:
+        rows.append(failed("key", error))
+    for name, source in (("flaggems", settings.flaggems), ("flagscale", settings.flagscale)):
+        try:
+            commit = commit_of(settings, source)
+            rows.append(Check("git", None, True, f"{name} {source.ref} is {commit[:12]}", "GIT_REF_GONE"))
+        except PreflightError as error:
+            rows.append(failed("git", error))
+    return rows
+
+
+def failed(name: str, error: PreflightError) -> Check:
+    """An error as a finding."""
+    said = f"{error.message}: {error.evidence[-1]}" if error.evidence else error.message
+    return Check(name, None, False, said, error.code, error.fix, BOOTSTRAP)
+
+
+def placeholder(context: Context) -> Lock:
+    """A lock for looking at hosts while the real one cannot be resolved: its release is on no host."""
+    from r1deploy.settings.lockfile import LockedPatch, LockedSource
+
+    nothing = "0" * 40
+    flaggems, flagscale = context.settings.flaggems, context.settings.flagscale
+    return Lock(
+        version=1,
+        flaggems=LockedSource(url=flaggems.url, ref=flaggems.ref, commit=nothing),
+        flagscale=LockedSource(url=flagscale.url, ref=flagscale.ref, commit=nothing),
+        patch=LockedPatch(commit=context.settings.patch.commit, ciphertexts={}),
+    )

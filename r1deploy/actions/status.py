@@ -1,0 +1,75 @@
+"""Hosts by steps, release, chips, Ray, endpoint: one probe, and what it says."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from r1deploy.actions.context import Context
+from r1deploy.actions.look import View, lock_of, look
+from r1deploy.actions.resolve import Say
+from r1deploy.planning.steps import STEP_NAMES
+from r1deploy.ui.lines import table
+
+
+def status(context: Context, say: Say) -> dict[str, Any]:
+    """The state of the cluster as JSON types; works with the hosts that answer."""
+    view = look(context, lock_of(context, frozenset(), say))
+    head = view.probed.observed.get(view.desired.head.name)
+    active = head.state.active if head else None
+    healthy = bool(head and head.service.health == 200 and head.processes.engines)
+    raylets = sum(bool(found.processes.raylets) for found in view.probed.observed.values())
+    return {
+        "cluster": context.settings.cluster,
+        "release": view.desired.release.id,
+        "config": view.desired.config_id,
+        "active": active.model_dump() if active else None,
+        "serving": healthy,
+        "endpoint": f"http://{view.desired.head.address}:{context.settings.engine.port}/v1" if healthy else None,
+        "models": list(head.service.models) if head and healthy else [],
+        "ray_nodes": raylets,
+        "hosts": [row(view, host.name) for host in view.desired.hosts],
+    }
+
+
+def row(view: View, name: str) -> dict[str, Any]:
+    """One host."""
+    failure = view.probed.failures.get(name)
+    if failure is not None:
+        return {"name": name, "error": failure.code, "detail": failure.message, "steps": {}}
+    found = view.probed.observed[name]
+    container = found.container_of(view.desired.settings.cluster, view.desired.release.id)
+    return {
+        "name": name,
+        "error": None,
+        "steps": {step: name not in view.plan.hosts_of(step) for step in STEP_NAMES},
+        "container": container.name if container else None,
+        "running": container.running if container else False,
+        "started_at": container.started_at if container else None,
+        "chips": len(found.chips.chips),
+        "driver": found.chips.driver,
+        "ray": bool(found.processes.raylets),
+        "engine": bool(found.processes.engines),
+        "foreign": len(found.processes.foreign),
+    }
+
+
+def status_lines(found: dict[str, Any]) -> list[str]:
+    """The same for people."""
+    cells = [["host", *STEP_NAMES, "chips", "ray"]]
+    for host in found["hosts"]:
+        if host["error"]:
+            cells.append([host["name"], *("?" for _ in STEP_NAMES), "?", f"{host['error']}: {host['detail']}"])
+        else:
+            marks = ("ok" if host["steps"][step] else "due" for step in STEP_NAMES)
+            cells.append([host["name"], *marks, str(host["chips"]), "up" if host["ray"] else "-"])
+    active = found["active"]
+    since = f" since {active['since']}" if active else ""
+    rows = [
+        f"cluster   {found['cluster']}",
+        f"release   {found['release']}, configuration {found['config']}",
+        f"active    {active['release'] + since if active else 'none'}",
+        f"service   {'serves ' + ', '.join(found['models']) if found['serving'] else 'not serving'}",
+    ]
+    if found["endpoint"]:
+        rows.append(f"endpoint  {found['endpoint']} ({found['ray_nodes']}/{len(found['hosts'])} Ray nodes)")
+    return [*rows, "", *table(cells)]

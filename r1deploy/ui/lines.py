@@ -1,0 +1,119 @@
+"""Lines for people, at the most as wide as the terminal; the same with and without a tty."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+import textwrap
+import time
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from r1deploy.errors import R1Error
+    from r1deploy.planning.checks import Check
+    from r1deploy.planning.planner import Plan
+    from r1deploy.runner.events import Event
+
+
+def width() -> int:
+    """Columns to write for."""
+    return min(shutil.get_terminal_size((80, 24)).columns, 100)
+
+
+def say(text: str) -> None:
+    """One line on standard error, where progress goes."""
+    print(text, file=sys.stderr, flush=True)
+
+
+def document(value: Any) -> None:
+    """One JSON document on standard output."""
+    print(json.dumps(value, indent=2, ensure_ascii=False, default=str))
+
+
+def wrap(text: str, first: str, rest: str) -> list[str]:
+    """A text in lines; words are never cut, since paths and commands get copied."""
+    return textwrap.wrap(
+        text, width(), initial_indent=first, subsequent_indent=rest, break_long_words=False, break_on_hyphens=False
+    ) or [first.rstrip()]
+
+
+def error_lines(error: R1Error) -> list[str]:
+    """What, where, why, the evidence, what to do, the full log."""
+    rows = wrap(f"{error.code}: {error.message}", "Error: ", "  ")
+    rows += [f"  | {line}"[: width()] for line in error.evidence]
+    if error.fix:
+        rows += wrap(error.fix, "  Fix: ", "       ")
+    if error.log:
+        rows.append(f"  Log: {error.log}")
+    return rows
+
+
+def table(rows: Sequence[Sequence[str]]) -> list[str]:
+    """Rows as columns; the last column is as long as it is."""
+    if not rows:
+        return []
+    widths = [max(len(row[index]) for row in rows) for index in range(len(rows[0]) - 1)]
+    return [
+        "  ".join([*(cell.ljust(wide) for cell, wide in zip(row, widths, strict=False)), row[-1]]).rstrip()
+        for row in rows
+    ]
+
+
+def check_lines(checks: Iterable[Check], verbose: bool) -> list[str]:
+    """Findings: all that failed with their fix, the others with -v."""
+    rows: list[str] = []
+    for check in checks:
+        if check.ok and not verbose:
+            continue
+        mark = "ok  " if check.ok else "FAIL"
+        rows += wrap(f"{check.host or 'cluster'}: {check.name}: {check.detail}", f"  {mark} ", "       ")
+        if not check.ok:
+            rows += wrap(f"{check.code}: {check.fix or 'no fix known'}", "       ", "       ")
+    return rows
+
+
+def plan_lines(plan: Plan, verbose: bool) -> list[str]:
+    """What would change, by step and host; with -v why the rest stays."""
+    rows: list[str] = []
+    for change in plan.changes:
+        sentence = f"{change.field}: {change.current} → {change.desired} ({change.reason})"
+        rows += wrap(sentence, f"  {change.step:<9} {change.host}  ", " " * 14)
+    if verbose:
+        for noop in plan.noops:
+            rows += wrap(noop.reason, f"  {noop.step:<9} {noop.host}  = ", " " * 14)
+    hosts = len({change.host for change in plan.changes})
+    if plan.changes:
+        rows.append(f"{len(plan.changes)} changes on {hosts} host{'s' if hosts > 1 else ''}.")
+    else:
+        rows.append("Nothing to change.")
+    return rows
+
+
+class Progress:
+    """Ansible's events as lines: a line when a step begins, a line for each host that fails."""
+
+    def __init__(self) -> None:
+        self._start = time.monotonic()
+        self._last: tuple[str, str] = ("", "")
+
+    def event(self, event: Event) -> None:
+        """Take one event."""
+        elapsed = f"{time.monotonic() - self._start:5.0f}s"
+        if event.kind == "task" and not event.task.startswith("Validating"):
+            now = (event.step, event.task)
+            if now != self._last:
+                self._last = now
+                say(f"{elapsed}  {event.step:<9} {event.task}"[: width()])
+        elif event.kind in ("failed", "unreachable"):
+            say(f"{elapsed}  {event.step:<9} {event.host}: {event.kind}: {event.task}"[: width()])
+
+    def bar(self, what: str, done: int, total: int) -> None:
+        """A bar, as a line of its own each time it moves."""
+        now = (what, str(done))
+        if now == self._last:
+            return
+        self._last = now
+        filled = 20 * done // max(total, 1)
+        say(f"{time.monotonic() - self._start:5.0f}s  {what} [{'#' * filled}{'.' * (20 - filled)}] {done}/{total}")
