@@ -58,10 +58,7 @@ def find_inventory(folder: Path, given: Path | None) -> Path:
     own = folder / OWN
     memory = own / "inventory"
     if given is None:
-        if memory.exists():
-            given = Path(memory.read_text(encoding="utf-8").strip())
-        else:
-            given = folder / "inventory.ini"
+        given = Path(memory.read_text(encoding="utf-8").strip()) if memory.exists() else folder / "inventory.ini"
     else:
         given = given.absolute()
         if given != folder / "inventory.ini":

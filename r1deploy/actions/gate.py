@@ -46,7 +46,8 @@ if {nodes}:
     try:
         import ray
         ray.init(address="auto", logging_level="ERROR", log_to_driver=False)
-        found["nodes"] = [[n["NodeManagerAddress"], int(n["Resources"].get("GPU", 0))] for n in ray.nodes() if n["Alive"]]
+        alive = [node for node in ray.nodes() if node["Alive"]]
+        found["nodes"] = [[node["NodeManagerAddress"], int(node["Resources"].get("GPU", 0))] for node in alive]
     except Exception as error:
         found["ray"] = str(error)[:200]
 print(json.dumps(found))

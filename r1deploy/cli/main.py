@@ -141,7 +141,7 @@ def preflight(
         ]
         lines.document({"ok": not failed, "checks": rows})
     else:
-        print("\n".join(lines.check_lines(checks, verbose) + [f"{len(checks)} checks, {len(failed)} failed."]))
+        print("\n".join([*lines.check_lines(checks, verbose), f"{len(checks)} checks, {len(failed)} failed."]))
     if failed:
         reachable = all(check.name != "reachable" for check in failed)
         raise typer.Exit(5 if reachable else 4)
