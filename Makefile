@@ -14,8 +14,18 @@ $(VENV)/.ready: pyproject.toml constraints.txt
 	@$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt -e '.[dev]'
 	@touch $@
 
-test: $(VENV)/.ready
-	@$(BIN)/python -m pytest
+# What the controller itself calls, and nothing else: git, rsync, ssh.
+$(VENV)/.tools: | $(VENV)/.ready
+	@for tool in git rsync ssh; do command -v $$tool >/dev/null || missing=1; done; \
+	  if [ -n "$$missing" ]; then echo "== installing git, rsync, openssh-client"; \
+	    $(SUDO) apt-get update -q >/dev/null && $(SUDO) apt-get install -y -q git rsync openssh-client >/dev/null; fi
+	@touch $@
+
+demo: $(VENV)/.ready $(VENV)/.tools
+	@R1DEPLOY=$(CURDIR)/$(BIN)/r1deploy r1deploy/lab/demo.sh
+
+test: $(VENV)/.ready $(VENV)/.tools
+	@$(BIN)/python -m pytest; code=$$?; [ -n "$$KEEP" ] || $(BIN)/r1deploy lab down >/dev/null 2>&1; exit $$code
 
 test-fast: $(VENV)/.ready
 	@$(BIN)/python -m pytest -m "not lab"

@@ -85,7 +85,7 @@ def plan_lines(plan: Plan, verbose: bool) -> list[str]:
             rows += wrap(noop.reason, f"  {noop.step:<9} {noop.host}  = ", " " * 14)
     hosts = len({change.host for change in plan.changes})
     if plan.changes:
-        rows.append(f"{len(plan.changes)} changes on {hosts} host{'s' if hosts > 1 else ''}.")
+        rows.append(f"{len(plan.changes)} change{"s" if len(plan.changes) > 1 else ""} on {hosts} host{'s' if hosts > 1 else ''}.")
     else:
         rows.append("Nothing to change.")
     return rows

@@ -1,0 +1,33 @@
+#!/usr/bin/env bash
+# The main job in the lab: from a hostfile to an answer of the served model, and again.
+# KEEP=1 leaves the lab and the demo's folder.
+set -euo pipefail
+r1deploy=${R1DEPLOY:-r1deploy}
+lab=${R1DEPLOY_LAB_DIR:-$HOME/.local/state/r1deploy/lab}
+folder=$(mktemp -d -t r1deploy-demo-XXXXXX)
+
+step() { printf '\n\033[1m$ %s\033[0m\n' "$*"; "$@"; }
+finish() {
+    code=$?
+    if [ "${KEEP:-}" = 1 ]; then
+        printf '\nKept: the lab (r1deploy lab down removes it) and %s\n' "$folder"
+    else
+        rm -rf "$folder"
+        step "$r1deploy" lab down
+    fi
+    [ $code = 0 ] || echo "demo failed with exit code $code"
+}
+trap finish EXIT
+
+step "$r1deploy" lab up --install
+cd "$folder"
+# What a user edits: where the image, the key and the repositories of this site are.
+step cp "$lab/r1deploy.yaml" r1deploy.yaml
+step "$r1deploy" init "$lab/hostfile.txt"
+step "$r1deploy" bootstrap inventory.ini --yes
+step "$r1deploy" serve
+echo
+echo "== Again: nothing is to do, and nothing changes."
+step "$r1deploy" bootstrap
+step "$r1deploy" status
+step "$r1deploy" stop

@@ -1,0 +1,185 @@
+"""The main job on real hosts: plan, bootstrap, again, drift, serve, stop, export."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests.lab.conftest import HOSTS, NAME, Cluster
+
+pytestmark = pytest.mark.lab
+TREE = "/var/lib/r1deploy/trees/flagscale-*/FlagScale/build/BI_V150/FlagScale"
+
+
+def started(cluster: Cluster) -> dict[str, str]:
+    """StartedAt of every container, by host."""
+    return {
+        host: cluster.sh(host, "docker inspect -f '{{.Name}} {{.State.StartedAt}}' $(docker ps -aq)") for host in HOSTS
+    }
+
+
+def test_plan_changes_nothing(cluster: Cluster) -> None:
+    before = cluster.fingerprint()
+    changes = cluster.plan()
+    assert {row["step"] for row in changes} == {
+        "host", "image", "container", "sources", "patch", "vllm", "install", "trust", "config",
+    }  # fmt: skip
+    assert cluster.r1("plan", "--exit-code").code == 10
+    assert cluster.r1("preflight").code == 0
+    assert cluster.r1("status").code == 0
+    assert cluster.fingerprint() == before
+    assert not (cluster.folder / "r1deploy.lock").exists()
+
+
+def test_bootstrap_from_nothing(cluster: Cluster) -> None:
+    done = cluster.r1("bootstrap", "inventory.ini", "--yes")
+    assert done.code == 0, done.err
+    assert "verified. Ready to serve." in done.out
+    assert max(map(len, (done.out + done.err).splitlines())) <= 80
+    assert cluster.plan() == []
+    assert "ciphertexts" in (cluster.folder / "r1deploy.lock").read_text()
+    for host in HOSTS:
+        assert cluster.sh(host, "stat -c %a /var/lib/r1deploy/trust").strip() == "700"
+        assert cluster.sh(host, "cat /var/lib/r1deploy/releases/*/config/*/env.sh").count("VLLM_HOST_IP=172") == 1
+
+
+def test_key_is_on_no_host(ready: Cluster) -> None:
+    secret = ready.lab.layout.vendor_key.read_text().splitlines()[3]
+    for host in HOSTS:
+        places = "/var/lib/r1deploy /root /tmp /run /dev/shm /var/log /var/lib/docker/overlay2"
+        code, out = ready.lab.exec(
+            host, "sh", "-c", f"grep -rlsF -- '{secret}' {places}; grep -lsF '{secret}' /proc/[0-9]*/environ"
+        )
+        assert out.strip() == "", (code, out)
+
+
+def test_vendor_patch_is_not_left_behind(ready: Cluster) -> None:
+    found = ready.sh(
+        "node1",
+        "find / -xdev -name 'diff.patch' -not -path '/proc/*' 2>/dev/null; docker exec $(docker ps -q) find /tmp /root -name 'diff.patch'",
+    )
+    assert found.strip() == ""
+
+
+def test_again_starts_no_playbook(ready: Cluster, tmp_path: Path) -> None:
+    before, files = started(ready), ready.fingerprint()
+    done = ready.r1("bootstrap", env={"XDG_STATE_HOME": str(tmp_path)})
+    assert done.code == 0
+    assert "Nothing to do" in done.out
+    assert started(ready) == before
+    assert ready.fingerprint() == files
+    logs = list(tmp_path.glob("r1deploy/runs/lab/*-bootstrap.jsonl"))
+    assert len(logs) == 1
+    assert logs[0].read_text() == ""
+
+
+DRIFTS = [
+    ("worker tree", "node2", f"echo x >> $(echo {TREE}/setup.py)", [("vllm", "node2")]),
+    ("configuration", "node1", "echo '# x' >> $(echo /var/lib/r1deploy/releases/*/config/*/hostfile.txt)", [("config", "node1")]),
+    ("mode of env.sh", "node2", "chmod 644 /var/lib/r1deploy/releases/*/config/*/env.sh", [("config", "node2")]),
+    ("container gone", "node2", "docker rm -f $(docker ps -q) >/dev/null", [("container", "node2"), *[("install", "node2")] * 3]),
+    ("container stopped", "node1", "docker stop -t 1 $(docker ps -q) >/dev/null", [("container", "node1")]),
+    ("package removed", "node1", "docker exec $(docker ps -q) pip uninstall -qy vllm", [("install", "node1")]),
+    ("trusted line", "node2", "sed -i 's/restrict,//' /root/.ssh/authorized_keys", [("trust", "node2")]),
+    ("helper", "node1", "echo '#' >> /var/lib/r1deploy/bin/r1trust.py", [("host", "node1")]),
+    ("checkout", "node1", "git -c safe.directory='*' -C $(echo /var/lib/r1deploy/trees/flaggems-*/FlagGems) checkout -q HEAD~1", [("sources", "node1")]),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("host", "script", "wanted"), [row[1:] for row in DRIFTS], ids=[row[0] for row in DRIFTS])
+def test_plan_names_exactly_the_drift_and_bootstrap_mends_it(
+    ready: Cluster, host: str, script: str, wanted: list[tuple[str, str]]
+) -> None:
+    ready.sh(host, script)
+    found = [(row["step"], row["host"]) for row in ready.plan()]
+    if "checkout" in script:  # the tree below the clone changes with it
+        assert set(found) == set(wanted)
+    else:
+        assert found == wanted
+    done = ready.r1("bootstrap", "--yes")
+    assert done.code == 0, done.err
+    assert ready.plan() == []
+
+
+def test_only_drifted_host_is_touched(ready: Cluster) -> None:
+    before = ready.fingerprint()["node1"]
+    ready.sh("node2", "rm /var/lib/r1deploy/releases/*/config/*/env.sh")
+    assert ready.r1("bootstrap", "--yes").code == 0
+    assert ready.fingerprint()["node1"] == before
+
+
+def test_serve_stop_and_strangers(ready: Cluster) -> None:
+    image = ready.sh("node1", "docker images -q baai:v5").split()[0]
+    for host in HOSTS:
+        ready.sh(host, "nohup python3 -c 'import time; time.sleep(900)' >/dev/null 2>&1 & echo $! > /tmp/stranger")
+        ready.sh(host, f"docker run -d --name stranger {image} python3 -c 'import time; time.sleep(900)' >/dev/null")
+    try:
+        done = ready.r1("serve")
+        assert done.code == 0, done.err
+        assert "Ray: 2/2 nodes, 32 chips" in done.err
+        assert "loading weights [" in done.err
+        assert "stand-in engine" in done.text
+        address = ready.lab.hosts()[0].address
+        models = httpx.get(f"http://{address}:9010/v1/models", trust_env=False).json()
+        assert [row["id"] for row in models["data"]] == ["deepseek_r1"]
+        again = ready.r1("serve")
+        assert again.code == 0
+        assert "Serves already." in again.out
+        status = json.loads(ready.r1("status", "--json").out)
+        assert (status["serving"], status["ray_nodes"], status["models"]) == (True, 2, ["deepseek_r1"])
+        before = started(ready)
+        assert "Nothing to do" in ready.r1("bootstrap").out
+        assert started(ready) == before
+        log = ready.r1("logs", "-n", "200")
+        assert "node1 | " in log.out
+        assert ready.r1("stop").out.strip().endswith("Stopped.")
+        assert ready.r1("stop").out.strip() == "Nothing runs."
+        for host in HOSTS:
+            ready.sh(host, "kill -0 $(cat /tmp/stranger)")
+            assert ready.sh(host, "docker inspect -f '{{.State.Running}}' stranger").strip() == "true"
+            assert ready.sh(host, "ps -eo args | grep -cE '[r]aylet|[v]llm serve' || true").strip() == "0"
+        with pytest.raises(httpx.HTTPError):
+            httpx.get(f"http://{address}:9010/health", trust_env=False)
+    finally:
+        for host in HOSTS:
+            ready.lab.exec(host, "sh", "-c", "kill $(cat /tmp/stranger); docker rm -f stranger; rm -f /tmp/stranger")
+
+
+def test_trust_runs_docker_exec_into_our_container_only(ready: Cluster) -> None:
+    address = ready.lab.hosts()[1].address
+    ready.sh("node2", f"docker ps --format '{{{{.Names}}}}' | grep -qx {NAME}")
+
+    def ask(command: str) -> tuple[int, str]:
+        return ready.lab.exec("node1", "docker", "exec", NAME, "ssh", "-n", address, command)
+
+    assert ask(f"docker exec {NAME} /bin/bash -c 'echo inside'")[0] == 0
+    for command in ("id", "docker ps", f"docker exec {NAME} id", f"docker exec {NAME} /bin/bash -c 'id'; id", ""):
+        code, out = ask(command)
+        assert code != 0, (command, out)
+        assert "uid=" not in out
+
+
+def test_export_runs_with_plain_ansible(ready: Cluster, tmp_path: Path) -> None:
+    target = tmp_path / "export"
+    assert ready.r1("export", str(target)).code == 0
+    secret = ready.lab.layout.vendor_key.read_text().splitlines()[3]
+    text = "".join(path.read_text(errors="replace") for path in target.rglob("*") if path.is_file())
+    assert secret not in text
+    ready.sh("node2", "rm /var/lib/r1deploy/releases/*/config/*/env.sh")
+    environment = {key: value for key, value in os.environ.items() if not key.startswith("ANSIBLE_")}
+    environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{environment['PATH']}"
+    argv = ["ansible-playbook", "playbooks/bootstrap.yml", "-e", f"patch_key_file={ready.lab.layout.vendor_key}"]
+    first = subprocess.run(argv, cwd=target, env=environment, capture_output=True, text=True, check=False)
+    assert first.returncode == 0, first.stdout[-3000:]
+    assert ready.plan() == []
+    second = subprocess.run(argv, cwd=target, env=environment, capture_output=True, text=True, check=False)
+    assert second.returncode == 0
+    recap = second.stdout.split("PLAY RECAP")[1]
+    assert "node2" in recap
+    assert all("changed=0" in line for line in recap.splitlines() if line.startswith("node2")), recap
