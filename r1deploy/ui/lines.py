@@ -39,6 +39,11 @@ def wrap(text: str, first: str, rest: str) -> list[str]:
     ) or [first.rstrip()]
 
 
+def counted(number: int, noun: str) -> str:
+    """``1 host``, ``2 hosts``."""
+    return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
 def error_lines(error: R1Error) -> list[str]:
     """What, where, why, the evidence, what to do, the full log."""
     rows = wrap(f"{error.code}: {error.message}", "Error: ", "  ")
@@ -85,7 +90,7 @@ def plan_lines(plan: Plan, verbose: bool) -> list[str]:
             rows += wrap(noop.reason, f"  {noop.step:<9} {noop.host}  = ", " " * 14)
     hosts = len({change.host for change in plan.changes})
     if plan.changes:
-        rows.append(f"{len(plan.changes)} change{"s" if len(plan.changes) > 1 else ""} on {hosts} host{'s' if hosts > 1 else ''}.")
+        rows.append(f"{counted(len(plan.changes), 'change')} on {counted(hosts, 'host')}.")
     else:
         rows.append("Nothing to change.")
     return rows

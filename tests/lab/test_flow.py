@@ -62,7 +62,7 @@ def test_key_is_on_no_host(ready: Cluster) -> None:
 def test_vendor_patch_is_not_left_behind(ready: Cluster) -> None:
     found = ready.sh(
         "node1",
-        "find / -xdev -name 'diff.patch' -not -path '/proc/*' 2>/dev/null; docker exec $(docker ps -q) find /tmp /root -name 'diff.patch'",
+        "find / -xdev -name 'diff.patch' -not -path '/proc/*' 2>/dev/null; docker exec $(docker ps -q) find /tmp /root -name 'diff.patch'",  # noqa: E501 - one shell line
     )
     assert found.strip() == ""
 
@@ -81,14 +81,14 @@ def test_again_starts_no_playbook(ready: Cluster, tmp_path: Path) -> None:
 
 DRIFTS = [
     ("worker tree", "node2", f"echo x >> $(echo {TREE}/setup.py)", [("vllm", "node2")]),
-    ("configuration", "node1", "echo '# x' >> $(echo /var/lib/r1deploy/releases/*/config/*/hostfile.txt)", [("config", "node1")]),
+    ("configuration", "node1", "echo '# x' >> $(echo /var/lib/r1deploy/releases/*/config/*/hostfile.txt)", [("config", "node1")]),  # noqa: E501 - one shell line
     ("mode of env.sh", "node2", "chmod 644 /var/lib/r1deploy/releases/*/config/*/env.sh", [("config", "node2")]),
-    ("container gone", "node2", "docker rm -f $(docker ps -q) >/dev/null", [("container", "node2"), *[("install", "node2")] * 3]),
+    ("container gone", "node2", "docker rm -f $(docker ps -q) >/dev/null", [("container", "node2"), *[("install", "node2")] * 3]),  # noqa: E501 - one shell line
     ("container stopped", "node1", "docker stop -t 1 $(docker ps -q) >/dev/null", [("container", "node1")]),
     ("package removed", "node1", "docker exec $(docker ps -q) pip uninstall -qy vllm", [("install", "node1")]),
     ("trusted line", "node2", "sed -i 's/restrict,//' /root/.ssh/authorized_keys", [("trust", "node2")]),
     ("helper", "node1", "echo '#' >> /var/lib/r1deploy/bin/r1trust.py", [("host", "node1")]),
-    ("checkout", "node1", "git -c safe.directory='*' -C $(echo /var/lib/r1deploy/trees/flaggems-*/FlagGems) checkout -q HEAD~1", [("sources", "node1")]),
+    ("checkout", "node1", "git -c safe.directory='*' -C $(echo /var/lib/r1deploy/trees/flaggems-*/FlagGems) checkout -q HEAD~1", [("sources", "node1")]),  # noqa: E501 - one shell line
 ]  # fmt: skip
 
 
