@@ -24,7 +24,7 @@ FINGERPRINT = """
 find / -xdev \\( -path /proc -o -path /sys -o -path /dev -o -path /run -o -path /tmp -o -path /var/lib/docker \
   -o -path /var/log -o -path /var/lib/containerd -o -path /var/cache \\) -prune -o \\( -type f -o -type l \\) -print0 \
   | sort -z | xargs -0 stat -c '%n %s %Y %a %i'
-docker ps -a --no-trunc --format '{{.ID}} {{.Names}} {{.State}} {{.Labels}}'
+docker ps -a --no-trunc --format '{{.ID}} {{.Names}} {{.State}}'
 docker inspect -f '{{.State.StartedAt}}' $(docker ps -aq) 2>/dev/null
 docker images --no-trunc --format '{{.ID}} {{.Repository}}'
 """

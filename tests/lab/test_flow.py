@@ -98,8 +98,9 @@ def test_plan_names_exactly_the_drift_and_bootstrap_mends_it(
 ) -> None:
     ready.sh(host, script)
     found = [(row["step"], row["host"]) for row in ready.plan()]
-    if "checkout" in script:  # the tree below the clone changes with it
-        assert set(found) == set(wanted)
+    if "checkout" in script:  # the wheel is built again, so what comes from it follows
+        assert found[0] == wanted[0]
+        assert {step for step, _ in found} == {"sources", "install"}
     else:
         assert found == wanted
     done = ready.r1("bootstrap", "--yes")
