@@ -57,21 +57,19 @@ def find_inventory(folder: Path, given: Path | None) -> Path:
     """The inventory to use. Raises UsageError INVENTORY_MISSING."""
     own = folder / OWN
     memory = own / "inventory"
-    if given is None:
-        given = Path(memory.read_text(encoding="utf-8").strip()) if memory.exists() else folder / "inventory.ini"
-    else:
-        given = given.absolute()
-        if given != folder / "inventory.ini":
-            own.mkdir(exist_ok=True)
-            memory.write_text(f"{given}\n", encoding="utf-8")
-    if not given.exists():
-        message = f"{given}: no such inventory"
-        raise UsageError(
-            "INVENTORY_MISSING", message, fix="r1deploy init HOSTFILE, or name it: r1deploy bootstrap INVENTORY"
-        )
-    if given.is_file() and hostfile.looks_like_hostfile(given):
+    default = folder / "inventory.ini"
+    remembered = Path(memory.read_text(encoding="utf-8").strip()) if memory.exists() else default
+    path = given.absolute() if given else remembered
+    if not path.exists():
+        message = f"{path}: no such inventory"
+        fix = "r1deploy init HOSTFILE, or name it: r1deploy bootstrap INVENTORY"
+        raise UsageError("INVENTORY_MISSING", message, fix=fix)
+    if path != remembered:
+        own.mkdir(exist_ok=True)
+        memory.write_text(f"{path}\n", encoding="utf-8")
+    if path.is_file() and hostfile.looks_like_hostfile(path):
         rendered = own / "from-hostfile.ini"
         own.mkdir(exist_ok=True)
-        rendered.write_text(inventories.render(hostfile.read(given)), encoding="utf-8")
+        rendered.write_text(inventories.render(hostfile.read(path)), encoding="utf-8")
         return rendered
-    return given
+    return path

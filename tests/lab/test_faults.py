@@ -208,14 +208,14 @@ def test_port_taken(ready: Cluster) -> None:
 
 
 def test_worker_never_joins(ready: Cluster) -> None:
-    container = ready.sh("node2", "docker ps --format '{{.Names}}'").split()[0]
+    container = ready.sh("node2", "docker ps -q").split()[0]
     path = ready.sh("node2", f"docker exec {container} sh -c 'realpath $(which ray)'").strip()
     ready.sh("node2", f"docker exec {container} mv {path} {path}.away")
     try:
         done = ready.r1("serve", env=ready.settings(service__join_timeout=8))
         refused(done, 7, "RAY_NODES_MISSING", "1/2 nodes joined, missing: node2")
     finally:
-        ready.sh("node2", f"docker start {NAME} >/dev/null; docker exec {NAME} mv {path}.away {path}")
+        ready.sh("node2", f"docker exec {container} mv {path}.away {path}")
         ready.r1("stop")
 
 
