@@ -177,11 +177,15 @@ def look_chips(request):
     def ask(*arguments):
         return subprocess.run([tool, *arguments], capture_output=True, text=True, timeout=20, env=environment)
 
-    with concurrent.futures.ThreadPoolExecutor(2) as pool:
-        table, rows = pool.submit(ask), pool.submit(ask, *chip["smi_query"])
+    with concurrent.futures.ThreadPoolExecutor(3) as pool:
+        table, rows, names = pool.submit(ask), pool.submit(ask, *chip["smi_query"]), pool.submit(ask, *chip["smi_list"])
         try:
             version = re.search(chip["smi_version_pattern"], table.result().stdout)
             answer = rows.result()
+            sick = dict(
+                (int(row.group(1)), row.group(0))
+                for row in re.finditer(chip["smi_sick_pattern"] + ".*", names.result().stdout, re.M)
+            )
         except (OSError, subprocess.TimeoutExpired) as error:
             found["error"] = tool + ": " + str(error)
             return found
@@ -198,7 +202,7 @@ def look_chips(request):
             found["chips"].append(
                 {
                     "index": int(numbers[0].group(1)),
-                    "name": fields[1],
+                    "name": sick.get(int(numbers[0].group(1)), fields[1])[:80],
                     "memory_mib": int(numbers[2].group(1)),
                     "used_mib": int(numbers[3].group(1)),
                 }

@@ -132,7 +132,8 @@ def write_overlay(
     """Our own inventory source beside the user's: groups by step, variables of the roles."""
     document = {
         "all": {
-            "vars": {**login_vars(ssh), **variables},
+            # ansible-runner sets ANSIBLE_HOST_KEY_CHECKING=False; a variable goes above the environment.
+            "vars": {"ansible_host_key_checking": True, **login_vars(ssh), **variables},
             "hosts": {name: dict(found) for name, found in host_vars.items()},
             "children": {name: {"hosts": {key: {} for key in hosts}} for name, hosts in groups.items()},
         }

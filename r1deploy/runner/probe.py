@@ -46,6 +46,8 @@ def request_of(settings: Settings, folders: tuple[str, ...]) -> dict[str, Any]:
             "smi": chip.smi,
             "smi_env": chip.smi_env,
             "smi_query": chip.smi_query,
+            "smi_list": chip.smi_list,
+            "smi_sick_pattern": chip.smi_sick_pattern,
             "smi_version_pattern": chip.smi_version_pattern,
             "devices": chip.devices,
             "pci_vendor": chip.pci_vendor,

@@ -145,6 +145,8 @@ class Chip(Section):
     smi_query: list[StrictStr] = Field(
         description="arguments that print one CSV line a chip: index, name, memory.total, memory.used"
     )
+    smi_list: list[StrictStr] = Field(description="arguments that print one line a chip, with its UUID")
+    smi_sick_pattern: StrictStr = Field(description="regular expression for a sick chip's line; group 1 is its index")
     smi_version_pattern: StrictStr = Field(description="regular expression for the driver version in the smi's table")
     devices: StrictStr = Field(description="glob of the device nodes, one a chip")
     pci_vendor: StrictStr = Field(description="PCI vendor id")
