@@ -33,6 +33,7 @@ test-fast: $(VENV)/.ready
 lint: $(VENV)/.ready
 	@$(BIN)/ruff check .
 	@$(BIN)/mypy
+	@$(BIN)/ansible-lint --offline --profile production -q
 
 clean:
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis dist

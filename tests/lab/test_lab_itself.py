@@ -16,6 +16,7 @@ import pytest
 from r1deploy.lab import Lab, LabError
 from r1deploy.lab.layout import upstream_address
 
+pytestmark = pytest.mark.lab
 NAME = "r1lab_itself"
 RUN = (
     f"docker run --shm-size=32g -itd -v /dev:/dev -v /usr/src/:/usr/src -v /lib/modules/:/lib/modules "
