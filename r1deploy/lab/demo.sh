@@ -6,28 +6,29 @@ r1deploy=${R1DEPLOY:-r1deploy}
 lab=${R1DEPLOY_LAB_DIR:-$HOME/.local/state/r1deploy/lab}
 folder=$(mktemp -d -t r1deploy-demo-XXXXXX)
 
-step() { printf '\n\033[1m$ %s\033[0m\n' "$*"; "$@"; }
+step() { printf '\n$ r1deploy %s\n' "$*"; "$r1deploy" "$@"; }
 finish() {
     code=$?
     if [ "${KEEP:-}" = 1 ]; then
         printf '\nKept: the lab (r1deploy lab down removes it) and %s\n' "$folder"
     else
         rm -rf "$folder"
-        step "$r1deploy" lab down
+        step lab down
     fi
     [ $code = 0 ] || echo "demo failed with exit code $code"
 }
 trap finish EXIT
 
-step "$r1deploy" lab up --install
+step lab up --install
 cd "$folder"
 # What a user edits: where the image, the key and the repositories of this site are.
-step cp "$lab/r1deploy.yaml" r1deploy.yaml
-step "$r1deploy" init "$lab/hostfile.txt"
-step "$r1deploy" bootstrap inventory.ini --yes
-step "$r1deploy" serve
+echo; echo "$ cp $lab/r1deploy.yaml ."
+cp "$lab/r1deploy.yaml" .
+step init "$lab/hostfile.txt"
+step bootstrap inventory.ini --yes
+step serve
 echo
 echo "== Again: nothing is to do, and nothing changes."
-step "$r1deploy" bootstrap
-step "$r1deploy" status
-step "$r1deploy" stop
+step bootstrap
+step status
+step stop

@@ -10,6 +10,7 @@ import statistics
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import takewhile
 
 from r1deploy.cluster.host import Host
 from r1deploy.planning.desired import Desired
@@ -40,7 +41,7 @@ def version_of(text: str | None) -> tuple[int, ...]:
     """Leading numbers of a version; empty where there is none."""
     numbers: list[int] = []
     for part in (text or "").split("."):
-        digits = "".join(char for char in part if char.isdigit())
+        digits = "".join(takewhile(str.isdecimal, part))
         if not digits:
             break
         numbers.append(int(digits))
@@ -184,10 +185,10 @@ def chips(desired: Desired, host: Host, found: Observed) -> Iterator[Check]:
         yield Check("chips", host.name, False, seen.error, "DRIVER_MISSING", "install the vendor's driver on the host")
         return
     prefixes = tuple(desired.settings.chip.name_prefixes)
-    sick = [chip.index for chip in seen.chips if not chip.name.startswith(prefixes)]
+    sick = [chip for chip in seen.chips if not chip.name.startswith(prefixes)]
     count = max(seen.pci, len(seen.chips))
     if sick:
-        detail = f"chip {', '.join(map(str, sick))}: {seen.chips[sick[0]].name!r}"
+        detail = f"chip {', '.join(str(chip.index) for chip in sick)}: {sick[0].name!r}"
         yield Check(
             "chips", host.name, False, detail, "CHIP_SICK", "see the host's kernel log; reboot it or replace the board"
         )
@@ -312,7 +313,7 @@ def odd_one_out(
 
 def drivers(_: Desired, observed: Mapping[str, Observed]) -> Iterator[Check]:
     """One driver version over the cluster."""
-    values = {host: found.chips.driver for host, found in observed.items() if not found.chips.error}
+    values = {host: found.chips.driver for host, found in observed.items() if found.chips.driver}
     yield from odd_one_out("driver", "DRIVER_DIFFERS", values, "install the same driver on all hosts")
 
 
@@ -323,11 +324,12 @@ def same_weights(_: Desired, observed: Mapping[str, Observed]) -> Iterator[Check
 
 
 def clocks(_: Desired, observed: Mapping[str, Observed]) -> Iterator[Check]:
-    """No clock far from the median; the probes of one run are a few seconds apart."""
+    """No clock far from the median host's; the probes of one run are a few seconds apart."""
     times = {host: found.host.time for host, found in observed.items()}
     if len(times) < 2:
         return
-    median = statistics.median(times.values())
+    # The low median is a host's own clock: the middle between two hosts would hide half of their distance.
+    median = statistics.median_low(times.values())
     far = {host: time - median for host, time in times.items() if abs(time - median) > CLOCK_SKEW_SECONDS}
     for host, skew in far.items():
         yield Check("clock", host, False, f"{skew:+.0f} s from the median", "CLOCK_SKEW", "chronyc makestep")

@@ -232,7 +232,8 @@ class Look:
 
     def _recreated(self, container: Container) -> bool:
         wanted = self.desired.container_spec
-        return container.image != self.desired.image_id or any(container.spec.get(k) != wanted[k] for k in wanted)
+        other = self.desired.image_id is not None and container.image != self.desired.image_id
+        return other or any(container.spec.get(name) != wanted[name] for name in wanted)
 
     def trust(self, host: Host, found: Observed) -> Iterator[Row]:
         """On the head the key and known_hosts; on a worker the one line."""
@@ -240,11 +241,17 @@ class Look:
             yield "one host: nobody to trust"
             return
         head = self.observed.get(self.desired.head.name)
-        key = head.state.trust.public_key if head else None
+        # A public key whose private half is gone opens nothing: a new pair is made, and the workers take that one.
+        pair = head is not None and "id_ed25519" in head.state.trust.files
+        key = head.state.trust.public_key if head and pair else None
         if host.is_head:
             rows: list[Row] = []
             if key is None:
                 rows.append(("key pair", "absent", "ed25519", "a key of the cluster's own"))
+            for name in ("id_ed25519", "known_hosts"):
+                mode = found.state.trust.files.get(name, (None, "0600"))[1]
+                if mode != "0600":
+                    rows.append((name, f"mode {mode}", "mode 0600", "ssh refuses a key that others can read"))
             present = [worker for worker in self.desired.workers if worker.name in self.observed]
             text = known_hosts(
                 tuple(present), {worker.name: self.observed[worker.name].ssh.host_keys for worker in present}

@@ -61,7 +61,7 @@ def table(rows: Sequence[Sequence[str]]) -> list[str]:
         return []
     widths = [max(len(row[index]) for row in rows) for index in range(len(rows[0]) - 1)]
     return [
-        "  ".join([*(cell.ljust(wide) for cell, wide in zip(row, widths, strict=False)), row[-1]]).rstrip()
+        " ".join([*(cell.ljust(wide) for cell, wide in zip(row, widths, strict=False)), row[-1]]).rstrip()
         for row in rows
     ]
 
