@@ -248,10 +248,9 @@ class Look:
             rows: list[Row] = []
             if key is None:
                 rows.append(("key pair", "absent", "ed25519", "a key of the cluster's own"))
-            for name in ("id_ed25519", "known_hosts"):
-                mode = found.state.trust.files.get(name, (None, "0600"))[1]
-                if mode != "0600":
-                    rows.append((name, f"mode {mode}", "mode 0600", "ssh refuses a key that others can read"))
+            mode = found.state.trust.files.get("id_ed25519", (None, "0600"))[1]
+            if mode != "0600":
+                rows.append(("id_ed25519", f"mode {mode}", "mode 0600", "ssh refuses a key that others can read"))
             present = [worker for worker in self.desired.workers if worker.name in self.observed]
             text = known_hosts(
                 tuple(present), {worker.name: self.observed[worker.name].ssh.host_keys for worker in present}
