@@ -1,0 +1,143 @@
+"""What a role says of itself, what it has, and what r1deploy gives to it are the same."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from r1deploy import content
+from r1deploy.actions import variables
+
+ROLES = sorted(path.parent.parent.name for path in content.ROLES.glob("*/tasks/main.yml"))
+# The playbook's own, for where trees wait on the controller.
+NO_ROLE = {"r1_staging"}
+# Modules that hand a line to a shell, or need no Python: none is wanted.
+FORBIDDEN = {"shell", "raw", "script", "expect"}
+
+
+def read(path: Path) -> Any:
+    return yaml.safe_load(path.read_text(encoding="utf-8"))
+
+
+def defaults(role: str) -> dict[str, Any]:
+    return dict(read(content.ROLES / role / "defaults" / "main.yml") or {})
+
+
+def options(role: str) -> dict[str, Any]:
+    specs = read(content.ROLES / role / "meta" / "argument_specs.yml")["argument_specs"]
+    assert list(specs) == ["main"]
+    return dict(specs["main"]["options"])
+
+
+def files() -> list[Path]:
+    found = [
+        *content.ROLES.glob("*/tasks/*.yml"),
+        *content.ROLES.glob("*/handlers/*.yml"),
+        *content.PLAYBOOKS.glob("*.yml"),
+    ]
+    assert len(found) > len(ROLES)
+    return sorted(found)
+
+
+def tasks(rows: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    """Tasks of a file, of plays and of blocks."""
+    for row in rows:
+        yield row
+        for key in ("tasks", "pre_tasks", "post_tasks", "handlers", "block", "rescue", "always"):
+            yield from tasks(row.get(key) or [])
+
+
+def given() -> dict[str, str]:
+    """Variables that r1deploy gives to roles, as they stand in the sources: name → function."""
+    found = {}
+    for name in ("role_vars", "host_vars"):
+        for node in ast.walk(ast.parse(inspect.getsource(getattr(variables, name)))):
+            if isinstance(node, ast.Dict):
+                for key in node.keys:
+                    # The keys of what a variable holds (path, mode, name) are no variables.
+                    if isinstance(key, ast.Constant) and isinstance(key.value, str) and "_" in key.value:
+                        found[key.value] = name
+    return found
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_specification_and_defaults_agree(role: str) -> None:
+    said = {name: row.get("default") for name, row in options(role).items()}
+    assert said == defaults(role)
+    assert list(said) == list(defaults(role)), "in another order"
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_every_default_has_the_type_it_says(role: str) -> None:
+    kinds: dict[str, Any] = {"str": str, "int": int, "bool": bool, "list": list, "dict": dict}
+    for name, row in options(role).items():
+        assert row.get("description"), name
+        assert type(row["default"]) is kinds[row["type"]], name
+        assert row["type"] != "list" or "elements" in row, name
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_variables_have_the_name_of_the_role(role: str) -> None:
+    assert [name for name in defaults(role) if not name.startswith(f"{role}_")] == []
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_every_default_is_used_and_nothing_else_of_the_role(role: str) -> None:
+    text = "".join(
+        path.read_text(encoding="utf-8") for path in content.ROLES.glob(f"{role}/**/*.yml") if "tasks" in path.parts
+    )
+    used = set(re.findall(rf"\b{role}_[a-z0-9_]+", text))
+    facts = set(re.findall(rf"^\s+(?:register: )?({role}_[a-z_]+)(?::|$)", text, re.M))
+    assert set(defaults(role)) - used == set(), "defaults that no task reads"
+    assert used - set(defaults(role)) - facts - {f"__{name}" for name in used} == set(), "read but not declared"
+
+
+@pytest.mark.parametrize("path", files(), ids=lambda path: str(path.relative_to(content.TOP)))
+def test_no_shell(path: Path) -> None:
+    for task in tasks(read(path)):
+        words = {key.split(".")[-1] for key in task}
+        assert words & FORBIDDEN == set(), task.get("name")
+        action = task.get("action") or task.get("local_action")
+        assert action is None, "modules are named by their own key"
+        for key in task:
+            if key.split(".")[-1] == "command":
+                assert set(task[key]) >= {"argv"}, f"{task.get('name')}: command takes argv, not a line"
+
+
+@pytest.mark.parametrize("path", files(), ids=lambda path: str(path.relative_to(content.TOP)))
+def test_modules_have_their_full_names(path: Path) -> None:
+    for task in tasks(read(path)):
+        named = [key for key in task if "." in key or key.startswith("r1_")]
+        if "block" not in task and "hosts" not in task:
+            assert len(named) == 1, f"{task.get('name')}: {list(task)}"
+
+
+def test_every_variable_that_is_given_has_a_role_that_declares_it() -> None:
+    found = given()
+    assert {"container_volumes", "patch_key_file", "config_files", "container_recreate"} <= set(found)
+    declared = {name for role in ROLES for name in defaults(role)}
+    assert set(found) - declared - NO_ROLE == set()
+
+
+def test_steps_get_every_variable_that_names_a_place_or_a_thing() -> None:
+    """An empty default stands for "r1deploy gives it": one that is forgotten would end in a path like "/wheels"."""
+    inner = {"guest", "service", "tree"}
+    empty = {name for role in ROLES if role not in inner for name, value in defaults(role).items() if value == ""}
+    assert empty - set(given()) == set()
+
+
+def test_the_key_is_never_shown() -> None:
+    run = next(row for row in tasks(read(content.ROLES / "guest/tasks/main.yml")) if "guest_stdin" in str(row))
+    assert run["no_log"] is True
+    for path in files():
+        for task in tasks(read(path)):
+            # The key travels on standard input only: in an argument any user of the host could read it.
+            text = str(task)
+            assert "lookup('ansible.builtin.file', patch_key_file" not in text or "guest_stdin" in str(task.get("vars"))
