@@ -175,17 +175,21 @@ def look_chips(request):
     environment = dict(os.environ, LC_ALL="C", **chip["smi_env"])
 
     def ask(*arguments):
-        return subprocess.run([tool, *arguments], capture_output=True, text=True, timeout=20, env=environment)
+        argv = [tool, *arguments]
+        # A tool whose chip or driver is broken may print anything: what is no text must not end the probe.
+        return subprocess.run(
+            argv, capture_output=True, encoding="utf-8", errors="replace", timeout=20, env=environment
+        )
 
     with concurrent.futures.ThreadPoolExecutor(3) as pool:
         table, rows, names = pool.submit(ask), pool.submit(ask, *chip["smi_query"]), pool.submit(ask, *chip["smi_list"])
         try:
             version = re.search(chip["smi_version_pattern"], table.result().stdout)
             answer = rows.result()
-            sick = dict(
-                (int(row.group(1)), row.group(0))
+            sick = {
+                int(row.group(1)): row.group(0)
                 for row in re.finditer(chip["smi_sick_pattern"] + ".*", names.result().stdout, re.M)
-            )
+            }
         except (OSError, subprocess.TimeoutExpired) as error:
             found["error"] = tool + ": " + str(error)
             return found
@@ -197,7 +201,7 @@ def look_chips(request):
         return found
     for row in answer.stdout.strip().splitlines():
         fields = [field.strip() for field in row.split(",")]
-        numbers = [re.match(r"(\d+)", field) for field in fields]
+        numbers = [re.match(r"(\d{1,9})(?!\d)", field) for field in fields]
         if len(fields) >= 4 and numbers[0] and numbers[2] and numbers[3]:
             found["chips"].append(
                 {
@@ -422,8 +426,8 @@ def look_weights(path):
     if not found["exists"]:
         return found
     index = load(path + "/model.safetensors.index.json")
-    if index is not None and isinstance(index.get("weight_map"), dict):
-        shards = sorted(set(index["weight_map"].values()))
+    if isinstance(index, dict) and isinstance(index.get("weight_map"), dict):
+        shards = sorted({str(name) for name in index["weight_map"].values()})
     else:
         shards = sorted(os.path.basename(name) for name in glob.glob(path + "/*.safetensors"))
     found["index"] = index is not None
@@ -438,15 +442,17 @@ def look_weights(path):
                 if head > min(size, 100 << 20):
                     raise ValueError("header")
                 header = json.loads(stream.read(head))
+            ends = [row["data_offsets"][1] for key, row in header.items() if key != "__metadata__"]
+            whole = 8 + head + max(ends or [0])
         except FileNotFoundError:
             found["missing"].append(name)
             continue
-        except (OSError, ValueError, struct.error):
+        except (OSError, ValueError, TypeError, LookupError, AttributeError, struct.error):
+            # Bytes that are no header, or a header that is JSON of another shape.
             found["bad"].append(name)
             continue
-        ends = [row["data_offsets"][1] for key, row in header.items() if key != "__metadata__"]
         found["bytes"] += size
-        if size != 8 + head + max(ends or [0]):
+        if size != whole:
             found["bad"].append(name)
     listing = json.dumps([found["shards"], found["bytes"], found["missing"], found["bad"]])
     found["sum"] = hashlib.sha256(listing.encode()).hexdigest()[:12]
