@@ -25,6 +25,9 @@ def started(cluster: Cluster) -> dict[str, str]:
 
 
 def test_plan_changes_nothing(cluster: Cluster) -> None:
+    cluster.wipe()
+    (cluster.folder / "r1deploy.lock").unlink(missing_ok=True)
+    cluster.sh("node1", "docker rmi -f baai:v5 >/dev/null 2>&1 || true")
     before = cluster.fingerprint()
     changes = cluster.plan()
     assert {row["step"] for row in changes} == {
@@ -38,6 +41,7 @@ def test_plan_changes_nothing(cluster: Cluster) -> None:
 
 
 def test_bootstrap_from_nothing(cluster: Cluster) -> None:
+    cluster.wipe()
     done = cluster.r1("bootstrap", "inventory.ini", "--yes")
     assert done.code == 0, done.err
     assert "verified. Ready to serve." in done.out
@@ -81,7 +85,7 @@ def test_again_starts_no_playbook(ready: Cluster, tmp_path: Path) -> None:
 
 DRIFTS = [
     ("worker tree", "node2", f"echo x >> $(echo {TREE}/setup.py)", [("vllm", "node2")]),
-    ("configuration", "node1", "echo '# x' >> $(echo /var/lib/r1deploy/releases/*/config/*/hostfile.txt)", [("config", "node1")]),  # noqa: E501 - one shell line
+    ("configuration", "node1", "echo '# x' >> $(ls /var/lib/r1deploy/releases/*/config/*/hostfile.txt)", [("config", "node1")]),  # noqa: E501 - one shell line
     ("mode of env.sh", "node2", "chmod 644 /var/lib/r1deploy/releases/*/config/*/env.sh", [("config", "node2")]),
     ("container gone", "node2", "docker rm -f $(docker ps -q) >/dev/null", [("container", "node2"), *[("install", "node2")] * 3]),  # noqa: E501 - one shell line
     ("container stopped", "node1", "docker stop -t 1 $(docker ps -q) >/dev/null", [("container", "node1")]),
