@@ -8,7 +8,6 @@ from r1deploy.actions.context import Context
 from r1deploy.actions.look import View, lock_of, look
 from r1deploy.actions.resolve import Say
 from r1deploy.planning.steps import STEP_NAMES
-from r1deploy.ui.lines import table
 
 
 def status(context: Context, say: Say) -> dict[str, Any]:
@@ -51,25 +50,3 @@ def row(view: View, name: str) -> dict[str, Any]:
         "engine": bool(found.processes.engines),
         "foreign": len(found.processes.foreign),
     }
-
-
-def status_lines(found: dict[str, Any]) -> list[str]:
-    """The same for people."""
-    cells = [["host", *STEP_NAMES, "chips", "ray"]]
-    for host in found["hosts"]:
-        if host["error"]:
-            cells.append([host["name"], *("?" for _ in STEP_NAMES), "?", f"{host['error']}: {host['detail']}"])
-        else:
-            marks = ("ok" if host["steps"][step] else "due" for step in STEP_NAMES)
-            cells.append([host["name"], *marks, str(host["chips"]), "up" if host["ray"] else "-"])
-    active = found["active"]
-    since = f" since {active['since']}" if active else ""
-    rows = [
-        f"cluster   {found['cluster']}",
-        f"release   {found['release']}, configuration {found['config']}",
-        f"active    {active['release'] + since if active else 'none'}",
-        f"service   {'serves ' + ', '.join(found['models']) if found['serving'] else 'not serving'}",
-    ]
-    if found["endpoint"]:
-        rows.append(f"endpoint  {found['endpoint']} ({found['ray_nodes']}/{len(found['hosts'])} Ray nodes)")
-    return [*rows, "", *table(cells)]

@@ -271,13 +271,12 @@ def status(folder: Folder = HERE, json: Json = False, sets: Set = None) -> None:
     """Hosts by steps, release, chips, Ray, endpoint; works with the hosts that answer."""
     from r1deploy.actions.context import open_context
     from r1deploy.actions.status import status as act
-    from r1deploy.actions.status import status_lines
 
     found = act(open_context(folder, None, flags_of(sets)), lines.say)
     if json:
         lines.document(found)
     else:
-        print("\n".join(status_lines(found)))
+        print("\n".join(lines.status_lines(found)))
 
 
 @app.command()

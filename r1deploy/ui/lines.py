@@ -96,6 +96,30 @@ def plan_lines(plan: Plan, verbose: bool) -> list[str]:
     return rows
 
 
+def status_lines(found: dict[str, Any]) -> list[str]:
+    """The cluster's state, as ``actions.status`` gives it, for people."""
+    from r1deploy.planning.steps import STEP_NAMES
+
+    cells = [["host", *STEP_NAMES, "chips", "ray"]]
+    for host in found["hosts"]:
+        if host["error"]:
+            cells.append([host["name"], *("?" for _ in STEP_NAMES), "?", f"{host['error']}: {host['detail']}"])
+        else:
+            marks = ("ok" if host["steps"][step] else "due" for step in STEP_NAMES)
+            cells.append([host["name"], *marks, str(host["chips"]), "up" if host["ray"] else "-"])
+    active = found["active"]
+    since = f" since {active['since']}" if active else ""
+    rows = [
+        f"cluster   {found['cluster']}",
+        f"release   {found['release']}, configuration {found['config']}",
+        f"active    {active['release'] + since if active else 'none'}",
+        f"service   {'serves ' + ', '.join(found['models']) if found['serving'] else 'not serving'}",
+    ]
+    if found["endpoint"]:
+        rows.append(f"endpoint  {found['endpoint']} ({found['ray_nodes']}/{len(found['hosts'])} Ray nodes)")
+    return [*rows, "", *table(cells)]
+
+
 class Progress:
     """Ansible's events as lines: a line when a step begins, a line for each host that fails."""
 

@@ -15,7 +15,7 @@ import pytest
 import r1deploy
 
 TOP = Path(__file__).resolve().parents[2]
-CONTENT = ("playbooks", "roles", "templates")
+CONTENT = ("playbooks", "roles", "templates", "inventory")
 # What git ignores, laid where a build could pick it up.
 JUNK = (
     "r1deploy/__pycache__/junk.pyc",
