@@ -295,3 +295,15 @@ def test_bad_release_gives_way_to_the_former_one(ready: Cluster) -> None:
             assert "release" in ready.sh(host, "cat /var/lib/r1deploy/active.json")
     finally:
         ready.r1("stop")
+
+
+# 8: an image that does not fit the driver
+def test_driver_does_not_fit_the_image(ready: Cluster) -> None:
+    ready.sh("node2", "docker exec $(docker ps -q) pip uninstall -qy vllm")
+    ready.lab.set_chips("node2", cuda="N/A")
+    try:
+        refused(ready.r1("bootstrap", "--yes"), 6, "node2", "does not fit the host's driver")
+    finally:
+        ready.lab.set_chips("node2")
+    assert ready.r1("bootstrap", "--yes").code == 0
+    assert ready.plan() == []

@@ -18,6 +18,7 @@ import hashlib
 import importlib.metadata
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -292,6 +293,7 @@ def in_python(order, code):
 
 def install(order, _key):
     """Install what differs from the record, check the imports FlagScale needs, write the record."""
+    check_driver(order)
     with only_one("/opt/r1deploy/.lock"):
         record = load(RECORD) or {"parts": {}}
         changed = []
@@ -312,6 +314,22 @@ def install(order, _key):
             store(RECORD, record)
             changed.append("imports")
     return {"changed": bool(changed), "parts": changed}
+
+
+def check_driver(order):
+    """The image's driver libraries fit the host's driver: the smi tool inside shows a runtime version.
+
+    Iluvatar: an image newer than the host's driver gives error 801 from cudaMalloc; then the table says N/A.
+    """
+    tool = next((path for path in order["smi"] if os.access(path, os.X_OK)), None)
+    if tool is None:
+        return
+    env = dict(os.environ, **order["smi_env"])
+    done = subprocess.run([tool], capture_output=True, text=True, env=env, timeout=60, check=False)
+    found = re.search(order["smi_version_pattern"], done.stdout)
+    if done.returncode != 0 or found is None or found.group(2) == "N/A":
+        said = (done.stderr or done.stdout).strip().splitlines()[-10:]
+        raise JobError("the image does not fit the host's driver: %s shows no version inside the container" % tool, said)
 
 
 def imports(order, module):
