@@ -329,7 +329,7 @@ def check_driver(order):
     found = re.search(order["smi_version_pattern"], done.stdout)
     if done.returncode != 0 or found is None or found.group(2) == "N/A":
         said = (done.stderr or done.stdout).strip().splitlines()[-10:]
-        raise JobError("the image does not fit the host's driver: %s shows no version inside the container" % tool, said)
+        raise JobError("the image does not fit the host's driver: no version from %s in the container" % tool, said)
 
 
 def imports(order, module):
