@@ -6,11 +6,11 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-PREFIX = "r1lab"
-NETWORK = "r1lab"
-SHARE_VOLUME = "r1lab-share"
-UPSTREAM = "r1lab-upstream"
-LABEL = "r1lab"
+# A second lab on the same machine has another name, network and folder.
+PREFIX = os.environ.get("R1DEPLOY_LAB_NAME", "r1lab")
+NETWORK = LABEL = PREFIX
+SHARE_VOLUME = f"{PREFIX}-share"
+UPSTREAM = f"{PREFIX}-upstream"
 RECIPE_LABEL = "r1lab.recipe"
 VENDOR_IMAGE = "baai:v5"
 MOUNT_POINT = "/mnt/share"
@@ -58,7 +58,8 @@ def engine_volume(host: str) -> str:
 
 def default_folder() -> Path:
     given = os.environ.get("R1DEPLOY_LAB_DIR")
-    return Path(given) if given else Path.home() / ".local" / "state" / "r1deploy" / "lab"
+    own = "lab" if PREFIX == "r1lab" else PREFIX
+    return Path(given) if given else Path.home() / ".local" / "state" / "r1deploy" / own
 
 
 def cache_folder() -> Path:

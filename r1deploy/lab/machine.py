@@ -188,6 +188,10 @@ def stop_engine(layout: Layout, say: Say) -> None:
         return
     pid = engine_pid()
     ours = pid is not None and pid == record.get("pid") and process_start(pid) == record.get("start")
+    others = client()
+    if ours and others is not None and others.containers.list():
+        say("the Docker Engine goes on: other containers run on it")
+        return
     if ours and pid is not None:
         say(f"stopping the Docker Engine that the lab started (pid {pid})")
         end_process(pid)

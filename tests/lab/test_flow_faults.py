@@ -10,9 +10,11 @@ from pathlib import Path
 
 import pytest
 
+from r1deploy.lab.layout import network_prefix
 from tests.lab.conftest import HOSTS, NAME, Cluster, Ran
 
 pytestmark = pytest.mark.lab
+NET = network_prefix()
 WEIGHTS = "/mnt/share/models/DeepSeek-R1_INT8"
 
 
@@ -44,7 +46,7 @@ def apart(cluster: Cluster, tmp_path: Path) -> Cluster:
 # 1: the hostfile. Every form is a unit test; here the file meets the command line.
 def test_hostfile_is_refused_with_its_line(unchanged: Cluster) -> None:
     path = unchanged.folder / "bad.txt"
-    path.write_text("172.31.250.11 slots=16 type=gpu\n172.31.250.11 slots=0 type=gpu\n")
+    path.write_text(f"{NET}.11 slots=16 type=gpu\n{NET}.11 slots=0 type=gpu\n")
     done = unchanged.r1("inventory", str(path))
     refused(done, 3, "bad.txt:2", "slots=0")
     refused(unchanged.r1("inventory", "nowhere.txt"), 2, "HOSTFILE_MISSING")
@@ -68,10 +70,10 @@ def test_limit_without_head(unchanged: Cluster) -> None:
 def test_unreachable_host_stops_all(ready: Cluster, tmp_path: Path) -> None:
     site = apart(ready, tmp_path)
     text = (site.folder / "inventory.ini").read_text()
-    (site.folder / "inventory.ini").write_text(text.replace("172.31.250.12 ", "172.31.250.12 ansible_port=2222 "))
+    (site.folder / "inventory.ini").write_text(text.replace(f"{NET}.12 ", f"{NET}.12 ansible_port=2222 "))
     before = site.fingerprint()
     refused(site.r1("bootstrap", "--yes"), 4, "node2", "SSH_REFUSED", "nothing was begun")
-    (site.folder / "inventory.ini").write_text(text.replace("172.31.250.12", "no-such-host.invalid"))
+    (site.folder / "inventory.ini").write_text(text.replace(f"{NET}.12", "no-such-host.invalid"))
     refused(site.r1("bootstrap", "--yes"), 4, "node2", "SSH_DNS")
     assert site.fingerprint() == before
     status = site.r1("status")
@@ -122,8 +124,8 @@ def test_foreign_container(ready: Cluster) -> None:
     ("settings", "words"),
     [
         ({"flaggems__ref": "no-such-branch"}, ("GIT_REF_GONE", "no-such-branch")),
-        ({"flaggems__url": "git://172.31.250.2/Nothing.git"}, ("GIT_", "ls-remote")),
-        ({"flaggems__url": "git://172.31.250.99/FlagGems.git"}, ("GIT_NO_ROUTE",)),
+        ({"flaggems__url": f"git://{NET}.2/Nothing.git"}, ("GIT_", "ls-remote")),
+        ({"flaggems__url": f"git://{NET}.99/FlagGems.git"}, ("GIT_NO_ROUTE",)),
         ({"patch__commit": "0" * 40}, ("GIT_REF_GONE", "patch.commit")),
     ],
 )
