@@ -1,0 +1,48 @@
+"""The Typer app, and what its families of verbs share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from r1deploy import __version__
+
+app = typer.Typer(
+    help="From a hostfile to a served DeepSeek-R1, again and again.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+Folder = Annotated[Path, typer.Option("-C", "--dir", help="Folder of r1deploy.yaml and r1deploy.lock.")]
+Json = Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")]
+Verbose = Annotated[bool, typer.Option("-v", "--verbose", help="Say why the rest stays as it is.")]
+Set = Annotated[list[str] | None, typer.Option("--set", help="KEY=VALUE over the settings, like engine.port=9011.")]
+Inventory = Annotated[
+    Path | None, typer.Argument(help="Ansible inventory or hostfile; remembered.", show_default=False)
+]
+HERE = Path()
+
+
+def flags_of(given: list[str] | None) -> dict[str, object]:
+    """``--set`` as dotted path → value. Raises UsageError, ConfigError."""
+    from r1deploy.errors import UsageError
+    from r1deploy.settings.load import value_from_text
+
+    flags: dict[str, object] = {}
+    for item in given or []:
+        key, equals, value = item.partition("=")
+        if not equals:
+            raise UsageError("SETTINGS_VALUE", f"--set {item}: KEY=VALUE is expected", fix="--set engine.port=9011")
+        flags[key] = value_from_text(key, value)
+    return flags
+
+
+@app.callback(invoke_without_command=True)
+def root(version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False) -> None:
+    """From a hostfile to a served DeepSeek-R1, again and again."""
+    if version:
+        print(f"r1deploy {__version__}")
+        raise typer.Exit

@@ -1,0 +1,68 @@
+"""Verbs about files here: settings, inventory, export."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from r1deploy.cli.app import HERE, Folder, Set, app, flags_of
+from r1deploy.ui import lines
+
+
+@app.command()
+def init(
+    hostfile: Annotated[Path | None, typer.Argument(help="FlagScale hostfile.", show_default=False)] = None,
+    folder: Folder = HERE,
+    profile: Annotated[str, typer.Option(help="Vendor profile.")] = "iluvatar-bi-v150",
+) -> None:
+    """Write r1deploy.yaml and inventory.ini, never over existing files."""
+    from r1deploy.actions.init import init as act
+
+    for line in act(folder, hostfile, profile):
+        print(line)
+
+
+@app.command()
+def inventory(
+    source: Annotated[Path, typer.Argument(help="A hostfile; with --hostfile an inventory.")],
+    hostfile: Annotated[bool, typer.Option("--hostfile", help="The other way: print a hostfile.")] = False,
+    folder: Folder = HERE,
+) -> None:
+    """Print the inventory for a hostfile, or the hostfile for an inventory."""
+    from r1deploy.actions.init import hostfile_of, inventory_of
+
+    print(hostfile_of(source, folder) if hostfile else inventory_of(source), end="")
+
+
+@app.command()
+def config(
+    folder: Folder = HERE,
+    sources: Annotated[bool, typer.Option("--sources", help="Say where each value comes from.")] = False,
+    sets: Set = None,
+) -> None:
+    """Print the merged settings."""
+    import os
+
+    from r1deploy.settings.load import load
+    from r1deploy.settings.sources import rows
+
+    found = rows(load(folder, flags_of(sets), os.environ))
+    cells = [
+        (path, str(value), f"{kind} {where}".strip()) if sources else (path, str(value))
+        for path, value, kind, where in found
+    ]
+    print("\n".join(lines.table(cells)))
+
+
+@app.command()
+def export(
+    target: Annotated[Path, typer.Argument(help="New folder.")], folder: Folder = HERE, sets: Set = None
+) -> None:
+    """Write a folder that plain ansible-playbook runs to the same state; no secret is in it."""
+    from r1deploy.actions.context import open_context
+    from r1deploy.actions.export import export as act
+
+    for line in act(open_context(folder, None, flags_of(sets)), target, lines.say):
+        print(line)

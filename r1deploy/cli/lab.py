@@ -1,0 +1,49 @@
+"""The lab: a real cluster on this machine."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from r1deploy.cli.app import app
+from r1deploy.ui import lines
+
+if TYPE_CHECKING:
+    from r1deploy.lab import Lab
+
+lab_app = typer.Typer(help="A real cluster on this machine, to try things out.", no_args_is_help=True)
+app.add_typer(lab_app, name="lab")
+
+
+@lab_app.command("up")
+def lab_up(
+    hosts: Annotated[int, typer.Option(help="How many hosts.")] = 2,
+    install: Annotated[bool, typer.Option(help="Install and start what is missing on this machine.")] = False,
+) -> None:
+    """Bring the lab up; what is there already is left as it is."""
+    with_lab(lambda lab: lab.up(hosts, install, lines.say))
+
+
+@lab_app.command("down")
+def lab_down() -> None:
+    """Remove the lab's hosts; cached images stay."""
+    with_lab(lambda lab: lab.down(lines.say))
+
+
+@lab_app.command("status")
+def lab_status() -> None:
+    """Print the state of the lab as JSON."""
+    with_lab(lambda lab: lines.document(lab.status()))
+
+
+def with_lab(act: Callable[[Lab], object]) -> None:
+    """Run an action of the lab; its error becomes one of ours."""
+    from r1deploy.errors import ApplyError
+    from r1deploy.lab import Lab, LabError
+
+    try:
+        act(Lab())
+    except LabError as error:
+        raise ApplyError("LAB_FAILED", error.what, evidence=error.evidence.splitlines()[-8:], fix=error.fix) from error
