@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 
 import httpx
 
-from r1deploy.errors import ConfigError
-from r1deploy.settings.model import Settings
+from r1deploy.settings.model import Service
 
 
 @dataclass(frozen=True)
@@ -22,14 +20,12 @@ class Answer:
 class Endpoint:
     """The service on the head. Every method returns None where there is no usable answer yet."""
 
-    def __init__(self, address: str, settings: Settings) -> None:
-        self.url = f"http://{address}:{settings.engine.port}"
-        headers = {}
-        if settings.service.api_key_file:
-            headers["Authorization"] = f"Bearer {api_key(settings.service.api_key_file)}"
+    def __init__(self, address: str, port: int, model: str, service: Service, api_key: str | None) -> None:
+        self.url = f"http://{address}:{port}"
+        headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
         # The proxies of the user's environment are for the internet, not for the cluster.
         self._client = httpx.Client(base_url=self.url, timeout=10, headers=headers, trust_env=False)
-        self._settings = settings
+        self._model, self._service = model, service
 
     def health(self) -> int | None:
         """Status of /health."""
@@ -48,9 +44,9 @@ class Endpoint:
 
     def complete(self, seconds: float) -> Answer | None:
         """One chat completion; its text may be empty."""
-        service = self._settings.service
+        service = self._service
         request = {
-            "model": self._settings.engine.served_model_name,
+            "model": self._model,
             "messages": [{"role": "user", "content": service.prompt}],
             "max_tokens": service.max_tokens,
         }
@@ -63,11 +59,3 @@ class Endpoint:
             return Answer(text.strip(), int((body.get("usage") or {}).get("completion_tokens") or 0))
         except (httpx.HTTPError, ValueError, KeyError, IndexError):
             return None
-
-
-def api_key(path: str) -> str:
-    """The API key in a file. Raises ConfigError."""
-    try:
-        return Path(path).read_text(encoding="utf-8").strip()
-    except OSError as error:
-        raise ConfigError("API_KEY_MISSING", f"service.api_key_file: {error}") from None

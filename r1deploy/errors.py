@@ -101,6 +101,12 @@ ErrorCode: Final[dict[str, str]] = {
     "ENGINE_SILENT": "the engine did not answer in time",
     "MODEL_WRONG": "the engine serves another model than was asked for",
     "NO_TOKENS": "the engine is healthy but answers without a token",
+    "LOCKED": "another run holds the cluster",
+    "LOCK_LOST": "this run no longer holds the cluster",
+    "ROLLBACK_NOTHING": "there is no such release to go back to",
+    "ROLLBACK_AMBIGUOUS": "more than one release begins like that",
+    "ROLLBACK_INCOMPLETE": "the release is not whole on every host",
+    "RESET_NAME": "reset was given another name than the cluster's",
     "LAB_FAILED": "the lab on this machine failed",
 }
 

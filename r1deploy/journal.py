@@ -6,11 +6,13 @@ import contextlib
 import json
 import os
 import time
+import uuid
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TextIO
 
 from r1deploy.runner.events import Event
+from r1deploy.settings import redact
 
 KEEP = 50
 # A result's fields that are worth keeping and never hold a variable's value.
@@ -24,16 +26,22 @@ def state_home() -> Path:
 
 
 class Journal:
-    """One run's log. A folder that cannot be written costs the log, never the run: ``path`` is None then."""
+    """One run's log. A folder that cannot be written costs the log, never the run: ``path`` is None then.
+
+    ``cancelled`` and ``doing`` belong to the run's lock: whether it was lost, and what to say there.
+    """
 
     def __init__(self, cluster: str, verb: str, show: Callable[[Event], None] | None = None) -> None:
         self._show = show
+        self.id = uuid.uuid4().hex[:12]
+        self.cancelled: Callable[[], bool] = lambda: False
+        self.doing: Callable[[str], None] = lambda _: None
         self._stream: TextIO | None = None
         self.path: Path | None = None
         folder = state_home() / "runs" / cluster
         with contextlib.suppress(OSError):
             folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-            path = folder / f"{time.strftime('%Y%m%dT%H%M%S')}-{os.getpid()}-{verb}.jsonl"
+            path = folder / f"{time.strftime('%Y%m%dT%H%M%S', time.gmtime())}-{self.id}-{verb}.jsonl"
             self._stream = path.open("w", encoding="utf-8")
             path.chmod(0o600)
             self.path = path
@@ -44,6 +52,7 @@ class Journal:
         """Take one event of Ansible."""
         if event.kind not in ("skipped",):
             result = {key: event.result[key] for key in FIELDS if event.result.get(key)}
+            self.doing(event.step)
             self.write(kind=event.kind, step=event.step, task=event.task, host=event.host, result=result)
         if self._show:
             self._show(event)
@@ -52,5 +61,15 @@ class Journal:
         """Add one line."""
         if self._stream:
             with contextlib.suppress(OSError):
-                self._stream.write(json.dumps({"time": round(time.time(), 3), **row}, default=str)[:20000] + "\n")
+                line = json.dumps({"time": round(time.time(), 3), **row}, default=str)
+                self._stream.write(redact.hide(line)[:20000] + "\n")
                 self._stream.flush()
+
+
+def logs_of(cluster: str) -> dict[str, str]:
+    """Run id → path of its log on this machine, for the runs that did anything."""
+    found = {}
+    for path in (state_home() / "runs" / cluster).glob("*-*-*.jsonl"):
+        if path.stat().st_size:
+            found[path.name.split("-")[1]] = str(path)
+    return found

@@ -71,6 +71,28 @@ class Remote:
             raise UnreachableError("SSH_FAILED", f"{self.host.name}: {error}", host=self.host.name) from error
         return int(done.exited), str(done.stdout) or str(done.stderr)
 
+    def start(self, command: str) -> Any:
+        """Start a command as root that stays; returns its channel. Raises UnreachableError."""
+        import paramiko
+
+        try:
+            if not self._connection.is_connected:
+                self._connection.open()
+            channel = self._connection.transport.open_session()
+            channel.exec_command(self.sudo + command)
+        except (OSError, EOFError, paramiko.SSHException) as error:
+            raise UnreachableError("SSH_FAILED", f"{self.host.name}: {error}", host=self.host.name) from error
+        return channel
+
+    def local_address(self) -> str:
+        """The address of this machine that the host sees."""
+        if not self._connection.is_connected:
+            self.run("true")
+        try:
+            return str(self._connection.transport.sock.getsockname()[0])
+        except (AttributeError, OSError):
+            return "a jump host"
+
     def python_in(self, container: str, python: str, code: str) -> Any:
         """The JSON that a script prints last inside a container, or None where it gives none."""
         argv = ["docker", "exec", container, python, "-c", code]

@@ -6,6 +6,7 @@ Roles only copy what is rendered here, so that the plan compares the true bytes.
 from __future__ import annotations
 
 import hashlib
+import json
 import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,11 +16,13 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from r1deploy import content
 from r1deploy.cluster.host import Host
 from r1deploy.planning.desired import File
-from r1deploy.planning.release import Release
+from r1deploy.planning.release import Inputs, Release
 from r1deploy.settings.model import Settings
 
 AUTO = "auto"
-MODES = {"env.sh": "0600"}
+SECRET = "api_key.sh"
+RECORD = "release.json"
+MODES = {"env.sh": "0600", SECRET: "0600"}
 
 
 @dataclass(frozen=True)
@@ -53,24 +56,38 @@ def environment() -> Environment:
     return found
 
 
-def render(settings: Settings, hosts: tuple[Host, ...], release: Release, nics: Mapping[str, str | None]) -> Rendered:
+def render(
+    settings: Settings,
+    hosts: tuple[Host, ...],
+    release: Release,
+    inputs: Inputs,
+    nics: Mapping[str, str | None],
+    api_key: str | None = None,
+) -> Rendered:
     """Render the configuration of a release.
 
-    In: the hosts, head first; host name → interface that carries its address.
+    In: the hosts, head first; what the lock resolved to; host name → interface that
+    carries its address; the API key, which goes to the head alone.
     The folder's name is a hash of what stands in it, so the files are rendered
     twice: once to name the folder, once with the name.
     """
-    first = _files(settings, hosts, release, nics, "CONFIG")
+    first = _files(settings, hosts, release, inputs, nics, api_key, "CONFIG")
     whole = hashlib.sha256()
     for host in sorted(first):
         for name, data in sorted(first[host].items()):
             whole.update(f"{host}\0{name}\0{len(data)}\0".encode() + data)
     identity = whole.hexdigest()[:12]
-    return Rendered(identity, _files(settings, hosts, release, nics, identity))
+    return Rendered(identity, _files(settings, hosts, release, inputs, nics, api_key, identity))
 
 
 def _files(
-    settings: Settings, hosts: tuple[Host, ...], release: Release, nics: Mapping[str, str | None], identity: str
+    settings: Settings,
+    hosts: tuple[Host, ...],
+    release: Release,
+    inputs: Inputs,
+    nics: Mapping[str, str | None],
+    api_key: str | None,
+    identity: str,
 ) -> dict[str, dict[str, bytes]]:
     templates = environment()
     top = f"{settings.state_dir}/releases/{release.id}"
@@ -99,5 +116,47 @@ def _files(
     found: dict[str, dict[str, bytes]] = {}
     for host in hosts:
         env = {key: (nics.get(host.name) or "") if value == AUTO else value for key, value in settings.env.items()}
-        found[host.name] = {**(head if host.is_head else {}), "env.sh": text("env.sh.j2", host=host, env=env)}
+        secret = bool(api_key) and host.is_head
+        found[host.name] = {
+            **(head if host.is_head else {}),
+            "env.sh": text("env.sh.j2", host=host, env=env, secret=secret),
+            **({SECRET: f"export VLLM_API_KEY={shlex.quote(api_key or '')}\n".encode()} if secret else {}),
+        }
+    record = record_of(settings, hosts, release, inputs, identity, min(ports, default=22), found)
+    for files in found.values():
+        files[RECORD] = record
     return found
+
+
+def record_of(
+    settings: Settings,
+    hosts: tuple[Host, ...],
+    release: Release,
+    inputs: Inputs,
+    identity: str,
+    ssh_port: int,
+    files: Mapping[str, Mapping[str, bytes]],
+) -> bytes:
+    """``release.json``, the same on all hosts: what has to be in place to serve this configuration again."""
+    record = {
+        "release": release.id,
+        "config": identity,
+        "image": inputs.image_id,
+        "trees": [release.flaggems.name, release.flagscale.name],
+        "commits": {"flaggems": inputs.flaggems_commit, "flagscale": inputs.flagscale_commit},
+        "container": settings.container.name,
+        "service": settings.service.name,
+        "model": settings.engine.served_model_name,
+        "port": settings.engine.port,
+        "ssh_port": ssh_port,
+        "hosts": [
+            {
+                "name": host.name,
+                "address": host.address,
+                "slots": host.slots,
+                "files": {name: hashlib.sha256(data).hexdigest() for name, data in sorted(files[host.name].items())},
+            }
+            for host in hosts
+        ],
+    }
+    return (json.dumps(record, indent=2) + "\n").encode()

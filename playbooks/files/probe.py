@@ -337,16 +337,50 @@ def look_state(request):
         if patched is not None:
             found["sources"][name + "/patched"] = patched.get("key")
     for path in sorted(glob.glob(top + "/releases/*")):
-        configs = {}
+        configs, records = {}, {}
         for folder in glob.glob(path + "/config/*"):
             configs[os.path.basename(folder)] = files_of(folder)
-        found["releases"][os.path.basename(path)] = {"configs": configs}
+            records[os.path.basename(folder)] = load(folder + "/release.json")
+        found["releases"][os.path.basename(path)] = {"configs": configs, "records": records}
+    found["leftovers"] = leftovers_of(request)
+    found["history"] = last_lines(top + "/history.jsonl", 20)
     found["active"] = load(top + "/active.json")
     found["trust"] = {
         "public_key": read_text(top + "/trust/id_ed25519.pub"),
         "files": files_of(top + "/trust") if os.path.isdir(top + "/trust") else {},
     }
     return found
+
+
+def leftovers_of(request):
+    """What a run that was cut leaves on a host, and the next one takes away."""
+    top = request["state_dir"]
+    user = os.environ.get("SUDO_USER") or pwd.getpwuid(os.getuid()).pw_name
+    patterns = [top + "/incoming*", top + "/trees/*/tmp", top + "/trees/*/incoming-*"]
+    patterns += [folder + "/*.new" for folder in (top + "/bin", top + "/trees/*", top + "/releases/*/config/*")]
+    patterns.append(os.path.join(os.path.expanduser("~" + user), request["remote_tmp"], "ansible-tmp-*"))
+    return sorted(path for pattern in patterns for path in glob.glob(pattern))[:50]
+
+
+def last_lines(path, count):
+    """The last lines of a file of JSON lines, parsed; lines that are cut are left out."""
+    rows = []
+    for line in (read_text(path) or "").splitlines()[-count:]:
+        try:
+            rows.append(json.loads(line))
+        except ValueError:
+            continue
+    return rows
+
+
+def look_lock(path):
+    """What the cluster's lock says, where the process that holds it lives; else None."""
+    info = load(path)
+    if not isinstance(info, dict):
+        return None
+    stat = read_text("/proc/%d/stat" % int(info.get("pid") or 0))
+    start = stat.rsplit(")", 1)[1].split()[19] if stat and ")" in stat else None
+    return info if start is not None and start == info.get("start") else None
 
 
 def files_of(folder):
@@ -477,6 +511,7 @@ def main(text):
         found["containers"] = containers
         found["state"] = look_state(request)
         found["ssh"] = look_ssh(request)
+        found["lock"] = look_lock(request["lock"])
         found["processes"] = look_processes(containers)
         found["chips"], found["service"], found["weights"] = chips.result(), service.result(), weights.result()
     sys.stdout.write("r1probe:" + json.dumps(found, separators=(",", ":")) + "\n")

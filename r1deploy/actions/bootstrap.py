@@ -8,14 +8,14 @@ from dataclasses import dataclass
 from r1deploy.actions.context import Context
 from r1deploy.actions.look import View, limited, lock_of, look, refuse_unreachable
 from r1deploy.actions.resolve import Say, prove_key
+from r1deploy.actions.runs import changing, play
 from r1deploy.actions.variables import groups, host_vars, role_vars, write_files
 from r1deploy.errors import ApplyError, PreflightError
 from r1deploy.journal import Journal
 from r1deploy.planning.checks import Check
 from r1deploy.planning.planner import Plan
 from r1deploy.planning.steps import STEP_NAMES
-from r1deploy.runner.ansible import Outcome, run, run_folder
-from r1deploy.runner.events import Event
+from r1deploy.runner.ansible import Outcome, run_folder
 from r1deploy.settings import lockfile
 
 NEED_KEY = {"patch"}
@@ -27,7 +27,8 @@ class Options:
 
     upgrade: frozenset[str] = frozenset()
     limit: str | None = None
-    check: bool = False
+    skip_unreachable: bool = False
+    wait: bool = False
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,10 @@ def survey(context: Context, options: Options, say: Say) -> View:
     Raises UnreachableError, PreflightError, UsageError.
     """
     view = look(context, lock_of(context, options.upgrade, say))
-    refuse_unreachable(view.probed)
+    if options.skip_unreachable:
+        refuse_headless(view, say)
+    else:
+        refuse_unreachable(view.probed)
     view = limited(view, options.limit)
     if view.plan.changes:
         refuse_blocked(view.plan.blockers("bootstrap"))
@@ -52,6 +56,15 @@ def survey(context: Context, options: Options, say: Say) -> View:
         _, _, patch = (view.lock.flaggems, view.lock.flagscale, view.lock.patch)
         say(prove_key(context.settings, patch.ciphertexts if patch else {}))
     return view
+
+
+def refuse_headless(view: View, say: Say) -> None:
+    """Go on without the hosts that do not answer, and name them; never without the head or the builder."""
+    needed = {view.desired.head.name, view.desired.builder.name}
+    if needed & view.probed.failures.keys():
+        refuse_unreachable(view.probed)
+    for name, failure in view.probed.failures.items():
+        say(f"skipped {name}: {failure.message} ({failure.code})")
 
 
 def refuse_blocked(blockers: tuple[Check, ...]) -> None:
@@ -79,6 +92,14 @@ def bootstrap(context: Context, options: Options, confirm: Callable[[View], None
         lockfile_write(context, view)
         return Done(view.plan, view)
     confirm(view)
+    with changing(context, view, "bootstrap", journal, say, wait=options.wait):
+        # Another run may have come between: what was found before the lock is no longer what counts.
+        view = survey(context, options, say)
+        return converge(context, view, options, journal, say)
+
+
+def converge(context: Context, view: View, options: Options, journal: Journal, say: Say) -> Done:
+    """Apply and look again until nothing differs. Raises ApplyError."""
     first = view.plan
     lockfile_write(context, view)
     if view.desired.image_id is None:
@@ -87,11 +108,13 @@ def bootstrap(context: Context, options: Options, confirm: Callable[[View], None
         lockfile_write(context, view)
     # Twice at the most: a stopped container hides what is installed in it until it runs.
     for _ in range(2):
-        apply(context, view, STEP_NAMES, journal)
-        view = survey(context, options, say)
         if not view.plan.changes:
             return Done(first, view)
-    raise left_over(view.plan, journal)
+        apply(context, view, STEP_NAMES, journal)
+        view = survey(context, options, say)
+    if view.plan.changes:
+        raise left_over(view.plan, journal)
+    return Done(first, view)
 
 
 def lockfile_write(context: Context, view: View) -> None:
@@ -112,15 +135,15 @@ def apply(context: Context, view: View, steps: tuple[str, ...], journal: Journal
     """Run the steps that have work. Raises ApplyError."""
     with run_folder() as folder:
         write_files(view, folder / "files")
-        outcome = run(
-            context.target,
+        outcome = play(
+            context,
+            view.desired,
+            journal,
             "bootstrap.yml",
             variables=role_vars(view, folder / "staging", bool(view.plan.hosts_of("patch")) and "patch" in steps),
             groups=groups(view, steps),
             host_vars=host_vars(view, folder / "files"),
-            listen=journal.event,
             folder=folder,
-            addresses={host.name: host.address for host in view.desired.hosts},
         )
     refuse_failed(outcome, journal)
     return outcome
@@ -141,6 +164,3 @@ def refuse_failed(outcome: Outcome, journal: Journal) -> None:
         )
     if not outcome.ok:
         raise ApplyError("ANSIBLE_FAILED", "Ansible could not run", evidence=outcome.tail, log=journal.path)
-
-
-Listener = Callable[[Event], None]

@@ -10,8 +10,10 @@ from typing import Any
 
 from r1deploy.engine import Answer, Endpoint
 from r1deploy.errors import GateError
-from r1deploy.planning.desired import Desired
+from r1deploy.planning.observed import Record
 from r1deploy.remote import Remote
+from r1deploy.runlock import lost
+from r1deploy.settings.model import Settings
 
 Say = Callable[[str], None]
 Progress = Callable[[str, int, int], None]
@@ -67,13 +69,15 @@ class Passed:
 class Gate:
     """Watches one start of the service from the controller."""
 
-    def __init__(self, desired: Desired, release_dir: str, remote: Remote, say: Say, progress: Progress) -> None:
-        logs = f"{release_dir}/outputs/{desired.settings.service.name}/serve_logs"
+    def __init__(self, record: Record, settings: Settings, remote: Remote, say: Say, progress: Progress) -> None:
+        logs = f"{settings.state_dir}/releases/{record.release}/outputs/{record.service}/serve_logs"
         self.log = f"{logs}/host_0_localhost.output"
         self._pid = f"{logs}/pids/host_0_localhost.pid"
-        self._desired, self._remote, self._say, self._progress = desired, remote, say, progress
+        self._record, self._settings, self._remote = record, settings, remote
+        self._say, self._progress = say, progress
         self._offset = 0
         self.tail: list[str] = []
+        self.cancelled: Callable[[], bool] = lambda: False
 
     def before(self) -> None:
         """Remember where the log ends: FlagScale appends to it for ever."""
@@ -81,16 +85,16 @@ class Gate:
 
     def _look(self, nodes: bool) -> dict[str, Any]:
         code = WATCH.format(log=self.log, pid=self._pid, offset=self._offset, nodes=nodes)
-        settings = self._desired.settings
-        found = self._remote.python_in(settings.container.name, settings.python.executable, code) or {}
+        python = self._settings.python.executable
+        found = self._remote.python_in(self._record.container, python, code) or {}
         text = str(found.get("log") or "")
         self.tail = [line.rstrip() for line in re.split(r"[\r\n]+", text) if line.strip()][-15:]
         return dict(found)
 
     def join(self) -> tuple[str, ...]:
         """Wait until Ray has all nodes and chips. Raises GateError that names the missing ones."""
-        wanted = {host.address: host for host in self._desired.hosts}
-        deadline = time.monotonic() + self._desired.settings.service.join_timeout
+        wanted = {host.address: host for host in self._record.hosts}
+        deadline = time.monotonic() + self._settings.service.join_timeout
         while True:
             found = self._look(nodes=True)
             nodes = {str(address): int(chips) for address, chips in found.get("nodes") or []}
@@ -101,7 +105,7 @@ class Gate:
                 return tuple(nodes)
             if time.monotonic() > deadline:
                 break
-            time.sleep(POLL_SECONDS)
+            self._pause()
         names = ", ".join(host.name for host in missing + short)
         strangers = ", ".join(sorted(set(nodes) - set(wanted)))
         seen = f"; joined from other addresses: {strangers}" if strangers else ""
@@ -115,24 +119,30 @@ class Gate:
 
     def ready(self, endpoint: Endpoint) -> Passed:
         """Wait for health, the model's id and one answer with tokens. Raises GateError."""
-        settings = self._desired.settings
-        deadline = time.monotonic() + settings.service.ready_timeout
+        limit = self._settings.service.ready_timeout
+        deadline = time.monotonic() + limit
         while endpoint.health() != 200:
             found = self._look(nodes=False)
             self._report()
             if found.get("alive") is False:
                 raise self._failed("ENGINE_DIED", "the engine ended before it answered")
             if time.monotonic() > deadline:
-                raise self._failed("ENGINE_SILENT", f"no answer in {settings.service.ready_timeout} s")
-            time.sleep(POLL_SECONDS)
+                raise self._failed("ENGINE_SILENT", f"no answer in {limit} s")
+            self._pause()
         models = endpoint.models() or []
-        name = settings.engine.served_model_name
+        name = self._record.model
         if name not in models:
             raise self._failed("MODEL_WRONG", f"the engine serves {', '.join(models) or 'no model'}, not {name}")
         answer = endpoint.complete(max(30.0, deadline - time.monotonic()))
         if answer is None or not answer.text:
             raise self._failed("NO_TOKENS", "the engine is healthy but answers without a token")
         return Passed(f"{endpoint.url}/v1", name, answer, ())
+
+    def _pause(self) -> None:
+        """Wait for the next look. Raises LockedError where the cluster is no longer ours."""
+        if self.cancelled():
+            raise lost(self._record.hosts[0].name)
+        time.sleep(POLL_SECONDS)
 
     def _report(self) -> None:
         for line in reversed(self.tail):
@@ -146,5 +156,5 @@ class Gate:
         text = "\n".join(self.tail)
         why = next((sentence for pattern, sentence in DIAGNOSES if re.search(pattern, text)), None)
         return GateError(
-            code, message, host=self._desired.head.name, evidence=self.tail, fix=why or "r1deploy logs --serve"
+            code, message, host=self._record.hosts[0].name, evidence=self.tail, fix=why or "r1deploy logs --serve"
         )

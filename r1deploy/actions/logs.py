@@ -7,7 +7,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 from r1deploy.actions.context import Context
-from r1deploy.actions.look import lock_of, look
+from r1deploy.actions.look import lock_of_any, look
 from r1deploy.errors import UsageError
 from r1deploy.remote import Remote
 
@@ -16,7 +16,7 @@ Line = Callable[[str], None]
 
 def logs(context: Context, show: Line, *, host: str | None, build: bool, follow: bool, count: int) -> None:
     """Show the last lines, then with ``follow`` what comes. Raises UsageError, UnreachableError."""
-    view = look(context, lock_of(context, frozenset(), lambda _: None))
+    view = look(context, lock_of_any(context, lambda _: None))
     hosts = [found for found in view.desired.hosts if host in (None, found.name)]
     if not hosts:
         names = ", ".join(found.name for found in view.desired.hosts)

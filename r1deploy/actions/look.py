@@ -7,16 +7,18 @@ from dataclasses import dataclass, replace
 
 from r1deploy import content
 from r1deploy.actions.context import Context
-from r1deploy.actions.resolve import Say, need, resolve
+from r1deploy.actions.resolve import Say, lock_of_or_error, need, resolve
+from r1deploy.actions.secrets import api_key
 from r1deploy.errors import UnreachableError, UsageError
 from r1deploy.planning.desired import Desired
+from r1deploy.planning.observed import Record
 from r1deploy.planning.planner import Plan, plan
 from r1deploy.planning.release import Inputs, release_of
-from r1deploy.render import Rendered, render
+from r1deploy.render import RECORD, Rendered, render
 from r1deploy.runner.events import Failure
 from r1deploy.runner.probe import Probed, probe
 from r1deploy.settings import lockfile
-from r1deploy.settings.lockfile import Lock, LockedImage
+from r1deploy.settings.lockfile import Lock, LockedImage, LockedPatch, LockedSource
 from r1deploy.settings.model import Settings
 
 
@@ -41,6 +43,25 @@ def lock_of(context: Context, upgrade: frozenset[str], say: Say) -> Lock:
     return resolve(context.settings, lockfile.read(context.lock_path), upgrade, say)
 
 
+def placeholder(settings: Settings) -> Lock:
+    """A lock for looking at hosts while the real one cannot be resolved: its release is on no host."""
+    nothing = "0" * 40
+    return Lock(
+        version=1,
+        flaggems=LockedSource(url=settings.flaggems.url, ref=settings.flaggems.ref, commit=nothing),
+        flagscale=LockedSource(url=settings.flagscale.url, ref=settings.flagscale.ref, commit=nothing),
+        patch=LockedPatch(commit=settings.patch.commit, ciphertexts={}),
+    )
+
+
+def lock_of_any(context: Context, say: Say) -> Lock:
+    """The lock, or a placeholder where upstream cannot be asked: to look, stop or reset nobody needs upstream."""
+    found, problems = lock_of_or_error(context.settings, lockfile.read(context.lock_path), lambda _: None)
+    for problem in problems:
+        say(f"not resolved: {problem.message} ({problem.code})")
+    return found or placeholder(context.settings)
+
+
 def inputs_of(lock: Lock) -> Inputs:
     """A lock in the planner's terms."""
     flaggems, flagscale, patch = need(lock)
@@ -52,7 +73,8 @@ def desire(settings: Settings, lock: Lock, probed: Probed) -> tuple[Desired, Ren
     inputs = inputs_of(lock)
     release = release_of(settings, inputs)
     nics = {name: found.net.nic for name, found in probed.observed.items()}
-    rendered = render(settings, probed.hosts, release, nics)
+    key = api_key(settings.service.api_key_file) if settings.service.api_key_file else None
+    rendered = render(settings, probed.hosts, release, inputs, nics, key)
     wanted = Desired(
         settings,
         probed.hosts,
@@ -79,6 +101,11 @@ def look(context: Context, lock: Lock) -> View:
             return look(context, adopted)
     desired, rendered = desire(context.settings, lock, probed)
     return View(lock, probed, desired, rendered, plan(desired, probed.observed))
+
+
+def record_of(view: View) -> Record:
+    """The record of what the settings ask for, as it was rendered for the hosts."""
+    return Record.model_validate_json(view.rendered.files[view.desired.head.name][RECORD])
 
 
 def adopt(settings: Settings, lock: Lock, probed: Probed) -> Lock | None:

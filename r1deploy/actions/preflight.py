@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from r1deploy.actions.context import Context
-from r1deploy.actions.look import look
+from r1deploy.actions.look import look, placeholder
 from r1deploy.actions.resolve import Say, commit_of, lock_of_or_error, prove_key
 from r1deploy.errors import PreflightError
 from r1deploy.planning.checks import BOOTSTRAP, Check
@@ -18,7 +18,7 @@ def preflight(context: Context, say: Say) -> list[Check]:
     rows += [failed("git", problem) for problem in problems]
     if lock is not None:
         rows += controller(context, lock)
-    view = look(context, lock or placeholder(context))
+    view = look(context, lock or placeholder(context.settings))
     for name, failure in view.probed.failures.items():
         rows.append(Check("reachable", name, False, failure.message, failure.code, failure.fix))
     for name in view.probed.observed:
@@ -48,17 +48,3 @@ def failed(name: str, error: PreflightError) -> Check:
     """An error as a finding."""
     said = f"{error.message}: {error.evidence[-1]}" if error.evidence else error.message
     return Check(name, None, False, said, error.code, error.fix, BOOTSTRAP)
-
-
-def placeholder(context: Context) -> Lock:
-    """A lock for looking at hosts while the real one cannot be resolved: its release is on no host."""
-    from r1deploy.settings.lockfile import LockedPatch, LockedSource
-
-    nothing = "0" * 40
-    flaggems, flagscale = context.settings.flaggems, context.settings.flagscale
-    return Lock(
-        version=1,
-        flaggems=LockedSource(url=flaggems.url, ref=flaggems.ref, commit=nothing),
-        flagscale=LockedSource(url=flagscale.url, ref=flagscale.ref, commit=nothing),
-        patch=LockedPatch(commit=context.settings.patch.commit, ciphertexts={}),
-    )

@@ -5,14 +5,16 @@ from __future__ import annotations
 from typing import Any
 
 from r1deploy.actions.context import Context
-from r1deploy.actions.look import View, lock_of, look
+from r1deploy.actions.look import View, lock_of_any, look, record_of
 from r1deploy.actions.resolve import Say
+from r1deploy.actions.runs import api_key_of
+from r1deploy.actions.serve import endpoint_of
 from r1deploy.planning.steps import STEP_NAMES
 
 
 def status(context: Context, say: Say) -> dict[str, Any]:
     """The state of the cluster as JSON types; works with the hosts that answer."""
-    view = look(context, lock_of(context, frozenset(), say))
+    view = look(context, lock_of_any(context, say))
     head = view.probed.observed.get(view.desired.head.name)
     active = head.state.active if head else None
     healthy = bool(head and head.service.health == 200 and head.processes.engines)
@@ -22,12 +24,22 @@ def status(context: Context, say: Say) -> dict[str, Any]:
         "release": view.desired.release.id,
         "config": view.desired.config_id,
         "active": active.model_dump() if active else None,
+        "run": head.lock.model_dump(by_alias=True) if head and head.lock else None,
         "serving": healthy,
         "endpoint": f"http://{view.desired.head.address}:{context.settings.engine.port}/v1" if healthy else None,
-        "models": list(head.service.models) if head and healthy else [],
+        "models": models(context, view) if healthy else [],
         "ray_nodes": raylets,
         "hosts": [row(view, host.name) for host in view.desired.hosts],
     }
+
+
+def models(context: Context, view: View) -> list[str]:
+    """Model ids of the service; where a key is needed the probe could not ask."""
+    found = [name for name in view.probed.observed[view.desired.head.name].service.models if name]
+    if found or not context.settings.service.api_key_file:
+        return found
+    record = record_of(view)
+    return endpoint_of(context, record, api_key_of(context)).models() or []
 
 
 def row(view: View, name: str) -> dict[str, Any]:

@@ -99,12 +99,19 @@ def host_vars(view: View, files: Path | str) -> dict[str, dict[str, Any]]:
     recreate = {row.host for row in view.plan.changes if row.step == "container" and row.reason.startswith("recreated")}
     return {
         host.name: {
+            "host_leftovers": list(leftovers(view, host.name)),
             "container_recreate": host.name in recreate,
             "config_source": f"{files}/{host.name}",
             "config_files": [{"name": name, "mode": file.mode} for name, file in desired.configs[host.name].items()],
         }
         for host in desired.hosts
     }
+
+
+def leftovers(view: View, host: str) -> tuple[str, ...]:
+    """What a run that was cut left on a host."""
+    found = view.probed.observed.get(host)
+    return found.state.leftovers if found else ()
 
 
 def groups(view: View, steps: tuple[str, ...] = STEP_NAMES) -> dict[str, tuple[str, ...]]:

@@ -23,6 +23,7 @@ Set = Annotated[list[str] | None, typer.Option("--set", help="KEY=VALUE over the
 Inventory = Annotated[
     Path | None, typer.Argument(help="Ansible inventory or hostfile; remembered.", show_default=False)
 ]
+Wait = Annotated[bool, typer.Option("--wait", help="Wait while another run holds the cluster.")]
 HERE = Path()
 
 

@@ -3,12 +3,34 @@
 from __future__ import annotations
 
 import sys
+from enum import StrEnum
 from typing import Annotated
 
 import typer
 
-from r1deploy.cli.app import HERE, Folder, Inventory, Json, Set, Verbose, app, flags_of
+from r1deploy.cli.app import HERE, Folder, Inventory, Json, Set, Verbose, Wait, app, flags_of
 from r1deploy.ui import lines
+
+
+class Locked(StrEnum):
+    """What ``--upgrade`` resolves anew."""
+
+    ALL = "all"
+    FLAGGEMS = "flaggems"
+    FLAGSCALE = "flagscale"
+    IMAGE = "image"
+
+
+Upgrade = Annotated[
+    list[Locked] | None,
+    typer.Option("--upgrade", help="Resolve anew: all (the default), or one by name.", show_default=False),
+]
+
+
+def upgrades(given: list[Locked] | None) -> frozenset[str]:
+    """Names of locked inputs to resolve anew."""
+    names = {name.value for name in given or []}
+    return frozenset({"flaggems", "flagscale", "image"} if "all" in names else names)
 
 
 @app.command()
@@ -48,7 +70,7 @@ def plan(
     json: Json = False,
     verbose: Verbose = False,
     exit_code: Annotated[bool, typer.Option("--exit-code", help="Exit 10 where something would change.")] = False,
-    upgrade: Annotated[bool, typer.Option("--upgrade", help="As if with bootstrap --upgrade.")] = False,
+    upgrade: Upgrade = None,
     sets: Set = None,
 ) -> None:
     """Say what bootstrap would change where, and why; changes nothing."""
@@ -58,7 +80,7 @@ def plan(
     from r1deploy.actions.look import lock_of, look, refuse_unreachable
 
     context = open_context(folder, given, flags_of(sets))
-    view = look(context, lock_of(context, ALL if upgrade else frozenset(), lines.say))
+    view = look(context, lock_of(context, upgrades(upgrade), lines.say))
     refuse_unreachable(view.probed)
     if json:
         blockers = [asdict(check) | {"blocks": sorted(check.blocks)} for check in view.plan.checks if not check.ok]
@@ -79,17 +101,18 @@ def plan(
         raise typer.Exit(10)
 
 
-ALL = frozenset({"flaggems", "flagscale", "image"})
-
-
 @app.command()
 def bootstrap(
     given: Inventory = None,
     folder: Folder = HERE,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
     check: Annotated[bool, typer.Option("--check", help="Only plan.")] = False,
-    upgrade: Annotated[bool, typer.Option("--upgrade", help="Resolve branches, tags and the image anew.")] = False,
+    upgrade: Upgrade = None,
     limit: Annotated[str | None, typer.Option(help="Only these hosts, comma-separated; the head among them.")] = None,
+    skip_unreachable: Annotated[
+        bool, typer.Option("--skip-unreachable", help="Go on without workers that do not answer.")
+    ] = False,
+    wait: Wait = False,
     verbose: Verbose = False,
     sets: Set = None,
 ) -> None:
@@ -101,7 +124,7 @@ def bootstrap(
     from r1deploy.journal import Journal
 
     context = open_context(folder, given, flags_of(sets))
-    options = Options(ALL if upgrade else frozenset(), limit)
+    options = Options(upgrades(upgrade), limit, skip_unreachable, wait)
     if check:
         print("\n".join(lines.plan_lines(survey(context, options, lines.say).plan, verbose)))
         return
@@ -113,10 +136,32 @@ def bootstrap(
 
     journal = Journal(context.settings.cluster, "bootstrap", lines.Progress().event)
     done = act(context, options, confirm, journal, lines.say)
-    release = done.view.desired.release.id
-    if not done.applied.changes:
-        if verbose:
-            print("\n".join(lines.plan_lines(done.view.plan, True)))
-        print(f"Nothing to do: release {release} is on all {len(done.view.desired.hosts)} hosts. Ready to serve.")
-    else:
-        print(f"Release {release} is on all {len(done.view.desired.hosts)} hosts, verified. Ready to serve.")
+    print("\n".join(lines.done_lines(done.applied, done.view, verbose)))
+
+
+@app.command()
+def reset(
+    folder: Folder = HERE,
+    yes: Annotated[
+        str | None, typer.Option("--yes", metavar="NAME", help="The cluster's name, instead of being asked for it.")
+    ] = None,
+    images: Annotated[bool, typer.Option("--images", help="Remove the vendor's image too.")] = False,
+    wait: Wait = False,
+    sets: Set = None,
+) -> None:
+    """Remove everything of the cluster from its hosts; the weights stay."""
+    from r1deploy.actions.context import open_context
+    from r1deploy.actions.reset import reset as act
+    from r1deploy.errors import UsageError
+    from r1deploy.journal import Journal
+
+    context = open_context(folder, None, flags_of(sets))
+    name = yes
+    if name is None:
+        if not sys.stdin.isatty():
+            fix = f"r1deploy reset --yes {context.settings.cluster}"
+            raise UsageError("RESET_NAME", "reset asks for the cluster's name, and there is no terminal", fix=fix)
+        name = typer.prompt("This ends the service and removes all releases. The cluster's name")
+    journal = Journal(context.settings.cluster, "reset", lines.Progress().event)
+    hosts = act(context, name, journal, lines.say, images=images, wait=wait)
+    print(f"Removed {context.settings.cluster} from {lines.counted(hosts, 'host')}.")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import traceback
 
-from r1deploy.cli import deploy, files, lab, service  # noqa: F401 - each adds its verbs to the app, in this order
+from r1deploy.cli import deploy, files, lab, runs, service  # noqa: F401 - each adds its verbs to the app, in this order
 from r1deploy.cli.app import app
 from r1deploy.errors import R1Error
 from r1deploy.ui import lines
@@ -14,7 +14,7 @@ from r1deploy.ui import lines
 def main() -> None:
     """Entry point of ``r1deploy``: runs the app, maps errors to exit codes."""
     try:
-        app()
+        app(upgrade_all(sys.argv[1:]))
     except R1Error as error:
         if "--json" in sys.argv:
             lines.document({"ok": False, "error": error.to_dict()})
@@ -26,6 +26,15 @@ def main() -> None:
         sys.exit(130)
     except Exception as error:
         sys.exit(report_bug(error))
+
+
+def upgrade_all(arguments: list[str]) -> list[str]:
+    """``--upgrade`` without a name means all: Typer has no options with an optional value."""
+    names = {name.value for name in deploy.Locked}
+    return [
+        "--upgrade=all" if word == "--upgrade" and not names.intersection(arguments[at + 1 : at + 2]) else word
+        for at, word in enumerate(arguments)
+    ]
 
 
 def report_bug(error: Exception) -> int:

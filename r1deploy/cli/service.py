@@ -1,17 +1,20 @@
-"""Verbs about the running service: serve, stop, status, logs."""
+"""Verbs about the running service: serve, stop, restart, rollback, releases, status, logs."""
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from r1deploy.cli.app import HERE, Folder, Json, Set, app, flags_of
+from r1deploy.cli.app import HERE, Folder, Json, Set, Wait, app, flags_of
 from r1deploy.ui import lines
+
+if TYPE_CHECKING:
+    from r1deploy.actions.serve import Served
 
 
 @app.command()
-def serve(folder: Folder = HERE, json: Json = False, sets: Set = None) -> None:
+def serve(folder: Folder = HERE, json: Json = False, wait: Wait = False, sets: Set = None) -> None:
     """Start or switch the service; prints the endpoint and one real answer."""
     from r1deploy.actions.context import open_context
     from r1deploy.actions.serve import serve as act
@@ -19,7 +22,12 @@ def serve(folder: Folder = HERE, json: Json = False, sets: Set = None) -> None:
 
     context = open_context(folder, None, flags_of(sets))
     progress = lines.Progress()
-    done = act(context, Journal(context.settings.cluster, "serve", progress.event), lines.say, progress.bar)
+    journal = Journal(context.settings.cluster, "serve", progress.event)
+    show_served(act(context, journal, lines.say, progress.bar, wait=wait), json)
+
+
+def show_served(done: Served, json: bool) -> None:
+    """The endpoint and the answer that proves it."""
     if json:
         lines.document(
             {
@@ -37,15 +45,66 @@ def serve(folder: Folder = HERE, json: Json = False, sets: Set = None) -> None:
 
 
 @app.command()
-def stop(folder: Folder = HERE, sets: Set = None) -> None:
+def stop(folder: Folder = HERE, wait: Wait = False, sets: Set = None) -> None:
     """End the service; touches no process outside of our container."""
     from r1deploy.actions.context import open_context
     from r1deploy.actions.serve import stop as act
     from r1deploy.journal import Journal
 
     context = open_context(folder, None, flags_of(sets))
-    stopped = act(context, Journal(context.settings.cluster, "stop", lines.Progress().event), lines.say)
-    print("Stopped." if stopped else "Nothing runs.")
+    journal = Journal(context.settings.cluster, "stop", lines.Progress().event)
+    print("Stopped." if act(context, journal, lines.say, wait=wait) else "Nothing runs.")
+
+
+@app.command()
+def restart(folder: Folder = HERE, json: Json = False, wait: Wait = False, sets: Set = None) -> None:
+    """End the service and start it again; prints one real answer."""
+    stop(folder, wait, sets)
+    serve(folder, json, wait, sets)
+
+
+@app.command()
+def rollback(
+    release: Annotated[
+        str | None, typer.Argument(help="RELEASE or RELEASE/CONFIG, or a beginning of it.", show_default=False)
+    ] = None,
+    folder: Folder = HERE,
+    json: Json = False,
+    wait: Wait = False,
+    sets: Set = None,
+) -> None:
+    """Serve a former release again: checked on every host before any is touched."""
+    from r1deploy.actions.context import open_context
+    from r1deploy.actions.serve import rollback as act
+    from r1deploy.journal import Journal
+
+    context = open_context(folder, None, flags_of(sets))
+    progress = lines.Progress()
+    journal = Journal(context.settings.cluster, "rollback", progress.event)
+    show_served(act(context, release, journal, lines.say, progress.bar, wait=wait), json)
+
+
+@app.command()
+def releases(folder: Folder = HERE, json: Json = False, sets: Set = None) -> None:
+    """The releases on the hosts: which is active, which can be gone back to."""
+    from r1deploy.actions.context import open_context
+    from r1deploy.actions.serve import releases as act
+
+    rows = act(open_context(folder, None, flags_of(sets)), lines.say)
+    if json:
+        lines.document(
+            [
+                {"name": row.name, "state": row.state, "problems": row.problems, **row.record.model_dump()}
+                for row in rows
+            ]
+        )
+        return
+    for row in rows:
+        print(f"{row.name}  {row.state:<9} {'whole' if not row.problems else ''}".rstrip())
+        for problem in row.problems:
+            print("\n".join(lines.wrap(problem, "    ", "    ")))
+    if not rows:
+        print("No release is on the hosts.")
 
 
 @app.command()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 
 class Part(BaseModel):
@@ -118,18 +118,62 @@ class TreeState(Part):
     files: int
 
 
+class RecordHost(Part):
+    """A host as a configuration was written for it."""
+
+    name: str
+    address: str
+    slots: int
+    files: dict[str, str]
+
+
+class Record(Part):
+    """``release.json`` beside a configuration: what has to be in place to serve it again.
+
+    ``hosts`` head first; ``files`` of a host: name → sha256 (``release.json`` itself left out).
+    """
+
+    release: str
+    config: str
+    image: str | None
+    trees: tuple[str, ...]
+    commits: dict[str, str]
+    container: str
+    service: str
+    model: str
+    port: int
+    ssh_port: int
+    hosts: tuple[RecordHost, ...]
+
+
 class ReleaseState(Part):
-    """Configuration folders of a release: ``{config id: {file: (sha256, mode)}}``."""
+    """Configuration folders of a release: ``{config id: {file: (sha256, mode)}}``, and their records."""
 
     configs: dict[str, dict[str, tuple[str | None, str]]]
+    records: dict[str, Record | None]
+
+    @field_validator("records", mode="before")
+    @classmethod
+    def _readable(cls, found: dict[str, Any]) -> dict[str, Any]:
+        """A record that was edited into another shape is drift of a file, not a probe that failed."""
+        return {name: row if _fits(row) else None for name, row in found.items()}
+
+
+def _fits(row: Any) -> bool:
+    try:
+        Record.model_validate(row)
+    except ValidationError:
+        return False
+    return True
 
 
 class Active(Part):
-    """What ``serve`` made active, and what was active before."""
+    """What ``serve`` made active, whether it passed the gate, and what was active before."""
 
     release: str
     config: str
     since: str | None = None
+    proven: bool = False
     previous: dict[str, str] | None = None
 
 
@@ -138,6 +182,30 @@ class Trust(Part):
 
     public_key: str | None
     files: dict[str, tuple[str | None, str]]
+
+
+class RunLine(Part):
+    """One run that touched the host."""
+
+    id: str
+    time: str
+    verb: str
+    who: str
+    source: str = Field(alias="from")
+    result: str
+    release: str | None = None
+
+
+class LockInfo(Part):
+    """Who holds the cluster: ``since`` and ``beat`` in seconds of the head's clock."""
+
+    id: str
+    who: str
+    source: str = Field(alias="from")
+    verb: str
+    doing: str | None
+    since: float
+    beat: float
 
 
 class State(Part):
@@ -152,6 +220,8 @@ class State(Part):
     releases: dict[str, ReleaseState]
     active: Active | None
     trust: Trust
+    leftovers: tuple[str, ...]
+    history: tuple[RunLine, ...]
 
 
 class Ssh(Part):
@@ -226,6 +296,7 @@ class Observed(Part):
     containers: tuple[Container, ...]
     state: State
     ssh: Ssh
+    lock: LockInfo | None
     processes: Processes
     service: Service
     weights: Weights | None

@@ -106,6 +106,9 @@ class Look:
             if has != digest:
                 clean = False
                 yield (f"bin/{name}", short(has), short(digest), "script of this r1deploy")
+        for path in found.state.leftovers:
+            clean = False
+            yield (path, "there", "absent", "left by a run that was cut")
         if clean:
             yield "folders and scripts are as they should be"
 

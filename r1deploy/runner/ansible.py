@@ -28,6 +28,8 @@ from r1deploy.runner.events import Event, Failure, event_of, failure_of
 from r1deploy.settings.model import Ssh
 
 Listener = Callable[[Event], None]
+# Below the login's home. A name of our own: what lies there after a run that was cut is ours to take away.
+REMOTE_TMP = ".r1deploy-tmp"
 
 
 @dataclass(frozen=True)
@@ -133,7 +135,12 @@ def write_overlay(
     document = {
         "all": {
             # ansible-runner sets ANSIBLE_HOST_KEY_CHECKING=False; a variable goes above the environment.
-            "vars": {"ansible_host_key_checking": True, **login_vars(ssh), **variables},
+            "vars": {
+                "ansible_host_key_checking": True,
+                "ansible_remote_tmp": f"~/{REMOTE_TMP}",
+                **login_vars(ssh),
+                **variables,
+            },
             "hosts": {name: dict(found) for name, found in host_vars.items()},
             "children": {name: {"hosts": {key: {} for key in hosts}} for name, hosts in groups.items()},
         }
@@ -154,10 +161,13 @@ def run(
     listen: Listener | None = None,
     folder: Path | None = None,
     addresses: Mapping[str, str] | None = None,
+    cancelled: Callable[[], bool] = lambda: False,
 ) -> Outcome:
     """Run ``playbooks/<playbook>`` and return what came of it.
 
-    Raises Interrupted after Ctrl-C; what runs on the hosts may go on for a while.
+    In: ``cancelled`` is asked again and again; once it says yes, Ansible ends and
+    the caller knows why. Raises Interrupted after Ctrl-C, with the hosts on which
+    work may go on for a while.
     """
     if folder is None:
         with run_folder() as fresh:
@@ -171,14 +181,17 @@ def run(
                 listen=listen,
                 folder=fresh,
                 addresses=addresses,
+                cancelled=cancelled,
             )
     import ansible_runner
 
     overlay = write_overlay(folder, target.ssh, variables or {}, groups or {}, host_vars or {})
     outcome = Outcome()
+    working: set[str] = set()
 
     def handle(raw: dict[str, Any]) -> bool:
         event = event_of(raw)
+        working_on(raw, working)
         if event is not None:
             note(outcome, event, addresses or {})
             if listen:
@@ -194,16 +207,33 @@ def run(
             forks=64,
             timeout=None,
             quiet=True,
-            cancel_callback=interrupts.stopped,
+            cancel_callback=lambda: interrupts.stopped() or cancelled(),
             event_handler=handle,
             settings={"suppress_ansible_output": True, "idle_timeout": None},
         )
         if interrupts.count:
-            raise Interrupted("INTERRUPTED", "stopped by Ctrl-C; what runs on the hosts may go on for a moment")
+            raise interrupted(working)
     outcome.ok = done.rc == 0
     if not outcome.ok and not outcome.failures:
         outcome.tail = said(folder)
     return outcome
+
+
+def working_on(raw: Mapping[str, Any], working: set[str]) -> None:
+    """Keep the set of hosts on which a task is under way."""
+    host = (raw.get("event_data") or {}).get("host")
+    if raw.get("event") == "runner_on_start" and host:
+        working.add(host)
+    elif str(raw.get("event", "")).startswith("runner_on_") and host:
+        working.discard(host)
+
+
+def interrupted(working: set[str]) -> Interrupted:
+    """After Ctrl-C: Ansible is gone; a job inside a container is not."""
+    where = f"work may go on for a while on {', '.join(sorted(working))}" if working else "nothing runs on the hosts"
+    return Interrupted(
+        "INTERRUPTED", f"stopped by Ctrl-C; {where}", fix="run the same command again: it joins what still runs"
+    )
 
 
 def note(outcome: Outcome, event: Event, addresses: Mapping[str, str]) -> None:

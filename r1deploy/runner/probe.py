@@ -12,12 +12,17 @@ from r1deploy.cluster.host import Host
 from r1deploy.cluster.inventory import hosts_from_hostvars
 from r1deploy.errors import ConfigError, UsageError
 from r1deploy.planning.observed import Observed
-from r1deploy.runner.ansible import Target, read_inventory, run, run_folder
+from r1deploy.runner.ansible import REMOTE_TMP, Target, read_inventory, run, run_folder
 from r1deploy.runner.events import Failure
 from r1deploy.settings.load import weights_host_path
 from r1deploy.settings.model import Settings
 
 TRUST_USER = "root"
+
+
+def lock_path(cluster: str) -> str:
+    """The lock file on the head; /run is empty after a reboot, as a lock should be."""
+    return f"/run/r1deploy/{cluster}.lock"
 
 
 @dataclass
@@ -41,6 +46,8 @@ def request_of(settings: Settings, folders: tuple[str, ...]) -> dict[str, Any]:
         "folders": list(folders),
         "ports": [settings.engine.port],
         "trust_user": TRUST_USER,
+        "lock": lock_path(settings.cluster),
+        "remote_tmp": REMOTE_TMP,
         "weights": weights_host_path(settings),
         "chip": {
             "smi": chip.smi,

@@ -12,6 +12,23 @@ _FILE = re.compile(r"(_file|_dir|_path)$", re.IGNORECASE)
 _LOGIN = re.compile(r"(?<=://)[^/@\s]+(?=@)")
 
 
+_KNOWN: set[str] = set()
+
+
+def remember(secret: str) -> None:
+    """Hide this value wherever it would be printed or logged from now on; short ones hide too much and are left."""
+    for line in secret.splitlines():
+        if len(line.strip()) >= 8 and not line.startswith("-----"):
+            _KNOWN.add(line.strip())
+
+
+def hide(value: str) -> str:
+    """Return ``value`` without the secrets that are known in this run."""
+    for secret in _KNOWN:
+        value = value.replace(secret, HIDDEN)
+    return value
+
+
 def shown(path: tuple[str, ...], value: object) -> object:
     """Return ``value`` of the setting ``path`` with every secret hidden; same shape."""
     if path and _SECRET.search(path[-1]) and not _FILE.search(path[-1]) and value is not None:

@@ -10,7 +10,10 @@ import time
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
+from r1deploy.settings import redact
+
 if TYPE_CHECKING:
+    from r1deploy.actions.look import View
     from r1deploy.errors import R1Error
     from r1deploy.planning.checks import Check
     from r1deploy.planning.planner import Plan
@@ -24,12 +27,12 @@ def width() -> int:
 
 def say(text: str) -> None:
     """One line on standard error, where progress goes."""
-    print(text, file=sys.stderr, flush=True)
+    print(redact.hide(text), file=sys.stderr, flush=True)
 
 
 def document(value: Any) -> None:
     """One JSON document on standard output."""
-    print(json.dumps(value, indent=2, ensure_ascii=False, default=str))
+    print(redact.hide(json.dumps(value, indent=2, ensure_ascii=False, default=str)))
 
 
 def wrap(text: str, first: str, rest: str) -> list[str]:
@@ -96,6 +99,17 @@ def plan_lines(plan: Plan, verbose: bool) -> list[str]:
     return rows
 
 
+def done_lines(applied: Plan, view: View, verbose: bool) -> list[str]:
+    """What a bootstrap ended with. In: the plan that was applied, the view after it."""
+    rows = plan_lines(view.plan, True) if verbose and not applied.changes else []
+    of, skipped = len(view.desired.hosts), ", ".join(view.probed.failures)
+    where = f"all {of} hosts" if not skipped else f"{of - len(view.probed.failures)} of {of} hosts"
+    ending = "Ready to serve." if not skipped else f"Not ready to serve: {skipped} was skipped."
+    release = f"release {view.desired.release.id} is on {where}"
+    said = f"Nothing to do: {release}. {ending}" if not applied.changes else f"R{release[1:]}, verified. {ending}"
+    return [*rows, *wrap(said, "", "")]
+
+
 def status_lines(found: dict[str, Any]) -> list[str]:
     """The cluster's state, as ``actions.status`` gives it, for people."""
     from r1deploy.planning.steps import STEP_NAMES
@@ -108,7 +122,9 @@ def status_lines(found: dict[str, Any]) -> list[str]:
             marks = ("ok" if host["steps"][step] else "due" for step in STEP_NAMES)
             cells.append([host["name"], *marks, str(host["chips"]), "up" if host["ray"] else "-"])
     active = found["active"]
-    since = f" since {active['since']}" if active else ""
+    since = f"/{active['config']} since {active['since']}" if active else ""
+    if active and not active["proven"]:
+        since += " (not proven)"
     rows = [
         f"cluster   {found['cluster']}",
         f"release   {found['release']}, configuration {found['config']}",
@@ -117,6 +133,8 @@ def status_lines(found: dict[str, Any]) -> list[str]:
     ]
     if found["endpoint"]:
         rows.append(f"endpoint  {found['endpoint']} ({found['ray_nodes']}/{len(found['hosts'])} Ray nodes)")
+    if found["run"]:
+        rows.append(f"run       {found['run']['who']} runs {found['run']['verb']}, now at {found['run']['doing']}")
     return [*rows, "", *table(cells)]
 
 

@@ -172,8 +172,9 @@ from r1deploy.planning.release import Inputs, release_of
 from r1deploy.render import render
 from r1deploy.settings.load import from_profile
 settings = from_profile("iluvatar-bi-v150")
-release = release_of(settings, Inputs(None, "1" * 40, "2" * 40, {}))
-print(sorted(render(settings, (Host("a", "10.0.0.1", 16, is_head=True),), release, {"a": "eth0"}).files["a"]))
+inputs = Inputs(None, "1" * 40, "2" * 40, {})
+hosts = (Host("a", "10.0.0.1", 16, is_head=True),)
+print(sorted(render(settings, hosts, release_of(settings, inputs), inputs, {"a": "eth0"}).files["a"]))
 """
     done = bare(venv / "bin" / "python", "-c", code)
     assert done.returncode == 0, done.stderr

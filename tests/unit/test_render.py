@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import shlex
 import subprocess
 from typing import Any
@@ -13,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from r1deploy.cluster.host import Host
+from r1deploy.planning.observed import Record
 from r1deploy.planning.release import Inputs, Release, release_of
 from r1deploy.render import Rendered, render
 from r1deploy.settings.load import from_profile
@@ -30,12 +32,17 @@ def settings_of(**sections: dict[str, Any]) -> Settings:
     return Settings.model_validate(data)
 
 
+INPUTS = Inputs("sha256:" + "1" * 64, "2" * 40, "3" * 40, {})
+
+
 def release(wanted: Settings = PROFILE) -> Release:
-    return release_of(wanted, Inputs("sha256:" + "1" * 64, "2" * 40, "3" * 40, {}))
+    return release_of(wanted, INPUTS)
 
 
-def rendered(wanted: Settings = PROFILE, hosts: tuple[Host, ...] = HOSTS, nics: Any = None) -> Rendered:
-    return render(wanted, hosts, release(wanted), NICS if nics is None else nics)
+def rendered(
+    wanted: Settings = PROFILE, hosts: tuple[Host, ...] = HOSTS, nics: Any = None, api_key: str | None = None
+) -> Rendered:
+    return render(wanted, hosts, release(wanted), INPUTS, NICS if nics is None else nics, api_key)
 
 
 def exported(data: bytes, names: list[str]) -> list[str]:
@@ -53,9 +60,10 @@ def test_files_of_head_and_workers() -> None:
         "config_deepseek_r1.yaml",
         "env.sh",
         "hostfile.txt",
+        "release.json",
         "serve/deepseek_r1.yaml",
     ]
-    assert list(found.files["node2"]) == list(found.files["node3"]) == ["env.sh"]
+    assert list(found.files["node2"]) == list(found.files["node3"]) == ["env.sh", "release.json"]
     assert {file.mode for files in found.wanted().values() for name, file in files.items() if name == "env.sh"} == {
         "0600"
     }
@@ -199,6 +207,27 @@ def test_ssh_port_is_the_workers() -> None:
     assert data["experiment"]["runner"]["ssh_port"] == 2222
     data = yaml.safe_load(rendered(hosts=hosts[:1]).files["node1"]["config_deepseek_r1.yaml"])
     assert data["experiment"]["runner"]["ssh_port"] == 22
+
+
+def test_the_record_names_every_file_of_every_host() -> None:
+    found = rendered(api_key="k" * 20)
+    record = Record.model_validate_json(found.files["node3"]["release.json"])
+    assert (record.config, record.hosts[0].name, record.port) == (found.id, "node1", 9010)
+    for host in record.hosts:
+        digests = {n: hashlib.sha256(d).hexdigest() for n, d in found.files[host.name].items() if n != "release.json"}
+        assert host.files == digests
+
+
+def test_the_api_key_is_on_the_head_alone_and_in_one_file() -> None:
+    key = "it's a $ecret key"
+    found = rendered(api_key=key)
+    holders = [(h, n) for h, files in found.files.items() for n, data in files.items() if b"ecret" in data]
+    assert holders == [("node1", "api_key.sh")]
+    assert found.wanted()["node1"]["api_key.sh"].mode == "0600"
+    assert exported(found.files["node1"]["api_key.sh"], ["VLLM_API_KEY"]) == [key]
+    assert b"/api_key.sh" in found.files["node1"]["env.sh"]
+    assert b"api_key" not in found.files["node2"]["env.sh"]
+    assert rendered().id != found.id != rendered(api_key="another one").id
 
 
 def test_same_inputs_same_bytes() -> None:

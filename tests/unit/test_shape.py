@@ -159,7 +159,7 @@ def test_a_step_has_the_same_name_everywhere() -> None:
     roles = {path.parent.parent.name for path in content.ROLES.glob("*/tasks/main.yml")}
     assert set(STEP_NAMES) <= roles
     # The roles beside the steps: what others are made of, and the service.
-    assert roles - set(STEP_NAMES) == {"guest", "service", "tree"}
+    assert roles - set(STEP_NAMES) == {"guest", "reset", "service", "tree"}
 
 
 def test_every_play_of_a_step_stops_all_hosts_on_the_first_error() -> None:

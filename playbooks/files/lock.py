@@ -1,0 +1,125 @@
+"""The cluster's lock, held on the head by this process as long as its owner is heard.
+
+Runs on the host's Python (3.8 or newer), standard library only, started over SSH:
+``python3 -c SCRIPT hold|release ORDER``. The kernel's lock on the file is the truth;
+what stands in the file is for people. The owner sends a line a few seconds apart
+on standard input (what it is doing); silence or the end of the connection frees
+the lock, so that nobody has to clean up after a dead owner.
+
+Prints one line of JSON. Exit codes: 0 freed by its owner, 3 held by somebody else,
+4 the owner fell silent, 5 ended by ``release``, 6 the connection was cut.
+"""
+
+import fcntl
+import json
+import os
+import select
+import signal
+import sys
+import time
+
+
+def start_of(pid):
+    """Start tick of a process: with the pid it names one process for ever."""
+    try:
+        with open("/proc/%d/stat" % pid, encoding="utf-8") as stream:
+            return stream.read().rsplit(")", 1)[1].split()[19]
+    except (OSError, IndexError):
+        return None
+
+
+def read(path):
+    """What the lock file says, or None."""
+    try:
+        with open(path, encoding="utf-8") as stream:
+            # A shorter text may have been written over a longer one: only the first document counts.
+            return json.JSONDecoder().raw_decode(stream.read())[0]
+    except (OSError, ValueError):
+        return None
+
+
+def write(handle, info):
+    """Replace what the file says."""
+    data = json.dumps(info).encode()
+    os.pwrite(handle, data, 0)
+    os.ftruncate(handle, len(data))
+
+
+def take(path):
+    """An open, locked lock file, or None where somebody else holds it."""
+    os.makedirs(os.path.dirname(path), mode=0o755, exist_ok=True)
+    while True:
+        handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if os.stat(path).st_ino == os.fstat(handle).st_ino:
+                return handle
+        except BlockingIOError:
+            os.close(handle)
+            return None
+        except FileNotFoundError:
+            pass
+        os.close(handle)
+
+
+def answer(document):
+    """One line to the owner."""
+    sys.stdout.write(json.dumps(document) + "\n")
+    sys.stdout.flush()
+
+
+def hold(path, order):
+    """Take the lock and keep it while the owner is heard."""
+    handle = take(path)
+    if handle is None:
+        answer({"held": read(path)})
+        return 3
+    now = time.time()
+    info = dict(order["info"], since=now, beat=now, pid=os.getpid(), start=start_of(os.getpid()))
+    write(handle, info)
+    ended = []
+    signal.signal(signal.SIGTERM, lambda *_: ended.append(5))
+    answer({"ok": True})
+    last = time.monotonic()
+    said = b""
+    while not ended:
+        left = last + order["silence"] - time.monotonic()
+        # In short rounds: a signal that comes just before select() would be seen a whole silence later.
+        ready = select.select([0], [], [], max(0.0, min(left, 1.0)))[0]
+        if ready:
+            data = os.read(0, 65536)
+            if not data:
+                ended.append(0 if said.endswith(b"done\n") else 6)
+                break
+            said = (said + data)[-4096:]
+            last = time.monotonic()
+            lines = said.decode("utf-8", "replace").split("\n")
+            info.update(beat=time.time(), doing=lines[-2] if len(lines) > 1 else None)
+            write(handle, info)
+        elif left <= 0:
+            ended.append(4)
+    os.unlink(path)
+    return ended[0]
+
+
+def release(path):
+    """End the process that holds the lock, and nothing else."""
+    info = read(path)
+    if not info or info.get("start") is None or start_of(info["pid"]) != info["start"]:
+        answer({"released": None})
+        return 0
+    os.kill(info["pid"], signal.SIGTERM)
+    until = time.monotonic() + 10
+    while start_of(info["pid"]) == info["start"] and os.path.exists(path) and time.monotonic() < until:
+        time.sleep(0.1)
+    answer({"released": info})
+    return 0
+
+
+def main(argv):
+    """Entry point."""
+    order = json.loads(argv[2])
+    return hold(order["path"], order) if argv[1] == "hold" else release(order["path"])
+
+
+sys.exit(main(sys.argv))

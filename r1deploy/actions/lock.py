@@ -1,0 +1,61 @@
+"""Look at the cluster's lock, end another run's hold, and tell the history of runs."""
+
+from __future__ import annotations
+
+import datetime
+from pathlib import Path
+from typing import Any
+
+from r1deploy import runlock
+from r1deploy.actions.context import Context
+from r1deploy.actions.look import View, lock_of_any, look, refuse_unreachable
+from r1deploy.actions.resolve import Say
+from r1deploy.actions.runs import head_remote
+from r1deploy.journal import logs_of
+
+
+def status(context: Context, say: Say) -> dict[str, Any] | None:
+    """Who holds the cluster; None where nobody does. Raises UnreachableError without the head."""
+    view = with_head(context, say)
+    held = view.probed.observed[view.desired.head.name].lock
+    return held.model_dump(by_alias=True) if held else None
+
+
+def release(context: Context, say: Say) -> dict[str, Any] | None:
+    """End the hold of another run; returns what the lock said. Raises UnreachableError."""
+    view = with_head(context, say)
+    remote = head_remote(context, view.probed)
+    try:
+        return runlock.release(remote, context.settings.cluster)
+    finally:
+        remote.close()
+
+
+def with_head(context: Context, say: Say) -> View:
+    """A view whose head answered: nobody else knows the lock. Raises UnreachableError."""
+    view = look(context, lock_of_any(context, say))
+    if view.desired.head.name in view.probed.failures:
+        refuse_unreachable(view.probed)
+    return view
+
+
+def history(context: Context, say: Say) -> list[dict[str, Any]]:
+    """Runs by time: what the hosts have written down, with the path of the log where it is on this machine."""
+    view = look(context, lock_of_any(context, say))
+    logs = logs_of(context.settings.cluster)
+    rows: dict[str, dict[str, Any]] = {}
+    for host, found in view.probed.observed.items():
+        for line in found.state.history:
+            row = rows.setdefault(line.id, {**line.model_dump(by_alias=True), "hosts": [], "log": logs.get(line.id)})
+            row["hosts"].append(host)
+    for identity, path in logs.items():
+        if identity not in rows:
+            rows[identity] = {**path_facts(path), "id": identity, "hosts": [], "log": path}
+    return sorted(rows.values(), key=lambda row: str(row["time"]))
+
+
+def path_facts(path: str) -> dict[str, Any]:
+    """What the name of a log says of a run that no host has written down: it was refused, cut, or changed nothing."""
+    stamp, _, verb = Path(path).stem.split("-")
+    time = datetime.datetime.strptime(stamp, "%Y%m%dT%H%M%S").isoformat() + "Z"
+    return {"time": time, "verb": verb, "result": "no line", "who": "here", "from": "", "release": None}

@@ -1,0 +1,119 @@
+"""One changing run: it holds the cluster's lock, and leaves a line on every host it could reach."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from r1deploy.actions.context import Context
+from r1deploy.actions.look import View
+from r1deploy.actions.resolve import Say
+from r1deploy.actions.secrets import api_key
+from r1deploy.errors import R1Error
+from r1deploy.journal import Journal
+from r1deploy.planning.desired import Desired
+from r1deploy.remote import Remote
+from r1deploy.runlock import RunLock, lost, who
+from r1deploy.runner.ansible import Outcome, run
+from r1deploy.runner.probe import Probed
+
+HISTORY = "history.jsonl"
+
+
+def head_remote(context: Context, probed: Probed) -> Remote:
+    """A connection to the head."""
+    head = probed.hosts[0]
+    return Remote(head, probed.login.get(head.name, {}), context.settings.ssh)
+
+
+def play(
+    context: Context,
+    desired: Desired,
+    journal: Journal,
+    playbook: str,
+    *,
+    variables: dict[str, object] | None = None,
+    groups: dict[str, tuple[str, ...]],
+    host_vars: dict[str, dict[str, object]] | None = None,
+    folder: Path | None = None,
+) -> Outcome:
+    """Run a playbook as a part of this run. Raises LockedError LOCK_LOST where the lock went under us."""
+    outcome = run(
+        context.target,
+        playbook,
+        variables=variables,
+        groups=groups,
+        host_vars=host_vars,
+        listen=journal.event,
+        folder=folder,
+        addresses={host.name: host.address for host in desired.hosts},
+        cancelled=journal.cancelled,
+    )
+    if journal.cancelled():
+        raise lost(desired.head.name)
+    return outcome
+
+
+@contextlib.contextmanager
+def changing(context: Context, view: View, verb: str, journal: Journal, say: Say, *, wait: bool) -> Iterator[None]:
+    """Hold the lock around a run, and write its line into the history of the hosts that answered.
+
+    Raises LockedError where another run holds the cluster. Without a head there is
+    nothing to hold: only ``stop`` goes on then, and says so.
+    """
+    if view.desired.head.name not in view.probed.observed:
+        say(f"{view.desired.head.name} does not answer: nothing keeps other runs away")
+        yield
+        return
+    remote = head_remote(context, view.probed)
+    result = "ok"
+    try:
+        with RunLock(remote, context.settings.cluster, verb, say, wait=wait) as lock:
+
+            def doing(step: str) -> None:
+                lock.doing = step
+
+            journal.doing, journal.cancelled = doing, lambda: lock.lost
+            try:
+                yield
+            except BaseException as error:
+                result = error.code if isinstance(error, R1Error) else type(error).__name__
+                raise
+            finally:
+                if not lock.lost and verb != "reset":
+                    write_history(context, view, verb, journal, result, lock.source)
+    finally:
+        journal.cancelled = lambda: False
+        remote.close()
+
+
+def write_history(context: Context, view: View, verb: str, journal: Journal, result: str, source: str) -> None:
+    """One line on each host; a host that cannot take it keeps the run's own result."""
+    line = {
+        "id": journal.id,
+        "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        "verb": verb,
+        "who": who(),
+        "from": source,
+        "result": result,
+        "release": f"{view.desired.release.id}/{view.desired.config_id}",
+    }
+    with contextlib.suppress(R1Error):
+        run(
+            context.target,
+            "history.yml",
+            variables={
+                "history_file": f"{context.settings.state_dir}/{HISTORY}",
+                "history_line": json.dumps(line),
+            },
+            groups={"r1_history": tuple(view.probed.observed)},
+        )
+
+
+def api_key_of(context: Context) -> str | None:
+    """The API key here, where one is set. Raises ConfigError."""
+    path = context.settings.service.api_key_file
+    return api_key(path) if path else None

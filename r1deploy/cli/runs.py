@@ -1,0 +1,65 @@
+"""Verbs about runs: the cluster's lock, and the history."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+
+from r1deploy.cli.app import HERE, Folder, Json, Set, app, flags_of
+from r1deploy.ui import lines
+
+lock_app = typer.Typer(help="Who holds the cluster.", no_args_is_help=True)
+app.add_typer(lock_app, name="lock")
+
+
+@lock_app.command("status")
+def lock_status(folder: Folder = HERE, json: Json = False, sets: Set = None) -> None:
+    """Who holds the cluster, from where, since when, doing what."""
+    from r1deploy.actions.context import open_context
+    from r1deploy.actions.lock import status as act
+    from r1deploy.runlock import sentence
+
+    found = act(open_context(folder, None, flags_of(sets)), lines.say)
+    if json:
+        lines.document({"held": found is not None, "by": found})
+    else:
+        print("\n".join(lines.wrap(sentence(found) if found else "Nobody holds the cluster.", "", "  ")))
+
+
+@lock_app.command("release")
+def lock_release(
+    folder: Folder = HERE,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    sets: Set = None,
+) -> None:
+    """End another run's hold: that run stops as soon as it notices."""
+    from r1deploy.actions.context import open_context
+    from r1deploy.actions.lock import release as act
+    from r1deploy.runlock import sentence
+
+    context = open_context(folder, None, flags_of(sets))
+    if not yes and sys.stdin.isatty():
+        typer.confirm("The run that holds the cluster will stop where it is. Release it?", abort=True)
+    found = act(context, lines.say)
+    print("\n".join(lines.wrap(f"Released: {sentence(found)}" if found else "Nobody held it.", "", "  ")))
+
+
+@app.command()
+def history(folder: Folder = HERE, json: Json = False, sets: Set = None) -> None:
+    """Runs that changed the cluster, from wherever they came; logs where they are here."""
+    from r1deploy.actions.context import open_context
+    from r1deploy.actions.lock import history as act
+
+    rows = act(open_context(folder, None, flags_of(sets)), lines.say)
+    if json:
+        lines.document(rows)
+        return
+    for row in rows:
+        said = f"{row['time']}  {row['verb']:<9} {row['result']:<14} {row['who']} from {row['from']}"
+        print("\n".join(lines.wrap(said, "", "    ")))
+        if row["log"]:
+            print(f"    {row['log']}")
+    if not rows:
+        print("No run has changed this cluster.")

@@ -1,0 +1,125 @@
+"""Releases that are on the hosts: what each consists of, and what of it is missing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+from r1deploy.planning.desired import INSTALL_PARTS, Desired
+from r1deploy.planning.observed import Active, Observed, Record, TreeState
+
+
+@dataclass(frozen=True)
+class Held:
+    """A release with one configuration, as the head's records name it."""
+
+    record: Record
+    state: str
+    problems: tuple[str, ...]
+
+    @property
+    def name(self) -> str:
+        """``release/config``."""
+        return f"{self.record.release}/{self.record.config}"
+
+
+def names_of(active: Active | None) -> dict[str, str]:
+    """``release/config`` → active or previous."""
+    if active is None:
+        return {}
+    found = {f"{active.release}/{active.config}": "active"}
+    if active.previous:
+        found.setdefault(f"{active.previous['release']}/{active.previous['config']}", "previous")
+    return found
+
+
+def held(cluster: str, head: str, observed: Mapping[str, Observed]) -> list[Held]:
+    """Every release of the head's records, with what is missing of it on which host.
+
+    In: the cluster's name; the head's name; what was found, by host name.
+    """
+    states = names_of(observed[head].state.active)
+    rows = []
+    for release in observed[head].state.releases.values():
+        for record in release.records.values():
+            if record is not None:
+                name = f"{record.release}/{record.config}"
+                rows.append(Held(record, states.get(name, "prepared"), tuple(missing(cluster, record, observed))))
+    order = {"active": 0, "previous": 1, "prepared": 2}
+    return sorted(rows, key=lambda row: (order[row.state], row.name))
+
+
+def missing(cluster: str, record: Record, observed: Mapping[str, Observed]) -> Iterator[str]:
+    """What forbids to serve a record again, host by host."""
+    for host in record.hosts:
+        found = observed.get(host.name)
+        if found is None:
+            yield f"{host.name}: it does not answer"
+            continue
+        for problem in problems_of(cluster, record, host.files, found):
+            yield f"{host.name}: {problem}"
+
+
+def problems_of(cluster: str, record: Record, files: Mapping[str, str], found: Observed) -> Iterator[str]:
+    """What is missing of a record on one host."""
+    trees: dict[str, TreeState] = {}
+    for name in record.trees:
+        tree = found.state.trees.get(name)
+        if tree is None:
+            yield f"the tree {name} is gone"
+        elif tree.bad:
+            yield f"the tree {name} is altered: {', '.join(tree.bad)}"
+        else:
+            trees[name] = tree
+    container = found.container_of(cluster, record.release)
+    if container is None:
+        yield "its container is gone"
+    else:
+        if record.image and container.image != record.image:
+            yield f"its container has the image {container.image[7:19]}, not {record.image[7:19]}"
+        installed = container.installed.parts if container.installed else {}
+        gone = [part for part in INSTALL_PARTS if part not in installed or not installed[part].intact]
+        if container.running and gone:
+            yield f"not whole in its container: {', '.join(gone)}"
+    state = found.state.releases.get(record.release)
+    has = state.configs.get(record.config, {}) if state else {}
+    wrong = [name for name, digest in files.items() if has.get(name, (None, ""))[0] != digest]
+    if wrong:
+        yield f"configuration files are gone or altered: {', '.join(wrong)}"
+
+
+def unneeded(desired: Desired, observed: Mapping[str, Observed]) -> dict[str, dict[str, list[str]]]:
+    """What may go, by host: ``containers`` by name, ``paths`` of releases, configurations and trees.
+
+    The active and the previous release stay, and so does the one that the settings ask for.
+    """
+    cluster, top = desired.settings.cluster, desired.settings.state_dir
+    head = observed[desired.head.name].state
+    keep = {*names_of(head.active), f"{desired.release.id}/{desired.config_id}"}
+    releases = {name.split("/")[0] for name in keep}
+    trees = {desired.release.flaggems.name, desired.release.flagscale.name}
+    for found in observed.values():
+        for state in found.state.releases.values():
+            trees |= {
+                tree for record in state.records.values() if record and record.release in releases
+                for tree in record.trees
+            }  # fmt: skip
+    rows: dict[str, dict[str, list[str]]] = {}
+    for host, found in observed.items():
+        containers = [
+            row.name
+            for row in found.containers
+            if row.cluster == cluster and row.release and row.release not in releases
+        ]
+        paths = [f"{top}/releases/{name}" for name in found.state.releases if name not in releases]
+        paths += [
+            f"{top}/releases/{name}/config/{config}"
+            for name, state in found.state.releases.items()
+            if name in releases
+            for config in state.configs
+            if f"{name}/{config}" not in keep
+        ]
+        paths += [f"{top}/trees/{name}" for name in found.state.trees if name not in trees]
+        if containers or paths:
+            rows[host] = {"containers": containers, "paths": paths}
+    return rows
