@@ -14,6 +14,8 @@ from r1deploy.errors import UnreachableError
 from r1deploy.settings.model import Ssh
 
 Line = Callable[[str], None]
+# A short script that is silent for so long hangs, or its host is gone.
+ANSWER_SECONDS = 60
 
 
 class _Lines(io.StringIO):
@@ -57,16 +59,20 @@ class Remote:
         if ssh.known_hosts and Path(ssh.known_hosts).exists():
             client.load_system_host_keys(ssh.known_hosts)
 
-    def run(self, command: str, line: Line | None = None) -> tuple[int, str]:
+    def run(self, command: str, line: Line | None = None, timeout: int | None = None) -> tuple[int, str]:
         """Run a command as root; returns its exit code and what it printed.
 
-        In: ``line`` takes each line as it comes. Raises UnreachableError.
+        In: ``line`` takes each line as it comes; ``timeout`` in seconds. Raises UnreachableError.
         """
+        import invoke
         import paramiko
 
         streams = {"out_stream": _Lines(line)} if line else {"hide": True}
         try:
-            done = self._connection.run(self.sudo + command, in_stream=False, warn=True, **streams)
+            done = self._connection.run(self.sudo + command, in_stream=False, warn=True, timeout=timeout, **streams)
+        except invoke.exceptions.CommandTimedOut:
+            message = f"{self.host.name}: no answer in {timeout} s"
+            raise UnreachableError("SSH_TIMEOUT", message, host=self.host.name) from None
         except (OSError, EOFError, paramiko.SSHException) as error:
             raise UnreachableError("SSH_FAILED", f"{self.host.name}: {error}", host=self.host.name) from error
         return int(done.exited), str(done.stdout) or str(done.stderr)
@@ -96,7 +102,7 @@ class Remote:
     def python_in(self, container: str, python: str, code: str) -> Any:
         """The JSON that a script prints last inside a container, or None where it gives none."""
         argv = ["docker", "exec", container, python, "-c", code]
-        status, text = self.run(shlex.join(argv))
+        status, text = self.run(shlex.join(argv), timeout=ANSWER_SECONDS)
         lines = text.strip().splitlines()
         if status != 0 or not lines:
             return None

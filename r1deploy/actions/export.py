@@ -15,6 +15,7 @@ from r1deploy.actions.resolve import Say
 from r1deploy.actions.variables import fixed_groups, host_vars, role_vars, write_files
 from r1deploy.errors import UsageError
 from r1deploy.planning.steps import STEP_NAMES
+from r1deploy.render import SECRET
 from r1deploy.runner.ansible import login_vars
 
 IGNORED = shutil.ignore_patterns("__pycache__", "probe.yml", "r1_probe.py", "probe.py")
@@ -29,13 +30,18 @@ def export(context: Context, target: Path, say: Say) -> list[str]:
     shutil.copytree(content.PLAYBOOKS, target / "playbooks", ignore=IGNORED, dirs_exist_ok=True)
     shutil.copytree(content.ROLES, target / "roles", ignore=IGNORED)
     write_files(view, target / "files")
+    secrets = list((target / "files").rglob(SECRET))
+    for path in secrets:
+        path.unlink()
     (target / "inventory").mkdir()
     (target / "inventory" / "hosts.yml").write_text(inventory(context, view), encoding="utf-8")
     (target / "ansible.cfg").write_text(ansible_cfg(), encoding="utf-8")
-    return [
-        f"wrote {target}",
-        f"run: cd {target} && ansible-playbook playbooks/bootstrap.yml -e patch_key_file=/path/to/private_key.pem",
-    ]
+    asked = f" -e config_api_key_file=/path/to/{SECRET}" if secrets else ""
+    command = "ansible-playbook playbooks/bootstrap.yml -e patch_key_file=/path/to/private_key.pem"
+    rows = [f"wrote {target}", f"run: cd {target} && {command}{asked}"]
+    if secrets:
+        rows.append(f"{SECRET} holds one line, mode 0600: export VLLM_API_KEY=...")
+    return rows
 
 
 def ansible_cfg() -> str:
@@ -57,6 +63,12 @@ def inventory(context: Context, view: View) -> str:
     root = "{{ playbook_dir | dirname }}"
     variables: dict[str, Any] = {**login_vars(context.settings.ssh), **role_vars(view, f"{root}/.staging", False)}
     own = host_vars(view, f"{root}/files")
+    for host in own.values():
+        # What a cut run left here today says nothing of the day on which the folder is used.
+        del host["host_leftovers"]
+        for file in host["config_files"]:
+            if file["name"] == SECRET:
+                file["src"] = "{{ config_api_key_file }}"
     hosts = {
         host.name: {**{k: v for k, v in view.probed.login[host.name].items() if k != "name"}, **own[host.name]}
         for host in view.desired.hosts

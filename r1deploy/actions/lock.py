@@ -58,4 +58,4 @@ def path_facts(path: str) -> dict[str, Any]:
     """What the name of a log says of a run that no host has written down: it was refused, cut, or changed nothing."""
     stamp, _, verb = Path(path).stem.split("-")
     time = datetime.datetime.strptime(stamp, "%Y%m%dT%H%M%S").isoformat() + "Z"
-    return {"time": time, "verb": verb, "result": "no line", "who": "here", "from": "", "release": None}
+    return {"time": time, "verb": verb, "result": "-", "who": runlock.who(), "from": "", "release": None}

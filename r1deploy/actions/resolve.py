@@ -15,6 +15,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from r1deploy.errors import ConfigError, PreflightError
+from r1deploy.settings import redact
 from r1deploy.settings.lockfile import Lock, LockedImage, LockedPatch, LockedSource
 from r1deploy.settings.model import Settings, Source
 from r1deploy.settings.redact import without_login
@@ -191,7 +192,9 @@ def prove_key(settings: Settings, ciphertexts: Mapping[str, str]) -> str:
     if path is None:
         return "the patch is not encrypted"
     try:
-        key = serialization.load_pem_private_key(path.read_bytes(), password=None)
+        text = path.read_bytes()
+        redact.remember(text.decode("ascii", "replace"))
+        key = serialization.load_pem_private_key(text, password=None)
     except TypeError:
         fix = f"openssl rsa -in {path} -out {path}.plain, then use that"
         raise PreflightError("KEY_PASSPHRASE", f"{path} asks for a passphrase", fix=fix) from None

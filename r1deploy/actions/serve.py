@@ -79,12 +79,16 @@ def switch(context: Context, view: View, wanted: Record, journal: Journal, say: 
     active = view.probed.observed[view.desired.head.name].state.active
     former = former_of(active, wanted)
     try:
+        if is_starting(view, wanted):
+            say("a run that was cut has started it already: waiting for it")
+            return join(context, view, wanted, active_of(wanted, active), journal, say, progress)
         return start(context, view, wanted, active_of(wanted, active), journal, say, progress)
     except LockedError:
         raise
     except R1Error as error:
         back = find(view, former) if former else None
         if back is None:
+            end_failed(context, view, wanted, journal, say)
             raise
         raise put_back(context, view, back, error, journal, say, progress) from error
 
@@ -101,6 +105,23 @@ def former_of(active: Active | None, wanted: Record) -> tuple[str, str] | None:
     if active.previous and active.previous != {"release": wanted.release, "config": wanted.config}:
         return active.previous["release"], active.previous["config"]
     return None
+
+
+def is_starting(view: View, wanted: Record) -> bool:
+    """Whether every host has it in place and its engine lives, but nobody has waited for the gate."""
+    found = view.probed.observed
+    places = [found[host.name].state.active for host in view.desired.hosts]
+    name = (wanted.release, wanted.config)
+    in_place = all(active and (active.release, active.config) == name and not active.proven for active in places)
+    return in_place and bool(found[view.desired.head.name].processes.engines)
+
+
+def end_failed(context: Context, view: View, failed: Record, journal: Journal, say: Say) -> None:
+    """A release that failed, with nothing to go back to: what is left of it frees the chips."""
+    variables: dict[str, object] = {"service_name": failed.container, "service_cluster": context.settings.cluster}
+    outcome = play(context, view.desired, journal, "stop.yml", variables=variables, groups=fixed_groups(view.desired))
+    said = "what it had started was ended" if outcome.ok else "what it had started could not be ended"
+    say(f"release {failed.release}/{failed.config} failed, and there is no former one to go back to; {said}")
 
 
 def find(view: View, name: tuple[str, str]) -> Record | None:
@@ -159,37 +180,70 @@ def start(
     progress: Progress,
 ) -> Passed:
     """Put a release in place on every host, start it on the head, pass the gate."""
+    say(f"switching to release {record.release}/{record.config} on {len(record.hosts)} hosts")
+    return pass_gate(context, view, record, active, journal, say, progress, playbook="serve.yml")
+
+
+def join(
+    context: Context,
+    view: View,
+    record: Record,
+    active: dict[str, object],
+    journal: Journal,
+    say: Say,
+    progress: Progress,
+) -> Passed:
+    """Wait for what a run that was cut has started."""
+    return pass_gate(context, view, record, active, journal, say, progress, playbook=None)
+
+
+def pass_gate(
+    context: Context,
+    view: View,
+    record: Record,
+    active: dict[str, object],
+    journal: Journal,
+    say: Say,
+    progress: Progress,
+    *,
+    playbook: str | None,
+) -> Passed:
+    """Run the playbook that starts the service, if any, wait for the gate, and write down that it was passed."""
     desired, settings = view.desired, context.settings
     config = f"{settings.state_dir}/releases/{record.release}/config/{record.config}"
-    remote = head_remote(context, view.probed)
-    workers = record.hosts[1:]
-    variables: dict[str, object] = {
-        "service_name": record.container,
-        "service_cluster": settings.cluster,
-        "service_release": record.release,
-        "service_active": active,
-        "service_state_dir": settings.state_dir,
-        "service_experiment": record.service,
-        "service_config": f"{config}/config_{record.service}.yaml",
-        "service_env_file": f"{config}/env.sh",
-        "service_workers": [host.address for host in workers],
-        "service_ssh_port": record.ssh_port,
-    }
+    variables = service_vars(context, record, config, active)
     groups = fixed_groups(desired)
+    remote = head_remote(context, view.probed)
     try:
         gate = Gate(record, settings, remote, say, progress)
         gate.cancelled = journal.cancelled
-        gate.before()
-        say(f"switching to release {record.release}/{record.config} on {len(record.hosts)} hosts")
-        refuse_failed(play(context, desired, journal, "serve.yml", variables=variables, groups=groups), journal)
+        if playbook:
+            gate.before()
+            refuse_failed(play(context, desired, journal, playbook, variables=variables, groups=groups), journal)
         journal.doing("gate")
-        nodes = gate.join() if workers else ()
+        nodes = gate.join() if len(record.hosts) > 1 else ()
         passed = gate.ready(endpoint_of(context, record, key_on_head(remote, config)))
         proven = {**variables, "service_active": {**active, "proven": True}}
         refuse_failed(play(context, desired, journal, "proven.yml", variables=proven, groups=groups), journal)
         return Passed(passed.endpoint, passed.model, passed.answer, nodes)
     finally:
         remote.close()
+
+
+def service_vars(context: Context, record: Record, config: str, active: dict[str, object]) -> dict[str, object]:
+    """Variables of the role ``service``. In: the configuration's folder; what active.json will say."""
+    return {
+        "service_name": record.container,
+        "service_cluster": context.settings.cluster,
+        "service_release": record.release,
+        "service_active": active,
+        "service_state_dir": context.settings.state_dir,
+        "service_experiment": record.service,
+        "service_config": f"{config}/config_{record.service}.yaml",
+        "service_env_file": f"{config}/env.sh",
+        "service_workers": [host.address for host in record.hosts[1:]],
+        "service_ssh_port": record.ssh_port,
+    }
 
 
 def key_on_head(remote: Remote, config: str) -> str | None:

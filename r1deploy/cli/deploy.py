@@ -78,22 +78,25 @@ def plan(
 
     from r1deploy.actions.context import open_context
     from r1deploy.actions.look import lock_of, look, refuse_unreachable
+    from r1deploy.settings.lockfile import moved, read
 
     context = open_context(folder, given, flags_of(sets))
     view = look(context, lock_of(context, upgrades(upgrade), lines.say))
     refuse_unreachable(view.probed)
+    locks = moved(read(context.lock_path), view.lock)
     if json:
         blockers = [asdict(check) | {"blocks": sorted(check.blocks)} for check in view.plan.checks if not check.ok]
         lines.document(
             {
                 "release": view.desired.release.id,
+                "locks": [dict(zip(("name", "current", "desired", "ref"), row, strict=True)) for row in locks],
                 "changes": [asdict(row) for row in view.plan.changes],
                 "noops": [asdict(row) for row in view.plan.noops],
                 "blockers": blockers,
             }
         )
     else:
-        print("\n".join(lines.plan_lines(view.plan, verbose)))
+        print("\n".join([*lines.moved_lines(locks), *lines.plan_lines(view.plan, verbose)]))
         failed = lines.check_lines((check for check in view.plan.checks if not check.ok), False)
         if failed:
             print("Blockers:\n" + "\n".join(failed))
@@ -122,6 +125,7 @@ def bootstrap(
     from r1deploy.actions.context import open_context
     from r1deploy.actions.look import View
     from r1deploy.journal import Journal
+    from r1deploy.settings.lockfile import moved, read
 
     context = open_context(folder, given, flags_of(sets))
     options = Options(upgrades(upgrade), limit, skip_unreachable, wait)
@@ -130,7 +134,8 @@ def bootstrap(
         return
 
     def confirm(view: View) -> None:
-        lines.say("\n".join(lines.plan_lines(view.plan, verbose)))
+        locks = moved(read(context.lock_path), view.lock)
+        lines.say("\n".join([*lines.moved_lines(locks), *lines.plan_lines(view.plan, verbose)]))
         if not yes and sys.stdin.isatty():
             typer.confirm("Go on?", abort=True)
 

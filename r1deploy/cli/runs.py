@@ -57,7 +57,8 @@ def history(folder: Folder = HERE, json: Json = False, sets: Set = None) -> None
         lines.document(rows)
         return
     for row in rows:
-        said = f"{row['time']}  {row['verb']:<9} {row['result']:<14} {row['who']} from {row['from']}"
+        where = f"{row['who']} from {row['from']}" if row["hosts"] else "written down on no host: it was cut or refused"
+        said = f"{row['time']}  {row['verb']:<9} {row['result']:<14} {where}"
         print("\n".join(lines.wrap(said, "", "    ")))
         if row["log"]:
             print(f"    {row['log']}")

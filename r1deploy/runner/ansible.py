@@ -8,6 +8,7 @@ the caller, and finds ``ansible-playbook`` on PATH only.
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import json
 import os
 import shutil
@@ -30,6 +31,7 @@ from r1deploy.settings.model import Ssh
 Listener = Callable[[Event], None]
 # Below the login's home. A name of our own: what lies there after a run that was cut is ours to take away.
 REMOTE_TMP = ".r1deploy-tmp"
+PREFIX = "r1deploy-run-"
 
 
 @dataclass(frozen=True)
@@ -54,11 +56,27 @@ class Outcome:
 @contextlib.contextmanager
 def run_folder() -> Iterator[Path]:
     """A 0700 folder for one run; it holds variables, so it goes whatever happens."""
-    path = Path(tempfile.mkdtemp(prefix="r1-"))
+    sweep()
+    path = Path(tempfile.mkdtemp(prefix=f"{PREFIX}{os.getuid()}-"))
+    handle = os.open(path, os.O_RDONLY)
     try:
+        fcntl.flock(handle, fcntl.LOCK_EX)
         yield path
     finally:
         shutil.rmtree(path, ignore_errors=True)
+        os.close(handle)
+
+
+def sweep() -> None:
+    """Remove the folders of runs that were killed: nobody holds their lock any more."""
+    for path in Path(tempfile.gettempdir()).glob(f"{PREFIX}{os.getuid()}-*"):
+        with contextlib.suppress(OSError):
+            handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                shutil.rmtree(path, ignore_errors=True)
+            finally:
+                os.close(handle)
 
 
 @contextlib.contextmanager

@@ -126,3 +126,16 @@ def _invalid(lines: list[str], version: object) -> ConfigError:
     newer = isinstance(version, int) and version > 1
     fix = "use a newer r1deploy" if newer else "restore it from git, or delete it: the next bootstrap resolves anew"
     return ConfigError("LOCK_INVALID", "\n  ".join(lines), fix=fix)
+
+
+def moved(old: Lock | None, new: Lock) -> list[tuple[str, str, str, str]]:
+    """What a new lock has other than the old one: (name, old, new, what was asked for); hashes whole."""
+    rows = []
+    for name in ("flaggems", "flagscale"):
+        had, has = getattr(old, name, None), getattr(new, name)
+        if has and (had is None or had.commit != has.commit):
+            rows.append((name, had.commit if had else "not locked", has.commit, has.ref))
+    had_id = old.image.id if old and old.image else None
+    if new.image and new.image.id and new.image.id != had_id:
+        rows.append(("image", had_id or "not locked", new.image.id, new.image.name))
+    return rows

@@ -99,6 +99,15 @@ def plan_lines(plan: Plan, verbose: bool) -> list[str]:
     return rows
 
 
+def moved_lines(rows: Sequence[tuple[str, str, str, str]]) -> list[str]:
+    """What the lock file would hold instead, as ``lockfile.moved`` gives it."""
+
+    def short(value: str) -> str:
+        return value.removeprefix("sha256:")[:12]
+
+    return [f"  locked    {name}  {short(old)} → {short(new)} ({ref})" for name, old, new, ref in rows]
+
+
 def done_lines(applied: Plan, view: View, verbose: bool) -> list[str]:
     """What a bootstrap ended with. In: the plan that was applied, the view after it."""
     rows = plan_lines(view.plan, True) if verbose and not applied.changes else []
