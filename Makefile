@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 
-.PHONY: demo test test-fast lint clean
+.PHONY: demo test test-fast test-faults lint clean
 
 $(VENV)/.ready: pyproject.toml constraints.txt
 	@echo "== Python environment: $(VENV)"
@@ -25,10 +25,14 @@ demo: $(VENV)/.ready $(VENV)/.tools
 	@R1DEPLOY=$(CURDIR)/$(BIN)/r1deploy r1deploy/lab/demo.sh
 
 test: $(VENV)/.ready $(VENV)/.tools
-	@$(BIN)/python -m pytest; code=$$?; [ -n "$$KEEP" ] || $(BIN)/r1deploy lab down >/dev/null 2>&1; exit $$code
+	@$(BIN)/python -m pytest -m "not faults"; code=$$?; [ -n "$$KEEP" ] || $(BIN)/r1deploy lab down >/dev/null 2>&1; exit $$code
 
 test-fast: $(VENV)/.ready
 	@$(BIN)/python -m pytest -m "not lab"
+
+# The whole matrix of steps and faults; about an hour on two cores.
+test-faults: $(VENV)/.ready $(VENV)/.tools
+	@R1DEPLOY_FAULTS=1 $(BIN)/python -m pytest tests/lab/test_cuts.py; code=$$?; [ -n "$$KEEP" ] || $(BIN)/r1deploy lab down >/dev/null 2>&1; exit $$code
 
 lint: $(VENV)/.ready
 	@$(BIN)/ruff check .

@@ -1,0 +1,111 @@
+"""A run of the command line that a test watches, cuts and outlives; and the state that must come out."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+from r1deploy.actions.context import open_context
+from r1deploy.actions.look import lock_of, look
+from tests.lab.conftest import HOSTS, Cluster
+
+
+class Running:
+    """``r1deploy ARGV`` in the background; what it says is kept line by line."""
+
+    def __init__(self, cluster: Cluster, *argv: str, env: dict[str, str] | None = None) -> None:
+        self.lines: list[str] = []
+        self.process = subprocess.Popen(
+            [sys.executable, "-u", "-m", "r1deploy", *argv],
+            cwd=cluster.folder,
+            env={**os.environ, "COLUMNS": "80", **(env or {})},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+
+    def _read(self) -> None:
+        assert self.process.stdout
+        for line in self.process.stdout:
+            self.lines.append(line.rstrip("\n"))
+
+    @property
+    def text(self) -> str:
+        """All that was said so far, with the wrapping taken out."""
+        return " ".join(" ".join(self.lines).split())
+
+    def until(self, pattern: str, seconds: float = 180) -> None:
+        """Wait for a line."""
+        end = time.monotonic() + seconds
+        while not any(re.search(pattern, line) for line in list(self.lines)):
+            assert self.process.poll() is None, f"it ended before {pattern!r}: {self.text[-2000:]}"
+            assert time.monotonic() < end, f"no {pattern!r} in {seconds} s: {self.text[-2000:]}"
+            time.sleep(0.05)
+
+    def end(self, seconds: float = 240) -> int:
+        """Wait for its end; the exit code."""
+        code = self.process.wait(seconds)
+        self._reader.join(5)
+        return code
+
+    def kill(self) -> None:
+        """As kill -9 does: nothing of it can clean up."""
+        self.process.kill()
+        self.end(30)
+
+    def interrupt(self) -> None:
+        """As Ctrl-C does."""
+        self.process.send_signal(signal.SIGINT)
+
+
+def state(cluster: Cluster) -> dict[str, Any]:
+    """What the probe finds, without what differs between two undisturbed runs (times, ids, keys, builds)."""
+    context = open_context(cluster.folder, None, {})
+    view = look(context, lock_of(context, frozenset(), lambda _: None))
+    assert not view.probed.failures
+    found: dict[str, Any] = {"plan": [str(row) for row in view.plan.changes]}
+    for name, host in view.probed.observed.items():
+        found[name] = {
+            "image": host.image,
+            "containers": [
+                (row.name, row.running, row.image, row.spec, sorted(row.installed.parts) if row.installed else None)
+                for row in host.containers
+            ],
+            "trees": {tree: seen is not None and seen.bad_count for tree, seen in host.state.trees.items()},
+            "sources": dict(host.state.sources),
+            "configs": {key: row.configs for key, row in host.state.releases.items()},
+            "folders": dict(host.state.folders),
+            "bin": dict(host.state.bin),
+            "trust": {file: mode for file, (_, mode) in host.state.trust.files.items()},
+            "authorized": len(host.ssh.authorized),
+            "leftovers": host.state.leftovers,
+            "lock": host.lock,
+            "processes": (len(host.processes.engines), len(host.processes.raylets), len(host.processes.foreign)),
+        }
+    return found
+
+
+# What must be nowhere once a run has ended: jobs in containers, the key's folder, copies of the patch.
+NOTHING_LEFT = """
+ps -eo args | grep -E '[r]1guest|[u]npatch.py|[b]uild_vllm|[p]ip (wheel|install)|[A]nsiballZ|[r]sync --server' || true
+for c in $(docker ps -q); do docker exec $c sh -c 'ls -d /dev/shm/r1deploy-* 2>/dev/null' || true; done
+ls -d /var/lib/r1deploy/incoming* /var/lib/r1deploy/trees/*/tmp /var/lib/r1deploy/trees/*/incoming-* \
+  /var/lib/r1deploy/*.new /run/r1deploy/*.lock ~/.r1deploy-tmp/* 2>/dev/null || true
+"""
+
+
+def assert_nothing_left(cluster: Cluster) -> None:
+    """No process, key, temporary folder or lock stayed behind, on the hosts or here."""
+    for host in HOSTS:
+        assert cluster.sh(host, NOTHING_LEFT).strip() == "", host
+    assert not list(Path("/tmp").glob(f"r1deploy-run-{os.getuid()}-*"))

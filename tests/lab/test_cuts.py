@@ -1,0 +1,184 @@
+"""Steps × faults: wherever a run is cut, the next one comes to the same state and nothing stays behind.
+
+The short part runs with the other tests: kill -9 in every step, and every fault once.
+The whole matrix is ``make test-faults``.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from tests.lab.conftest import HOSTS, Cluster
+from tests.lab.running import Running, assert_nothing_left, state
+
+pytestmark = pytest.mark.lab
+TREES = "/var/lib/r1deploy/trees"
+# What gives a step work, on which host, and the line of progress at which to cut.
+STEPS: dict[str, tuple[str, str]] = {
+    "host": ("node2", "rm -rf /var/lib/r1deploy/bin/r1trust.py"),
+    "image": ("node2", "docker rmi -f baai:v5 >/dev/null"),
+    "container": ("node2", "docker rm -f $(docker ps -q) >/dev/null"),
+    "sources": ("node1", f"rm -rf {TREES}/flaggems-*/* {TREES}/flaggems-*/.lock"),
+    "patch": ("node1", f"rm {TREES}/flagscale-*/patched.json"),
+    "vllm": ("node1", f"rm {TREES}/flagscale-*/built.json {TREES}/flagscale-*/manifest.json"),
+    "install": ("node2", "docker exec $(docker ps -q) pip uninstall -qy vllm"),
+    "trust": ("node2", "sed -i 's/restrict,//' /root/.ssh/authorized_keys"),
+    "config": ("node2", "rm /var/lib/r1deploy/releases/*/config/*/env.sh"),
+}
+# The task of a step that takes longest: to cut there is to cut in the middle.
+MIDDLE = {
+    "image": "Load it into|Copy it to",
+    "container": "Run the container",
+    "sources": "Build the wheel|Clone",
+    "patch": "Run the job",
+    "vllm": "Run the job",
+    "install": "Run the job",
+    "trust": "Let the head in",
+}
+
+
+def kill(_: Cluster, run: Running) -> None:
+    run.kill()
+
+
+def interrupt(_: Cluster, run: Running) -> None:
+    run.interrupt()
+    assert run.end(60) == 130, run.text
+    assert "Ctrl-C" in run.text
+
+
+def interrupt_twice(_: Cluster, run: Running) -> None:
+    run.interrupt()
+    time.sleep(0.05)
+    run.interrupt()
+    started = time.monotonic()
+    assert run.end(60) in (130, -signal.SIGINT), run.text
+    assert time.monotonic() - started < 20
+
+
+def kill_the_job(cluster: Cluster, run: Running) -> None:
+    """What runs on the hosts for the step ends in the middle: a build, an installation, a module."""
+    for host in HOSTS:
+        names = "[r]1guest|[A]nsiballZ|[p]ip (wheel|install)|[b]uild_vllm"
+        script = f"ps -eo pid,args | awk '/{names}/ {{print $1}}' | xargs -r kill -9"
+        cluster.lab.exec(host, "sh", "-c", script)
+    run.end()
+
+
+def drop_the_network(cluster: Cluster, run: Running) -> None:
+    rule = "INPUT -p tcp --dport 22 -j DROP"
+    cluster.sh("node2", f"iptables -I {rule}")
+    try:
+        code = run.end(120)
+        assert code in (0, 4, 6), run.text
+    finally:
+        cluster.sh("node2", f"iptables -D {rule}")
+
+
+def restart_the_engine(cluster: Cluster, run: Running) -> None:
+    cluster.sh("node2", "kill $(cat /run/docker.pid)")
+    run.end()
+    cluster.lab.reboot("node2")
+
+
+def reboot(cluster: Cluster, run: Running) -> None:
+    cluster.lab.reboot("node2")
+    run.end()
+
+
+FAULTS: dict[str, Callable[[Cluster, Running], None]] = {
+    "kill -9": kill,
+    "Ctrl-C": interrupt,
+    "Ctrl-C twice": interrupt_twice,
+    "job killed": kill_the_job,
+    "network dropped": drop_the_network,
+    "engine killed": restart_the_engine,
+    "host rebooted": reboot,
+}
+# Every step is killed, every other fault meets one step; the rest is the long part.
+SHORT = {("kill -9", step) for step in STEPS} | {
+    ("Ctrl-C", "install"),
+    ("Ctrl-C twice", "image"),
+    ("job killed", "vllm"),
+    ("network dropped", "container"),
+    ("engine killed", "install"),
+    ("host rebooted", "install"),
+}
+MATRIX = [
+    pytest.param(fault, step, id=f"{step}: {fault}", marks=[] if (fault, step) in SHORT else [pytest.mark.faults])
+    for step in STEPS
+    for fault in FAULTS
+]
+
+
+@pytest.fixture(scope="module")
+def undisturbed(ready: Cluster) -> Iterator[dict[str, Any]]:
+    """The state that every run has to come to."""
+    found = state(ready)
+    assert found["plan"] == []
+    yield found
+
+
+@pytest.mark.parametrize(("fault", "step"), MATRIX)
+def test_the_next_run_comes_to_the_same_state(
+    ready: Cluster, undisturbed: dict[str, Any], fault: str, step: str
+) -> None:
+    host, script = STEPS[step]
+    ready.sh(host, script)
+    run = Running(ready, "bootstrap", "--yes")
+    run.until(rf"s  {step} +({MIDDLE.get(step, '')})")
+    FAULTS[fault](ready, run)
+    again = ready.r1("bootstrap", "--yes", "--wait")
+    assert again.code == 0, (run.text[-3000:], again.err)
+    assert state(ready) == undisturbed
+    assert_nothing_left(ready)
+
+
+@pytest.mark.parametrize("fault", ["kill -9", pytest.param("Ctrl-C", marks=pytest.mark.faults), "host rebooted"])
+@pytest.mark.parametrize("at", ["Put the container in place", pytest.param("Run flagscale serve"), "loading"])
+def test_serve_is_cut(ready: Cluster, fault: str, at: str) -> None:
+    if (fault, at) == ("host rebooted", "Put the container in place") and not os.environ.get("R1DEPLOY_FAULTS"):
+        pytest.skip("in the long part")
+    ready.lab.set_engine_fault("node1", None, load_seconds=6)
+    try:
+        run = Running(ready, "serve")
+        run.until(at if at == "loading" else rf"s  service +{at}")
+        FAULTS[fault](ready, run)
+        again = ready.r1("serve", "--wait")
+        assert again.code == 0, (run.text[-3000:], again.err)
+        if (fault, at) == ("kill -9", "loading"):
+            assert "a run that was cut has started it already" in again.err
+        assert ready.r1("serve").out.startswith("Serves already.")
+        assert ready.plan() == []
+    finally:
+        ready.lab.set_engine_fault("node1", None)
+        assert ready.r1("stop").code == 0
+    assert_nothing_left(ready)
+
+
+def test_a_full_disk(ready: Cluster, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """The state folder on a file system of its own that is too small: said as such, and resumed when it has room."""
+    place = "/mnt/r1small"
+    for host in HOSTS:
+        ready.sh(host, f"mkdir -p {place} && mount -t tmpfs -o size=3m tmpfs {place}")
+    env = ready.settings(state_dir=f"{place}/state", disk__state_gib=0, container__name="r1small")
+    try:
+        done = ready.r1("bootstrap", "--yes", env=env)
+        assert (done.code, "DISK_FULL" in done.text) == (6, True), done.err
+        for host in HOSTS:
+            ready.sh(host, f"mount -o remount,size=500m {place}")
+        done = ready.r1("bootstrap", "--yes", env=env)
+        assert done.code == 0, done.err
+    finally:
+        for host in HOSTS:
+            ready.lab.exec(host, "sh", "-c", "docker ps -aq --filter name=r1small | xargs -r docker rm -f")
+            script = f"umount -l {place}; rmdir {place}"
+            ready.lab.exec(host, "sh", "-c", script)
+    assert ready.r1("bootstrap", "--yes").code == 0
+    assert ready.plan() == []
