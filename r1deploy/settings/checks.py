@@ -119,6 +119,8 @@ def _extra(engine: Engine) -> Iterator[Finding]:
             yield path, "FlagScale drops an argument that is false; leave it out, or write its opposite: true (no_…)"
         elif isinstance(value, float) and not math.isfinite(value):
             yield path, "must be a finite number"
+        elif isinstance(value, str) and (problem := _text_problem(path, value)):
+            yield path, problem
 
 
 def _environment(settings: Settings) -> Iterator[Finding]:
