@@ -8,6 +8,7 @@ import typer
 
 from r1deploy.cli.app import HERE, Folder, Json, Set, app, flags_of
 from r1deploy.ui import lines
+from r1deploy.ui.live import progress
 
 
 @app.command()
@@ -18,8 +19,8 @@ def serve(folder: Folder = HERE, json: Json = False, sets: Set = None) -> None:
     from r1deploy.journal import Journal
 
     context = open_context(folder, None, flags_of(sets))
-    progress = lines.Progress()
-    done = act(context, Journal(context.settings.cluster, "serve", progress.event), lines.say, progress.bar)
+    with progress() as shown:
+        done = act(context, Journal(context.settings.cluster, "serve", shown.event), lines.say, shown.bar)
     if json:
         lines.document(
             {
