@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 
-.PHONY: demo test test-fast test-faults lint clean
+.PHONY: demo test test-fast test-faults lint docs clean
 
 $(VENV)/.ready: pyproject.toml constraints.txt
 	@echo "== Python environment: $(VENV)"
@@ -38,6 +38,10 @@ lint: $(VENV)/.ready
 	@$(BIN)/ruff check .
 	@$(BIN)/mypy
 	@$(BIN)/ansible-lint --offline --profile production -q
+
+# What the program says of itself; docs/errors.md is written by hand, a test holds it.
+docs: $(VENV)/.ready
+	@$(BIN)/python -m typer r1deploy.cli.main utils docs --name r1deploy --output docs/cli.md
 
 clean:
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis dist

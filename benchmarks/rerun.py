@@ -48,7 +48,7 @@ def parallel(scripts: dict[str, bytes], options: list[str], user: str) -> None:
     """One ssh a host, all at once."""
     running = []
     for address, text in scripts.items():
-        argv = ["ssh", *options, f"{user}@{address}", "python3 -"]
+        argv = ["ssh", *options, f"{user}@{address}", "/usr/bin/python3 -"]
         process = subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL)
         assert process.stdin
         process.stdin.write(text)

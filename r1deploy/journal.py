@@ -50,7 +50,7 @@ class Journal:
 
     def event(self, event: Event) -> None:
         """Take one event of Ansible."""
-        if event.kind not in ("skipped",):
+        if event.kind not in ("skipped", "start"):
             result = {key: event.result[key] for key in FIELDS if event.result.get(key)}
             self.doing(event.step)
             self.write(kind=event.kind, step=event.step, task=event.task, host=event.host, result=result)

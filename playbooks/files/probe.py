@@ -28,6 +28,7 @@ import time
 
 SCHEMA = 1
 FOREIGN = re.compile(r"(^|/)(raylet|gcs_server)(\s|$)|\bvllm serve\b|run_inference_engine|run_fs_serve_vllm|ray::")
+CHIP = re.compile(r"\s*([0-9]{1,9})\s*,\s*([^,]*?)\s*,\s*([0-9]{1,9})(?: ?MiB)?\s*,\s*([0-9]{1,9})(?: ?MiB)?\s*$")
 ENGINE = re.compile(r"\bvllm serve\b|run_inference_engine")
 
 
@@ -187,7 +188,7 @@ def look_chips(request):
             version = re.search(chip["smi_version_pattern"], table.result().stdout)
             answer = rows.result()
             sick = {
-                int(row.group(1)): row.group(0)
+                row.group(1): row.group(0)
                 for row in re.finditer(chip["smi_sick_pattern"] + ".*", names.result().stdout, re.M)
             }
         except (OSError, subprocess.TimeoutExpired) as error:
@@ -200,15 +201,16 @@ def look_chips(request):
         found["error"] = tool + " fails: " + (said[-1] if said else "exit code %d" % answer.returncode)
         return found
     for row in answer.stdout.strip().splitlines():
-        fields = [field.strip() for field in row.split(",")]
-        numbers = [re.match(r"(\d{1,9})(?!\d)", field) for field in fields]
-        if len(fields) >= 4 and numbers[0] and numbers[2] and numbers[3]:
+        fields = CHIP.match(row)
+        known = [chip["index"] for chip in found["chips"]]
+        if fields and int(fields.group(1)) not in known:
+            index = int(fields.group(1))
             found["chips"].append(
                 {
-                    "index": int(numbers[0].group(1)),
-                    "name": sick.get(int(numbers[0].group(1)), fields[1])[:80],
-                    "memory_mib": int(numbers[2].group(1)),
-                    "used_mib": int(numbers[3].group(1)),
+                    "index": index,
+                    "name": sick.get(str(index), fields.group(2))[:80],
+                    "memory_mib": int(fields.group(3)),
+                    "used_mib": int(fields.group(4)),
                 }
             )
         else:

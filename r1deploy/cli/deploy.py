@@ -10,6 +10,7 @@ import typer
 
 from r1deploy.cli.app import HERE, Folder, Inventory, Json, Set, Verbose, Wait, app, flags_of
 from r1deploy.ui import lines
+from r1deploy.ui.live import progress
 
 
 class Locked(StrEnum):
@@ -139,8 +140,9 @@ def bootstrap(
         if not yes and sys.stdin.isatty():
             typer.confirm("Go on?", abort=True)
 
-    journal = Journal(context.settings.cluster, "bootstrap", lines.Progress().event)
-    done = act(context, options, confirm, journal, lines.say)
+    with progress() as shown:
+        journal = Journal(context.settings.cluster, "bootstrap", shown.event)
+        done = act(context, options, confirm, journal, lines.say)
     print("\n".join(lines.done_lines(done.applied, done.view, verbose)))
 
 

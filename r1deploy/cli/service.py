@@ -8,6 +8,7 @@ import typer
 
 from r1deploy.cli.app import HERE, Folder, Json, Set, Wait, app, flags_of
 from r1deploy.ui import lines
+from r1deploy.ui.live import progress
 
 if TYPE_CHECKING:
     from r1deploy.actions.serve import Served
@@ -21,9 +22,10 @@ def serve(folder: Folder = HERE, json: Json = False, wait: Wait = False, sets: S
     from r1deploy.journal import Journal
 
     context = open_context(folder, None, flags_of(sets))
-    progress = lines.Progress()
-    journal = Journal(context.settings.cluster, "serve", progress.event)
-    show_served(act(context, journal, lines.say, progress.bar, wait=wait), json)
+    with progress() as shown:
+        journal = Journal(context.settings.cluster, "serve", shown.event)
+        done = act(context, journal, lines.say, shown.bar, wait=wait)
+    show_served(done, json)
 
 
 def show_served(done: Served, json: bool) -> None:
@@ -79,9 +81,10 @@ def rollback(
     from r1deploy.journal import Journal
 
     context = open_context(folder, None, flags_of(sets))
-    progress = lines.Progress()
-    journal = Journal(context.settings.cluster, "rollback", progress.event)
-    show_served(act(context, release, journal, lines.say, progress.bar, wait=wait), json)
+    with progress() as shown:
+        journal = Journal(context.settings.cluster, "rollback", shown.event)
+        done = act(context, release, journal, lines.say, shown.bar, wait=wait)
+    show_served(done, json)
 
 
 @app.command()

@@ -23,6 +23,7 @@ MAX_SLOTS = 1024
 SAMPLE = "10.0.0.1 slots=16 type=gpu"
 
 _LABEL = re.compile(r"(?!-)[A-Za-z0-9-]{1,63}(?<!-)")
+_LAST_OF_ADDRESS = re.compile(r"[0-9]+|0[xX][0-9a-fA-F]*")
 _NUMBER = re.compile(r"[0-9]{1,9}")
 _NEWLINE = re.compile(r"\r\n|\n|\r")
 _SNIFFED_BYTES = 1 << 20
@@ -147,8 +148,8 @@ def address_problem(address: str) -> str | None:
     labels = address.split(".")
     if len(address) > 253 or not all(_LABEL.fullmatch(label) for label in labels):
         return "it is neither a host name nor an IPv4 address"
-    # A resolver takes such a name for an address.
-    if labels[-1].isdigit():
+    # A resolver takes such a name for an address: 1.2.3 and 0x0a000001 are ones to it.
+    if _LAST_OF_ADDRESS.fullmatch(labels[-1]):
         return "it is not an IPv4 address"
     return None
 

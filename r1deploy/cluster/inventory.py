@@ -6,6 +6,7 @@ own); what comes in here are the variables it found for each host.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 
 from r1deploy.cluster import hostfile
@@ -102,7 +103,7 @@ def _host(name: str, found: Mapping[str, object], default_slots: int, problems: 
         slots=_slots(name, found.get("slots", default_slots), problems),
         type=str(kind),
         port=_port(name, _first(found, "ansible_port", "ansible_ssh_port"), problems),
-        user=_user(_first(found, "ansible_user", "ansible_ssh_user")),
+        user=_user(name, _first(found, "ansible_user", "ansible_ssh_user"), problems),
     )
 
 
@@ -139,8 +140,12 @@ def _port(name: str, value: object, problems: list[tuple[str, str, str]]) -> int
     return None
 
 
-def _user(value: object) -> str | None:
-    return None if value is None else str(value)
+def _user(name: str, value: object, problems: list[tuple[str, str, str]]) -> str | None:
+    text = None if value is None else str(value)
+    # ssh would take another user, or an option.
+    if text is not None and not re.fullmatch(r"[^\s-]\S*", text):
+        problems.append(("INVENTORY_VALUE", name, f"ansible_user={text!a} is not the name of a user"))
+    return text
 
 
 def _duplicates(hosts: Sequence[Host]) -> list[tuple[str, str, str]]:

@@ -7,10 +7,11 @@ import re
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-Kind = Literal["play", "task", "ok", "changed", "failed", "unreachable", "skipped"]
+Kind = Literal["play", "task", "start", "ok", "changed", "failed", "unreachable", "skipped"]
 KINDS: dict[str, Kind] = {
     "playbook_on_play_start": "play",
     "playbook_on_task_start": "task",
+    "runner_on_start": "start",
     "runner_on_ok": "ok",
     "runner_on_failed": "failed",
     "runner_on_unreachable": "unreachable",

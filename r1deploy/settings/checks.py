@@ -6,7 +6,7 @@ import math
 import re
 from collections.abc import Iterator
 
-from r1deploy.settings import volumes
+from r1deploy.settings import schema, volumes
 from r1deploy.settings.model import Engine, Settings
 
 # (path, what is wrong and what to write instead)
@@ -21,6 +21,23 @@ PATHS: tuple[tuple[str, str], ...] = (
 )
 """Settings that name a file or folder of this machine."""
 
+_LONG = frozenset({("service", "prompt"), ("vllm", "build"), ("vllm", "install")})
+"""Settings whose text may have several lines."""
+_URLS = frozenset({("flaggems", "url"), ("flagscale", "url")})
+_WORDS = frozenset(
+    {
+        ("ssh", "user"),
+        ("builder",),
+        ("image", "name"),
+        ("container", "pid"),
+        ("container", "network"),
+        ("flaggems", "ref"),
+        ("flagscale", "ref"),
+        ("python", "executable"),
+    }
+)
+"""Settings that are one word of a command line."""
+
 _ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _ARGUMENT = re.compile(r"[a-z][a-z0-9]*(?:[_-][a-z0-9]+)*")
 # FlagScale pastes these values unquoted into a shell script.
@@ -30,11 +47,38 @@ _STATE_DIR = re.compile(r"(?:/[A-Za-z0-9_-][A-Za-z0-9_.-]*)+/?")
 
 def findings(settings: Settings) -> Iterator[Finding]:
     """Yield what is wrong with ``settings`` beyond the type of each value."""
+    yield from _texts(settings)
     yield from _places(settings)
     yield from _extra(settings.engine)
     yield from _environment(settings)
-    if error := _pattern_error(settings.chip.smi_version_pattern):
-        yield ("chip", "smi_version_pattern"), f"not a regular expression: {error}"
+    for name in ("smi_version_pattern", "smi_sick_pattern"):
+        if error := _pattern_error(getattr(settings.chip, name)):
+            yield ("chip", name), f"not a regular expression: {error}"
+
+
+def _texts(settings: Settings) -> Iterator[Finding]:
+    for path, node in schema.nodes().items():
+        if node.kind != "leaf":
+            continue
+        value: object = settings
+        for name in path:
+            value = getattr(value, name)
+        for index, text in enumerate(value if isinstance(value, list) else [value]):
+            where = (*path[:-1], f"{path[-1]}[{index}]") if isinstance(value, list) else path
+            if isinstance(text, str) and (problem := _text_problem(path, text)):
+                yield where, problem
+
+
+def _text_problem(path: tuple[str, ...], text: str) -> str | None:
+    if not text.strip():
+        return "is empty; leave the line out"
+    if "\0" in text or (path not in _LONG and not text.isprintable()):
+        return "must be one line without control characters"
+    if path in _WORDS | _URLS and text.startswith("-"):
+        return "begins with a dash: a program would take it for an option"
+    if path in _WORDS and re.search(r"\s", text):
+        return "must be one word"
+    return None
 
 
 def _places(settings: Settings) -> Iterator[Finding]:
@@ -55,6 +99,9 @@ def _places(settings: Settings) -> Iterator[Finding]:
 
 
 def _extra(engine: Engine) -> Iterator[Finding]:
+    for name in ("model", "served_model_name"):
+        if not _PLAIN.fullmatch(getattr(engine, name)):
+            yield ("engine", name), "takes letters, digits and _ . / : , @ % + = - only: FlagScale does not quote it"
     known = set(Engine.model_fields) - {"extra"}
     seen: dict[str, str] = {}
     for key, value in engine.extra.items():
@@ -72,6 +119,8 @@ def _extra(engine: Engine) -> Iterator[Finding]:
             yield path, "FlagScale drops an argument that is false; leave it out, or write its opposite: true (no_…)"
         elif isinstance(value, float) and not math.isfinite(value):
             yield path, "must be a finite number"
+        elif isinstance(value, str) and (problem := _text_problem(path, value)):
+            yield path, problem
 
 
 def _environment(settings: Settings) -> Iterator[Finding]:
@@ -99,7 +148,6 @@ def _variable(path: tuple[str, ...], value: str) -> Iterator[Finding]:
 
 def _pattern_error(text: str) -> str | None:
     try:
-        re.compile(text)
+        return None if re.compile(text).groups else "it has no group ( ) around what is to be read"
     except (re.error, RecursionError, OverflowError) as error:
         return str(error)
-    return None

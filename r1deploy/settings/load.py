@@ -458,7 +458,8 @@ def _refusal(problems: Sequence[_Problem]) -> ConfigError:
 
 
 def _dotted(path: schema.Path) -> str:
-    return ".".join(path).encode("ascii", "backslashreplace").decode("ascii").replace("\n", "\\n")
+    # No control character of a damaged file may reach the terminal.
+    return ascii(".".join(path))[1:-1]
 
 
 def _sources(settings: Settings, values: Mapping[schema.Path, _Value]) -> dict[str, Source]:

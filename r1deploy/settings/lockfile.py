@@ -80,7 +80,8 @@ def read(path: Path) -> Lock | None:
         lines = []
         for detail in error.errors(include_url=False):
             place = tuple(str(part) for part in detail["loc"])
-            lines.append(f"{document.where(place)}: {'.'.join(place)}: {detail['msg']}")
+            # A damaged file's control characters must not reach the terminal.
+            lines.append(f"{document.where(place)}: {ascii('.'.join(place))[1:-1]}: {detail['msg']}")
         raise _invalid(lines, version) from error
 
 

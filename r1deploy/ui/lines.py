@@ -8,7 +8,7 @@ import sys
 import textwrap
 import time
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 from r1deploy.settings import redact
 
@@ -148,15 +148,25 @@ def status_lines(found: dict[str, Any]) -> list[str]:
 
 
 class Progress:
-    """Ansible's events as lines: a line when a step begins, a line for each host that fails."""
+    """Ansible's events as lines: a line when a step begins, a line for each host that fails. A context manager."""
 
     def __init__(self) -> None:
         self._start = time.monotonic()
         self._last: tuple[str, str] = ("", "")
 
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        """Lines need no end."""
+
+    def elapsed(self) -> str:
+        """Seconds since the start, in a column."""
+        return f"{time.monotonic() - self._start:5.0f}s"
+
     def event(self, event: Event) -> None:
         """Take one event."""
-        elapsed = f"{time.monotonic() - self._start:5.0f}s"
+        elapsed = self.elapsed()
         if event.kind == "task" and not event.task.startswith("Validating"):
             now = (event.step, event.task)
             if now != self._last:
@@ -172,4 +182,4 @@ class Progress:
             return
         self._last = now
         filled = 20 * done // max(total, 1)
-        say(f"{time.monotonic() - self._start:5.0f}s  {what} [{'#' * filled}{'.' * (20 - filled)}] {done}/{total}")
+        say(f"{self.elapsed()}  {what} [{'#' * filled}{'.' * (20 - filled)}] {done}/{total}")

@@ -141,3 +141,56 @@ def test_the_key_is_never_shown() -> None:
             # The key travels on standard input only: in an argument any user of the host could read it.
             text = str(task)
             assert "lookup('ansible.builtin.file', patch_key_file" not in text or "guest_stdin" in str(task.get("vars"))
+
+
+# A reader sees in a role's main.yml what it does; what is longer goes into files of its own that it includes.
+MOST_TASKS, MOST_LINES = 8, 80
+INCLUDES = {"include_tasks", "import_tasks", "include_role", "import_role"}
+
+
+def made_here(task: dict[str, Any]) -> Iterator[str]:
+    """Variables that a task makes for later ones: registered, or set as facts."""
+    if "register" in task:
+        yield task["register"]
+    for key, value in task.items():
+        if key.split(".")[-1] == "set_fact":
+            yield from (name for name in value if name != "cacheable")
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_variables_that_a_role_makes_have_its_name(role: str) -> None:
+    """Facts and registered results live as long as the play: without the name another role would read them."""
+    for path in content.ROLES.glob(f"{role}/*/*.yml"):
+        if path.parent.name not in ("tasks", "handlers"):
+            continue
+        for task in tasks(read(path)):
+            wrong = [name for name in made_here(task) if not name.lstrip("_").startswith(f"{role}_")]
+            assert wrong == [], f"{path.name}: {task.get('name')}"
+
+
+def commands() -> list[tuple[str, dict[str, Any]]]:
+    return [
+        (f"{path.relative_to(content.TOP)}: {task.get('name')}", task)
+        for path in files()
+        for task in tasks(read(path))
+        if any(key.split(".")[-1] == "command" for key in task)
+    ]
+
+
+@pytest.mark.parametrize("task", [pytest.param(task, id=name) for name, task in commands()])
+def test_a_command_says_whether_it_changes_something(task: dict[str, Any]) -> None:
+    arguments = next(value for key, value in task.items() if key.split(".")[-1] == "command")
+    assert "changed_when" in task or {"creates", "removes"} & set(arguments), "Ansible would always say changed"
+
+
+def test_there_are_commands_to_look_at() -> None:
+    assert commands()
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_main_is_short_or_only_includes(role: str) -> None:
+    path = content.ROLES / role / "tasks" / "main.yml"
+    rows = read(path)
+    if all({key.split(".")[-1] for key in row} & INCLUDES for row in rows):
+        return
+    assert len(list(tasks(rows))) <= MOST_TASKS and len(path.read_text(encoding="utf-8").splitlines()) <= MOST_LINES

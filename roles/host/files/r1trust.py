@@ -30,7 +30,8 @@ def parse(request, container):
     # No shell of this host runs the line, so what is outside of the quotes must be plain words.
     if not request.startswith(" ".join(words[:5]) + " "):
         return None
-    rest = request[len(" ".join(words[:5])) + 1 :].strip()
+    # Blanks only: other white space would be part of the word, outside of its quotes.
+    rest = request[len(" ".join(words[:5])) + 1 :].strip(" ")
     if rest[:1] not in ("'", '"') or rest[-1:] != rest[:1] or rest[:1] in rest[1:-1]:
         return None
     return words

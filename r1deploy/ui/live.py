@@ -1,0 +1,117 @@
+"""Progress on a terminal: a row per host with its step, time and last line, a bar below; else plain lines."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from r1deploy.ui import lines
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+    from rich.live import Live
+
+    from r1deploy.runner.events import Event
+
+HOST_COLUMNS, BAR_COLUMNS = 24, 30
+TICKS_PER_SECOND = 4
+
+
+def progress() -> lines.Progress:
+    """What shows a run: live on a terminal that can move its cursor, else plain lines. Use it in a ``with``."""
+    if sys.stderr.isatty() and os.environ.get("TERM", "dumb") != "dumb":
+        return Table()
+    return lines.Progress()
+
+
+@dataclass
+class Row:
+    """One host: what it does or did last, and for how long."""
+
+    step: str
+    text: str
+    began: float
+    ended: float | None = None
+    style: str = ""
+
+    def seconds(self) -> float:
+        """Time in the present step; it stands still once the host is done."""
+        return (self.ended or time.monotonic()) - self.began
+
+
+@dataclass
+class Table(lines.Progress):
+    """The same as ``lines.Progress``, drawn in place.
+
+    Nothing is drawn before the first event: until then the terminal belongs to questions.
+    """
+
+    rows: dict[str, Row] = field(default_factory=dict)
+    loading: tuple[str, int, int] | None = None
+
+    def __post_init__(self) -> None:
+        super().__init__()
+        self._live: Live | None = None
+
+    def __exit__(self, *error: object) -> None:
+        """Leave the last picture where it is, and the terminal as it was."""
+        if self._live:
+            self._live.stop()
+            self._live = None
+
+    def event(self, event: Event) -> None:
+        """Take one event."""
+        if event.host is None or event.task.startswith("Validating"):
+            return
+        now = time.monotonic()
+        row = self.rows.get(event.host)
+        if row is None or row.step != event.step:
+            row = self.rows[event.host] = Row(event.step, event.task, now)
+        if event.kind in ("failed", "unreachable"):
+            row.text, row.ended, row.style = f"{event.kind}: {event.task}", now, "bold red"
+            lines.say(f"{self.elapsed()}  {event.step:<9} {event.host}: {row.text}"[: lines.width()])
+        elif row.style == "":
+            row.text, row.ended = event.task, None if event.kind == "start" else now
+        self._draw()
+
+    def bar(self, what: str, done: int, total: int) -> None:
+        """Take how far something is."""
+        self.loading = (what, done, total)
+        self._draw()
+
+    def _draw(self) -> None:
+        if self._live is None:
+            from rich.console import Console
+            from rich.live import Live
+
+            # Standard output stays what it is: it may be a pipe that waits for JSON.
+            self._live = Live(
+                console=Console(stderr=True, highlight=False),
+                get_renderable=self.picture,
+                refresh_per_second=TICKS_PER_SECOND,
+                redirect_stdout=False,
+            )
+            self._live.start()
+
+    def picture(self) -> RenderableType:
+        """The table and the bar as they are now, one line a host whatever the width."""
+        from rich.console import Group
+        from rich.text import Text
+
+        # Text, no rich table: that one gives up whole columns where the last is long.
+        wide = min(max(map(len, self.rows), default=0), HOST_COLUMNS)
+        drawn = []
+        for host, row in self.rows.items():
+            line = f"{host[:wide]:<{wide}}  {row.step:<9}{row.seconds():5.0f}s  {row.text}"
+            drawn.append((line, row.style or ("" if row.ended is None else "dim")))
+        drawn.append((f"{self.elapsed()}  {bar_text(*self.loading) if self.loading else ''}".strip(), ""))
+        return Group(*(Text(line, style, no_wrap=True, overflow="ellipsis") for line, style in drawn))
+
+
+def bar_text(what: str, done: int, total: int) -> str:
+    """``loading weights ━━━━━━━───────── 6/16``."""
+    filled = min(BAR_COLUMNS, BAR_COLUMNS * done // max(total, 1))
+    return f"{what} {'━' * filled}{'─' * (BAR_COLUMNS - filled)} {done}/{total}"

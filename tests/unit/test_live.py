@@ -1,0 +1,159 @@
+"""Progress: lines without a terminal; on one a table that fits, and leaves the terminal as it was."""
+
+from __future__ import annotations
+
+import io
+import os
+import signal
+import sys
+import time
+from collections.abc import Iterator
+
+import pexpect
+import pytest
+from rich.console import Console
+
+from r1deploy.runner.events import Event, Kind, event_of
+from r1deploy.ui import lines, live
+
+LONG = "A task whose name is far longer than any terminal is wide, and then goes on for a while " * 2
+SHOWN, HIDDEN = "\x1b[?25h", "\x1b[?25l"
+
+
+def event(kind: Kind, host: str | None, task: str = "Run the job", step: str = "vllm") -> Event:
+    return Event(kind, step, task, host)
+
+
+def drawn(table: live.Table, width: int = 80) -> list[str]:
+    out = io.StringIO()
+    Console(file=out, width=width, force_terminal=True, color_system=None, legacy_windows=False).print(table.picture())
+    return out.getvalue().splitlines()
+
+
+@pytest.fixture
+def table(monkeypatch: pytest.MonkeyPatch) -> Iterator[live.Table]:
+    monkeypatch.setattr(live.Table, "_draw", lambda self: None)
+    with live.Table() as found:
+        yield found
+
+
+def test_without_a_terminal_there_are_lines(capsys: pytest.CaptureFixture[str]) -> None:
+    with live.progress() as shown:
+        assert type(shown) is lines.Progress
+        shown.event(event("task", None))
+        shown.event(event("start", "node1"))
+        shown.event(event("ok", "node1"))
+        shown.event(event("failed", "node2"))
+        shown.bar("loading weights", 1, 4)
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert [line.split("s  ", 1)[1] for line in said.err.splitlines()] == [
+        "vllm      Run the job",
+        "vllm      node2: failed: Run the job",
+        "loading weights [#####...............] 1/4",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("tty", "term", "kind"),
+    [
+        (True, "xterm", live.Table),
+        (True, "dumb", lines.Progress),
+        (True, "", lines.Progress),
+        (False, "xterm", lines.Progress),
+    ],
+)
+def test_the_choice(monkeypatch: pytest.MonkeyPatch, tty: bool, term: str, kind: type) -> None:
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: tty, raising=False)
+    monkeypatch.setenv("TERM", term) if term else monkeypatch.delenv("TERM", raising=False)
+    assert type(live.progress()) is kind
+
+
+@pytest.mark.parametrize("width", [45, 80, 200])
+def test_a_row_a_host_within_the_width(table: live.Table, width: int) -> None:
+    for host in ("node1", "node2", "a-host-with-a-long-name.example"):
+        table.event(event("start", host, LONG))
+    table.bar("loading weights", 3, 16)
+    rows = drawn(table, width)
+    assert len(rows) == 4, "three hosts and the bar"
+    assert all(len(row) <= width for row in rows), rows
+    assert all(row.split()[1:3] == ["vllm", "0s"] for row in rows[:3]), rows
+    assert rows[3].startswith("0s  loading weights ━")
+
+
+def test_rows_say_step_time_and_last_line(table: live.Table, monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 100.0
+    monkeypatch.setattr(time, "monotonic", lambda: now)
+    table.event(event("task", None))
+    table.event(event("start", "node1", "Copy", "image"))
+    now = 107.0
+    table.event(event("ok", "node1", "Copy", "image"))
+    table.event(event("start", "node2"))
+    table.event(event("skipped", "node2", "Skipped"))
+    table.event(event("start", "node2", "Build"))
+    table.event(event("start", "node2", "Validating arguments against arg spec 'main'"))
+    now = 130.0
+    assert [row.split() for row in drawn(table)[:2]] == [
+        ["node1", "image", "7s", "Copy"],
+        ["node2", "vllm", "23s", "Build"],
+    ]
+    assert "[red]" not in str(drawn(table))
+
+
+def test_a_failed_host_stays_failed_and_has_a_line_of_its_own(
+    table: live.Table, capsys: pytest.CaptureFixture[str]
+) -> None:
+    table.event(event("start", "node1"))
+    table.event(event("failed", "node1", "[bold]Build[/bold]"))
+    table.event(event("ok", "node1", "Clean up"))
+    assert "node1: failed: [bold]Build[/bold]" in capsys.readouterr().err
+    assert "failed: [bold]Build[/bold]" in drawn(table)[0], "what comes from outside is no markup"
+
+
+def test_a_start_is_an_event_of_ours() -> None:
+    raw = {"event": "runner_on_start", "event_data": {"play": "vllm: build", "task": "Build", "host": "node1"}}
+    assert event_of(raw) == Event("start", "vllm", "Build", "node1")
+
+
+SCRIPT = """
+import sys, time
+from r1deploy.runner.events import Event
+from r1deploy.ui import lines
+from r1deploy.ui.live import progress
+try:
+    with progress() as shown:
+        lines.say("before")
+        shown.event(Event("start", "vllm", "Run the job", "node1"))
+        time.sleep(0.6)
+        lines.say("[red]beside[/red]")
+        shown.bar("loading weights", 3, 16)
+        time.sleep(0.6)
+        {ending}
+except BaseException as error:
+    lines.say("Error: " + type(error).__name__)
+print("END", sys.stdout.isatty())
+"""
+
+
+@pytest.mark.parametrize(
+    ("ending", "last"),
+    [("pass", "END"), ("raise ValueError", "Error: ValueError"), ("time.sleep(30)", "Error: KeyboardInterrupt")],
+    ids=["done", "error", "Ctrl-C"],
+)
+def test_on_a_real_terminal(ending: str, last: str) -> None:
+    env = {**os.environ, "TERM": "xterm", "PYTHONUNBUFFERED": "1"}
+    child = pexpect.spawn(
+        sys.executable, ["-c", SCRIPT.format(ending=ending)], env=env, dimensions=(24, 80), encoding="utf-8", timeout=30
+    )
+    said = io.StringIO()
+    child.logfile_read = said
+    child.expect("3/16")
+    if "sleep(30)" in ending:
+        child.kill(signal.SIGINT)
+    child.expect("END True")
+    child.expect(pexpect.EOF)
+    text = said.getvalue()
+    assert "before\r\n" in text and "[red]beside[/red]" in text
+    assert text.rindex(SHOWN) > text.rindex(HIDDEN), "the cursor is back"
+    assert text.index(last) > text.rindex(SHOWN), "what comes after the table stands below it"
+    assert text.count("node1") >= 2
