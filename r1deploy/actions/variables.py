@@ -45,6 +45,7 @@ def role_vars(view: View, staging: Path | str, with_key: bool) -> dict[str, Any]
         "container_cap_add": settings.container.cap_add,
         "container_pid": settings.container.pid,
         "container_network": settings.container.network,
+        "container_devices": settings.container.devices,
         "sources_flaggems_url": settings.flaggems.url,
         "sources_flaggems_commit": desired.flaggems_commit,
         "sources_flaggems_root": gems,

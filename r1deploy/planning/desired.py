@@ -127,6 +127,7 @@ class Desired:
             "cap_add": sorted(wanted.cap_add),
             "pid": wanted.pid,
             "network": wanted.network,
+            "devices": sorted(map(device_of, wanted.devices)),
         }
 
     @property
@@ -149,6 +150,13 @@ def size_of(container: ContainerSettings) -> int:
     text = container.shm_size.lower()
     unit = text[-1] if text[-1] in SIZE else ""
     return int(text.removesuffix(unit)) * SIZE[unit]
+
+
+def device_of(text: str) -> str:
+    """``--device`` in full: host path, container path, permissions."""
+    path, *rest = text.split(":")
+    inside, permissions = (rest + [path, "rwm"][len(rest) :])[:2]
+    return f"{path}:{inside}:{permissions}"
 
 
 def known_hosts(workers: tuple[Host, ...], keys: Mapping[str, tuple[str, ...]]) -> str:

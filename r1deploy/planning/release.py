@@ -69,7 +69,8 @@ def release_of(settings: Settings, inputs: Inputs) -> Release:
     whole = {
         "image": inputs.image_id,
         "trees": [flaggems.name, flagscale.name],
-        "container": settings.container.model_dump(exclude={"name"}),
+        # What a profile leaves at its default does not count: a new setting moves no release.
+        "container": settings.container.model_dump(exclude={"name"}, exclude_defaults=True),
         "install": settings.vllm.install,
         "state_dir": settings.state_dir,
     }

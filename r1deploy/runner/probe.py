@@ -32,7 +32,6 @@ class Probed:
 
 def request_of(settings: Settings, folders: tuple[str, ...]) -> dict[str, Any]:
     """What the probe has to look at; the same for all hosts."""
-    chip = settings.chip
     return {
         "cluster": settings.cluster,
         "container": settings.container.name,
@@ -42,16 +41,7 @@ def request_of(settings: Settings, folders: tuple[str, ...]) -> dict[str, Any]:
         "ports": [settings.engine.port],
         "trust_user": TRUST_USER,
         "weights": weights_host_path(settings),
-        "chip": {
-            "smi": chip.smi,
-            "smi_env": chip.smi_env,
-            "smi_query": chip.smi_query,
-            "smi_list": chip.smi_list,
-            "smi_sick_pattern": chip.smi_sick_pattern,
-            "smi_version_pattern": chip.smi_version_pattern,
-            "devices": chip.devices,
-            "pci_vendor": chip.pci_vendor,
-        },
+        "chip": settings.chip.model_dump(),
     }
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from r1deploy.settings import volumes
 from r1deploy.settings.model import Engine, Settings
@@ -21,6 +21,13 @@ PATHS: tuple[tuple[str, str], ...] = (
 )
 """Settings that name a file or folder of this machine."""
 
+PATTERNS: dict[str, tuple[int | str, ...]] = {
+    "smi_pattern": ("index", "name", "memory", "used"),
+    "smi_sick_pattern": (1,),
+    "smi_version_pattern": (1, 2),
+}
+"""Regular expressions of a chip, and the groups that are read of each."""
+
 _ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _ARGUMENT = re.compile(r"[a-z][a-z0-9]*(?:[_-][a-z0-9]+)*")
 # FlagScale pastes these values unquoted into a shell script.
@@ -33,8 +40,9 @@ def findings(settings: Settings) -> Iterator[Finding]:
     yield from _places(settings)
     yield from _extra(settings.engine)
     yield from _environment(settings)
-    if error := _pattern_error(settings.chip.smi_version_pattern):
-        yield ("chip", "smi_version_pattern"), f"not a regular expression: {error}"
+    for name, groups in PATTERNS.items():
+        if error := _pattern_error(getattr(settings.chip, name), groups):
+            yield ("chip", name), error
 
 
 def _places(settings: Settings) -> Iterator[Finding]:
@@ -97,9 +105,11 @@ def _variable(path: tuple[str, ...], value: str) -> Iterator[Finding]:
         yield path, "r1deploy sets it on every host to that host's own address"
 
 
-def _pattern_error(text: str) -> str | None:
+def _pattern_error(text: str, groups: Iterable[int | str]) -> str | None:
     try:
-        re.compile(text)
+        pattern = re.compile(text)
     except (re.error, RecursionError, OverflowError) as error:
-        return str(error)
-    return None
+        return f"not a regular expression: {error}"
+    known = {*range(pattern.groups + 1), *pattern.groupindex}
+    missing = [str(group) for group in groups if group not in known]
+    return f"the regular expression lacks group {', '.join(missing)}" if missing else None

@@ -58,6 +58,9 @@ class Container(Section):
     cap_add: list[StrictStr] = Field(description="--cap-add")
     pid: StrictStr = Field(description="--pid")
     network: StrictStr = Field(description="--net")
+    devices: list[StrictStr] = Field(
+        default_factory=list, description="--device, host path[:container path[:permissions]]"
+    )
 
 
 class Source(Section):
@@ -142,12 +145,16 @@ class Chip(Section):
     name_prefixes: list[StrictStr] = Field(min_length=1, description="names the smi tool may print, by prefix")
     smi: list[StrictStr] = Field(min_length=1, description="paths of the smi tool, first existing one wins")
     smi_env: dict[str, str] = Field(default_factory=dict, description="environment the smi tool needs")
-    smi_query: list[StrictStr] = Field(
-        description="arguments that print one CSV line a chip: index, name, memory.total, memory.used"
+    smi_query: list[StrictStr] = Field(description="arguments that print the chips; [] is the tool's own table")
+    smi_pattern: StrictStr = Field(
+        description="regular expression for one chip there, may span lines; groups index, name, memory and used (MiB); "
+        "a match without them is a sick chip"
     )
-    smi_list: list[StrictStr] = Field(description="arguments that print one line a chip, with its UUID")
-    smi_sick_pattern: StrictStr = Field(description="regular expression for a sick chip's line; group 1 is its index")
-    smi_version_pattern: StrictStr = Field(description="regular expression for the driver version in the smi's table")
+    smi_list: list[StrictStr] = Field(description="arguments that print what tells a sick chip; [] is the table")
+    smi_sick_pattern: StrictStr = Field(description="regular expression for a sick chip there; group 1 is its index")
+    smi_version_pattern: StrictStr = Field(
+        description="regular expression for the table: group 1 is the driver's version, group 2 the runtime's"
+    )
     devices: StrictStr = Field(description="glob of the device nodes, one a chip")
     pci_vendor: StrictStr = Field(description="PCI vendor id")
     memory_mib: Annotated[StrictInt, Field(ge=1)] = Field(description="memory of one chip")
@@ -167,9 +174,7 @@ class Settings(Section):
 
     cluster: Name = Field("deepseek-r1", description="name of the cluster: lock, labels, history")
     profile: StrictStr = Field(
-        "iluvatar-bi-v150",
-        min_length=1,
-        description="vendor profile: a name, or a file beside this one (ends in .yaml)",
+        min_length=1, description="vendor profile: a name, or a file beside this one (ends in .yaml)"
     )
     state_dir: AbsolutePath = Field("/var/lib/r1deploy", description="folder on every host that holds the releases")
     builder: StrictStr | None = Field(None, description="inventory name of the host that builds; null: the head")

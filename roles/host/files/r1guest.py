@@ -319,7 +319,7 @@ def install(order, _key):
 def check_driver(order):
     """The image's driver libraries fit the host's driver: the smi tool inside shows a runtime version.
 
-    Iluvatar: an image newer than the host's driver gives error 801 from cudaMalloc; then the table says N/A.
+    An image newer than the host's driver fails at the first allocation only; then the table says N/A.
     """
     tool = next((path for path in order["smi"] if os.access(path, os.X_OK)), None)
     if tool is None:

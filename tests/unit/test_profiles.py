@@ -1,0 +1,109 @@
+"""Profiles: a vendor is data. Nothing of one stands in the code, and what a profile says is checked."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+import r1deploy
+from r1deploy import content
+from r1deploy.planning.desired import device_of
+from r1deploy.planning.release import Inputs, release_of
+from r1deploy.settings import checks, profiles
+from r1deploy.settings.load import from_profile
+from r1deploy.settings.model import Settings
+
+INPUTS = Inputs("sha256:" + "1" * 64, "2" * 40, "3" * 40, {})
+
+
+def test_the_second_vendors_profile_differs_in_what_matters() -> None:
+    first, second = from_profile("iluvatar-bi-v150"), from_profile("metax-c550")
+    assert (first.patch.encrypted, second.patch.encrypted) == (True, False)
+    assert (first.container.devices, second.container.devices[:2]) == ([], ["/dev/dri", "/dev/mxcd"])
+    assert any("bdist_wheel" in command for command in second.vllm.build)
+    layers = [int(number) for number in second.env["VLLM_PP_LAYER_PARTITION"].split(",")]
+    assert (len(layers), sum(layers)) == (second.engine.pipeline_parallel_size, 61)
+    assert first.chip.smi != second.chip.smi and first.chip.smi_pattern != second.chip.smi_pattern
+
+
+@pytest.mark.parametrize(
+    ("text", "full"),
+    [
+        ("/dev/dri", "/dev/dri:/dev/dri:rwm"),
+        ("/dev/a:/dev/b", "/dev/a:/dev/b:rwm"),
+        ("/dev/a:/dev/b:r", "/dev/a:/dev/b:r"),
+    ],
+)
+def test_a_device_in_full(text: str, full: str) -> None:
+    assert device_of(text) == full
+
+
+def changed(**sections: dict[str, object]) -> Settings:
+    data = from_profile("iluvatar-bi-v150").model_dump()
+    for name, values in sections.items():
+        data[name] = {**data[name], **values}
+    return Settings.model_validate(data)
+
+
+def test_devices_make_another_release_and_none_do_not() -> None:
+    base = release_of(changed(), INPUTS)
+    assert release_of(changed(container={"devices": []}), INPUTS) == base
+    other = release_of(changed(container={"devices": ["/dev/dri"]}), INPUTS)
+    assert other.id != base.id and other.flagscale == base.flagscale, "the trees do not depend on the container"
+
+
+@pytest.mark.parametrize(
+    ("name", "pattern", "said"),
+    [
+        ("smi_pattern", r"(?P<index>\d+), (?P<name>.*)", "lacks group memory, used"),
+        ("smi_pattern", "(", "not a regular expression"),
+        ("smi_sick_pattern", "GPU", "lacks group 1"),
+        ("smi_version_pattern", r"Version: (\S+)", "lacks group 2"),
+    ],
+)
+def test_a_pattern_without_what_is_read_of_it_is_refused(name: str, pattern: str, said: str) -> None:
+    found = list(checks.findings(changed(chip={name: pattern})))
+    assert [path for path, _ in found] == [("chip", name)]
+    assert said in found[0][1]
+
+
+# Vendors, their chips, tools and software, as the profiles and FlagScale's hardware folder name them.
+VENDORS = re.compile(
+    r"iluvatar|ixsmi|ixml|corex|\bbi[-_]?v1\d\d|flagrelease_bi|baai:|metax|mx-?smi|mxcd|\bmaca\b|c550"
+    r"|cambricon|cnmon|\bmlu|kunlunxin|xpu_smi|hygon|hy-smi|ascend|npu-smi|mthreads|musa|nvidia",
+    re.IGNORECASE,
+)
+
+
+def product_files() -> list[Path]:
+    """All that runs or is shipped, but for the profiles and the lab."""
+    package = Path(r1deploy.__file__ or "").parent
+    apart = (package / "lab", package / "settings" / "profiles", package / "_content")
+    found = [path for top in (package, content.PLAYBOOKS, content.ROLES, content.TEMPLATES) for path in top.rglob("*")]
+    return sorted(
+        {
+            path
+            for path in found
+            if path.is_file() and "__pycache__" not in path.parts and not any(one in path.parents for one in apart)
+        }
+    )
+
+
+def test_the_code_names_no_vendor() -> None:
+    paths = product_files()
+    assert {"gate.py", "probe.py", "r1guest.py", "main.yml", "env.sh.j2"} <= {path.name for path in paths}
+    found = [
+        f"{path}:{number}: {line.strip()}"
+        for path in paths
+        for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1)
+        if VENDORS.search(line)
+    ]
+    assert found == []
+
+
+def test_the_search_for_vendors_finds_them() -> None:
+    for name in profiles.names():
+        path = Path(profiles.__file__).parent / "profiles" / f"{name}.yaml"
+        assert len(VENDORS.findall(path.read_text(encoding="utf-8"))) > 5
