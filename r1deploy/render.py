@@ -1,4 +1,4 @@
-"""Templates to bytes: FlagScale's three configuration files and each host's environment.
+"""Templates to bytes: FlagScale's three configuration files or the scripts of other modes, each host's environment.
 
 Roles only copy what is rendered here, so that the plan compares the true bytes.
 """
@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import shlex
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
@@ -16,10 +16,12 @@ from r1deploy import content
 from r1deploy.cluster.host import Host
 from r1deploy.planning.desired import File
 from r1deploy.planning.release import Release
-from r1deploy.settings.model import Settings
+from r1deploy.settings.model import Engine, Settings
 
 AUTO = "auto"
 MODES = {"env.sh": "0600"}
+# Scripts of the modes without FlagScale: the engine on the head, Ray on every host.
+START, RAY = "serve.sh", "ray.sh"
 
 
 @dataclass(frozen=True)
@@ -90,14 +92,40 @@ def _files(
     def text(template: str, **more: object) -> bytes:
         return templates.get_template(template).render(**common, **more).encode()
 
-    name = settings.service.name
-    head = {
-        f"config_{name}.yaml": text("config.yaml.j2"),
-        f"serve/{name}.yaml": text("serve.yaml.j2"),
-        "hostfile.txt": text("hostfile.txt.j2"),
-    }
+    name, mode = settings.service.name, settings.service.mode
     found: dict[str, dict[str, bytes]] = {}
     for host in hosts:
+        files: dict[str, bytes] = {}
+        if host.is_head and mode == "flagscale":
+            files[f"config_{name}.yaml"] = text("config.yaml.j2")
+            files[f"serve/{name}.yaml"] = text("serve.yaml.j2")
+            files["hostfile.txt"] = text("hostfile.txt.j2")
+        elif host.is_head:
+            files[START] = text("serve.sh.j2", host=host, arguments=engine_arguments(settings.engine, mode))
+        if mode == "ray+vllm":
+            files[RAY] = text("ray.sh.j2", host=host)
         env = {key: (nics.get(host.name) or "") if value == AUTO else value for key, value in settings.env.items()}
-        found[host.name] = {**(head if host.is_head else {}), "env.sh": text("env.sh.j2", host=host, env=env)}
+        found[host.name] = {**files, "env.sh": text("env.sh.j2", host=host, env=env)}
     return found
+
+
+def engine_arguments(engine: Engine, mode: str) -> list[str]:
+    """What follows ``vllm serve``, as FlagScale makes it of serve.yaml: the model, then a flag an argument."""
+    given = engine.model_dump(exclude={"model", "extra"}) | engine.extra
+    if mode == "ray+vllm":
+        given = {"distributed_executor_backend": "ray"} | given
+    words = [engine.model]
+    for name, value in given.items():
+        flag = "--" + name.replace("_", "-")
+        if isinstance(value, bool):
+            words += [flag] if value else []
+        else:
+            words += [flag, str(value)]
+    return words
+
+
+def mode_of(files: Collection[str]) -> str:
+    """The serve mode of a configuration by the names of its head's files: a former one may have another mode."""
+    if START not in files:
+        return "flagscale"
+    return "ray+vllm" if RAY in files else "vllm"

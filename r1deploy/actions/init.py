@@ -15,7 +15,8 @@ from r1deploy.settings.example import annotated
 def init(folder: Path, source: Path | None, profile: str | None) -> list[str]:
     """Write r1deploy.yaml and inventory.ini where they are not there. Returns what was done.
 
-    In: None for the default profile. Raises ConfigError for a hostfile or profile that cannot be used, before anything is written.
+    In: None for the default profile.
+    Raises ConfigError for a hostfile or profile that cannot be used, before anything is written.
     """
     files = {"r1deploy.yaml": annotated(profile or profiles.default())}
     if source is not None:

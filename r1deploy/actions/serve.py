@@ -16,6 +16,7 @@ from r1deploy.journal import Journal
 from r1deploy.planning.desired import Desired
 from r1deploy.planning.observed import Active
 from r1deploy.remote import Remote
+from r1deploy.render import mode_of
 from r1deploy.runner.ansible import run
 
 
@@ -115,8 +116,8 @@ def start(
                 "service_active": active,
                 "service_state_dir": settings.state_dir,
                 "service_experiment": settings.service.name,
-                "service_config": f"{config}/config_{settings.service.name}.yaml",
-                "service_env_file": f"{config}/env.sh",
+                "service_mode": mode_of(config_files(view, active)),
+                "service_folder": config,
                 "service_workers": [host.address for host in desired.workers],
                 "service_ssh_port": next((host.port or 22 for host in desired.workers), 22),
             },
@@ -130,6 +131,12 @@ def start(
         return Passed(passed.endpoint, passed.model, passed.answer, nodes)
     finally:
         remote.close()
+
+
+def config_files(view: View, active: dict[str, object]) -> frozenset[str]:
+    """Names of the head's files of a configuration, new or former."""
+    release = view.probed.observed[view.desired.head.name].state.releases.get(str(active["release"]))
+    return frozenset(release.configs.get(str(active["config"]), {}) if release else ())
 
 
 def put_back(

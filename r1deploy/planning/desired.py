@@ -152,6 +152,12 @@ def size_of(container: ContainerSettings) -> int:
     return int(text.removesuffix(unit)) * SIZE[unit]
 
 
+def ports_of(settings: Settings) -> dict[str, int]:
+    """Ports that the service listens on at the head, by their settings; the API's first."""
+    ray = {"service.ray_port": settings.service.ray_port} if settings.service.mode == "ray+vllm" else {}
+    return {"engine.port": settings.engine.port, **ray}
+
+
 def device_of(text: str) -> str:
     """``--device`` in full: host path, container path, permissions."""
     path, *rest = text.split(":")

@@ -240,6 +240,9 @@ class Look:
         if len(self.desired.hosts) == 1:
             yield "one host: nobody to trust"
             return
+        if self.desired.settings.service.mode != "flagscale":
+            yield f"service.mode {self.desired.settings.service.mode}: no host logs in to another"
+            return
         head = self.observed.get(self.desired.head.name)
         # A public key whose private half is gone opens nothing: a new pair is made, and the workers take that one.
         pair = head is not None and "id_ed25519" in head.state.trust.files

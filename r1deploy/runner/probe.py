@@ -11,6 +11,7 @@ from pydantic import ValidationError
 from r1deploy.cluster.host import Host
 from r1deploy.cluster.inventory import hosts_from_hostvars
 from r1deploy.errors import ConfigError, UsageError
+from r1deploy.planning.desired import ports_of
 from r1deploy.planning.observed import Observed
 from r1deploy.runner.ansible import Target, read_inventory, run, run_folder
 from r1deploy.runner.events import Failure
@@ -38,7 +39,7 @@ def request_of(settings: Settings, folders: tuple[str, ...]) -> dict[str, Any]:
         "image": settings.image.name,
         "state_dir": settings.state_dir,
         "folders": list(folders),
-        "ports": [settings.engine.port],
+        "ports": list(ports_of(settings).values()),
         "trust_user": TRUST_USER,
         "weights": weights_host_path(settings),
         "chip": settings.chip.model_dump(),

@@ -131,6 +131,12 @@ class Service(Section):
     """The running service and the gate that proves it."""
 
     name: Name = Field(description="experiment name; names the configuration files")
+    mode: Annotated[StrictStr, Field(pattern=r"^(flagscale|ray\+vllm|vllm)$")] = Field(
+        "flagscale",
+        description="what starts the engine: flagscale (flagscale serve), ray+vllm (r1deploy starts Ray on every host "
+        "and vllm serve on the head), vllm (one host, without Ray)",
+    )
+    ray_port: Port = Field(6379, description="port of Ray on the head in the mode ray+vllm; FlagScale takes its own")
     envs: dict[str, Scalar] = Field(default_factory=dict, description="experiment.envs, seen by the head's engine only")
     join_timeout: Seconds = Field(60, description="seconds for all Ray nodes to join")
     ready_timeout: Seconds = Field(5400, description="seconds from start to the first answer")

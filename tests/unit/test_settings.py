@@ -403,7 +403,8 @@ def test_example_changes_nothing(tmp_path: Path, name: str) -> None:
     found = loaded(tmp_path, text)
     assert found.settings == from_profile(name)
     assert yaml.safe_load(text) == yamlfile.parse(text, "x").data, "another YAML reader sees something else"
-    assert {source.kind for path, source in found.sources.items() if path.startswith(("chip.", "disk."))} <= {"profile", "default"}
+    kinds = {source.kind for path, source in found.sources.items() if path.startswith(("chip.", "disk."))}
+    assert kinds <= {"profile", "default"}
 
 
 @pytest.mark.parametrize("name", profiles.names())
