@@ -9,6 +9,7 @@ import typer
 
 from r1deploy.cli.app import HERE, Folder, Inventory, Json, Set, Verbose, app, flags_of
 from r1deploy.ui import lines
+from r1deploy.ui.choices import choice_lines
 
 
 @app.command()
@@ -54,6 +55,7 @@ def plan(
     """Say what bootstrap would change where, and why; changes nothing."""
     from dataclasses import asdict
 
+    from r1deploy.actions.choices import choices
     from r1deploy.actions.context import open_context
     from r1deploy.actions.look import lock_of, look, refuse_unreachable
 
@@ -68,10 +70,12 @@ def plan(
                 "changes": [asdict(row) for row in view.plan.changes],
                 "noops": [asdict(row) for row in view.plan.noops],
                 "blockers": blockers,
+                "choices": [asdict(row) for row in choices(context, view)],
             }
         )
     else:
         print("\n".join(lines.plan_lines(view.plan, verbose)))
+        print("\n".join(choice_lines(choices(context, view))))
         failed = lines.check_lines((check for check in view.plan.checks if not check.ok), False)
         if failed:
             print("Blockers:\n" + "\n".join(failed))

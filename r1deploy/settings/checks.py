@@ -28,6 +28,9 @@ PATTERNS: dict[str, tuple[int | str, ...]] = {
 }
 """Regular expressions of a chip, and the groups that are read of each."""
 
+# vLLM's own variable: the layers of each pipeline stage; it ends at its start where their number is another.
+LAYERS = "VLLM_PP_LAYER_PARTITION"
+
 _ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _ARGUMENT = re.compile(r"[a-z][a-z0-9]*(?:[_-][a-z0-9]+)*")
 # FlagScale pastes these values unquoted into a shell script.
@@ -85,6 +88,10 @@ def _extra(engine: Engine) -> Iterator[Finding]:
 def _environment(settings: Settings) -> Iterator[Finding]:
     for key, value in settings.env.items():
         yield from _variable(("env", key), value)
+    stages = settings.env.get(LAYERS)
+    if stages is not None and len(stages.split(",")) != settings.engine.pipeline_parallel_size:
+        pp = settings.engine.pipeline_parallel_size
+        yield ("env", LAYERS), f"{stages!r} is not the layers of {pp} stages (engine.pipeline_parallel_size)"
     for key, number in settings.service.envs.items():
         yield from _variable(("service", "envs", key), str(number))
         if not _PLAIN.fullmatch(str(number)):

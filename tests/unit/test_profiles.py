@@ -69,6 +69,14 @@ def test_a_pattern_without_what_is_read_of_it_is_refused(name: str, pattern: str
     assert said in found[0][1]
 
 
+def test_layers_are_given_for_each_stage() -> None:
+    def said(layers: str) -> list[str]:
+        return [".".join(path) for path, _ in checks.findings(changed(env={"VLLM_PP_LAYER_PARTITION": layers}))]
+
+    assert said("16,15,15,15") == []
+    assert said("31,30") == ["env.VLLM_PP_LAYER_PARTITION"]
+
+
 # Vendors, their chips, tools and software, as the profiles and FlagScale's hardware folder name them.
 VENDORS = re.compile(
     r"iluvatar|ixsmi|ixml|corex|\bbi[-_]?v1\d\d|flagrelease_bi|baai:|metax|mx-?smi|mxcd|\bmaca\b|c550"
