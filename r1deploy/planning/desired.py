@@ -84,8 +84,16 @@ class Desired:
 
     @property
     def patched_tree(self) -> str:
-        """Where unpatch.py puts the patched tree."""
-        return f"{self.flagscale_clone}/build/{self.settings.patch.device_type}/FlagScale"
+        """Where unpatch.py puts the patched tree; the clone itself where there is no patch."""
+        patch = self.settings.patch
+        return f"{self.flagscale_clone}/build/{patch.device_type}/FlagScale" if patch.backends else self.flagscale_clone
+
+    @property
+    def vllm_dir(self) -> str:
+        """Where vLLM is built and installed: its sources come with the patch, without one there is only the tree."""
+        if self.settings.patch.backends:
+            return f"{self.patched_tree}/third_party/vllm"
+        return self.tree_dir(self.release.flagscale.name)
 
     @property
     def folders(self) -> Mapping[str, str]:

@@ -179,12 +179,17 @@ class Look:
         yield from rows or ["FlagGems is there as it was built"]
 
     def _patched(self) -> bool:
+        if not self.desired.settings.patch.backends:
+            return True
         found = self.observed.get(self.desired.builder.name)
         key = found.state.sources.get(f"{self.desired.release.flagscale.name}/patched") if found else None
         return key == self.desired.release.patch_key
 
     def patch(self, host: Host, found: Observed) -> Iterator[Row]:
         """The patched tree, on the builder."""
+        if not self.desired.settings.patch.backends:
+            yield "there is no patch"
+            return
         if host != self.desired.builder:
             yield f"{self.desired.builder.name} patches for all"
             return

@@ -85,7 +85,9 @@ class Patch(Section):
         pattern=r"^[0-9a-f]{40}$", description="FlagScale commit whose hardware/ folder holds the patch"
     )
     device_type: StrictStr = Field(description="--device-type")
-    backends: list[StrictStr] = Field(min_length=1, description="--backend, in this order")
+    backends: list[StrictStr] = Field(
+        description="--backend, in this order; []: no patch, FlagScale as it is and vLLM by vllm.install or the image"
+    )
     task: StrictStr = Field(description="--task")
     encrypted: StrictBool = Field(description="whether the patch needs the vendor's key")
     key_dir: StrictStr | None = Field(None, description="folder here that holds private_key.pem (mode 0600)")

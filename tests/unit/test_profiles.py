@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 import r1deploy
 from r1deploy import content
+from r1deploy.actions import resolve
 from r1deploy.planning.desired import device_of
 from r1deploy.planning.release import Inputs, release_of
 from r1deploy.settings import checks, profiles
@@ -115,3 +117,41 @@ def test_the_search_for_vendors_finds_them() -> None:
     for name in profiles.names():
         path = Path(profiles.__file__).parent / "profiles" / f"{name}.yaml"
         assert len(VENDORS.findall(path.read_text(encoding="utf-8"))) > 5
+
+
+NO_PATCH = {"backends": [], "encrypted": True, "commit": "0" * 40}
+
+
+def test_without_a_patch_nobody_asks_for_a_key_or_a_commit() -> None:
+    wanted = changed(patch=NO_PATCH, flagscale={"ref": "3" * 40}, flaggems={"ref": "2" * 40})
+    assert resolve.patch_paths(wanted) == []
+    assert resolve.key_file(wanted) is None and resolve.prove_key(wanted, {}) == "no patch is encrypted"
+    said: list[str] = []
+    lock = resolve.resolve(wanted, None, frozenset(), said.append)
+    assert lock.patch is not None and lock.patch.ciphertexts == {}
+    assert [line for line in said if "patch" in line] == []
+
+
+def test_without_a_patch_only_the_wheels_are_the_tree() -> None:
+    release = release_of(changed(patch=NO_PATCH), INPUTS)
+    assert release.flagscale.parts == ("wheels",)
+    assert release_of(changed(), INPUTS).flagscale.parts == ("FlagScale/build", "wheels")
+
+
+def test_vllm_of_the_image_is_proven_and_not_installed() -> None:
+    space: dict[str, Any] = {"__name__": "guest"}
+    exec(compile((content.HELPERS / "r1guest.py").read_text(encoding="utf-8"), "r1guest.py", "exec"), space)
+    asked: list[str] = []
+
+    def in_python(order: object, code: str) -> str:
+        asked.append(code)
+        return '["0.7.3", {"/x/RECORD": "00"}]'
+
+    def run(*_: object, **__: object) -> None:
+        raise AssertionError("nothing is to be installed")
+
+    space["in_python"], space["run"] = in_python, run
+    part = {"name": "vllm", "dist": "vllm", "tree": "t", "cwd": "/nowhere", "commands": [], "modules": ["vllm"]}
+    found = space["install_part"](part, {"log": "/nowhere", "python": "python3", "timeout": 1})
+    assert found == {"tree": "t", "version": "0.7.3", "proof": {"/x/RECORD": "00"}}
+    assert asked[-1] == "import vllm" and "proof_of" in asked[0]
