@@ -13,7 +13,7 @@ from r1deploy import content
 from r1deploy.actions import resolve
 from r1deploy.planning.desired import device_of
 from r1deploy.planning.release import Inputs, release_of
-from r1deploy.settings import checks, profiles
+from r1deploy.settings import checks, profiles, schema
 from r1deploy.settings.load import from_profile
 from r1deploy.settings.model import Settings
 
@@ -155,3 +155,29 @@ def test_vllm_of_the_image_is_proven_and_not_installed() -> None:
     found = space["install_part"](part, {"log": "/nowhere", "python": "python3", "timeout": 1})
     assert found == {"tree": "t", "version": "0.7.3", "proof": {"/x/RECORD": "00"}}
     assert asked[-1] == "import vllm" and "proof_of" in asked[0]
+
+
+PAGE = Path(r1deploy.__file__ or "").parent.parent / "docs" / "profiles.md"
+# Sections and keys that are the user's site, not a vendor's.
+SITE = {"cluster", "profile", "state_dir", "builder", "ssh", "git"}
+OF_THE_SITE = {"image.tarball", "image.sha256", "patch.key_dir", "vllm.timeout"} | {
+    f"service.{name}" for name in ("join_timeout", "ready_timeout", "prompt", "max_tokens", "api_key_file")
+}
+
+
+def test_every_field_is_explained_and_no_other() -> None:
+    text = PAGE.read_text(encoding="utf-8")
+    fields = {
+        ".".join(path) for path, node in schema.nodes().items() if path[0] not in SITE and node.kind != "section"
+    } - OF_THE_SITE
+    assert {"chip.smi_pattern", "container.devices", "service.mode", "patch.backends", "env"} <= fields
+    explained = set(re.findall(r"`([a-z_]+(?:\.[a-z_]+)?)`", text.split("## Field by field")[1].split("\n## ")[0]))
+    assert fields - explained == set(), "not explained"
+    known = {".".join(path) for path in schema.nodes()}
+    assert {name for name in explained if "." in name} - known - {"serve.sh", "ray.sh", "unpatch.py"} == set()
+
+
+def test_every_profile_is_on_the_page() -> None:
+    text = PAGE.read_text(encoding="utf-8")
+    assert [name for name in profiles.names() if f"| `{name}` |" not in text] == []
+    assert profiles.default() in profiles.names()
