@@ -14,7 +14,7 @@ from r1deploy.actions import resolve
 from r1deploy.planning.desired import device_of
 from r1deploy.planning.release import Inputs, release_of
 from r1deploy.settings import checks, profiles, schema
-from r1deploy.settings.load import from_profile
+from r1deploy.settings.load import from_profile, load
 from r1deploy.settings.model import Settings
 
 INPUTS = Inputs("sha256:" + "1" * 64, "2" * 40, "3" * 40, {})
@@ -158,23 +158,35 @@ def test_vllm_of_the_image_is_proven_and_not_installed() -> None:
 
 
 PAGE = Path(r1deploy.__file__ or "").parent.parent / "docs" / "profiles.md"
-# Sections and keys that are the user's site, not a vendor's.
-SITE = {"cluster", "profile", "state_dir", "builder", "ssh", "git"}
-OF_THE_SITE = {"image.tarball", "image.sha256", "patch.key_dir", "vllm.timeout"} | {
-    f"service.{name}" for name in ("join_timeout", "ready_timeout", "prompt", "max_tokens", "api_key_file")
-}
+# Whole sections that are a vendor's; of the others the page explains what some profile sets.
+VENDORS_OWN = {"chip", "container", "patch"}
+# A file of the user's, whatever the vendor.
+NOT_IN_A_PROFILE = {"patch.key_dir"}
+
+
+def fields_of_profiles() -> set[str]:
+    """Dotted names of all that a profile sets or may have to set."""
+    found = {"service.mode", "service.ray_port"}
+    for path, node in schema.nodes().items():
+        if node.kind != "section" and path[0] in VENDORS_OWN:
+            found.add(".".join(path))
+    for name in profiles.names():
+        sources = load(Path(), {"profile": name}, {}).sources
+        set_here = (tuple(path.split(".")) for path, source in sources.items() if source.kind == "profile")
+        # A mapping is one field, whatever its keys.
+        found |= {".".join(row[0].path) for path in set_here if (row := schema.find(path))}
+    return found - NOT_IN_A_PROFILE
 
 
 def test_every_field_is_explained_and_no_other() -> None:
-    text = PAGE.read_text(encoding="utf-8")
-    fields = {
-        ".".join(path) for path, node in schema.nodes().items() if path[0] not in SITE and node.kind != "section"
-    } - OF_THE_SITE
-    assert {"chip.smi_pattern", "container.devices", "service.mode", "patch.backends", "env"} <= fields
-    explained = set(re.findall(r"`([a-z_]+(?:\.[a-z_]+)?)`", text.split("## Field by field")[1].split("\n## ")[0]))
+    text = PAGE.read_text(encoding="utf-8").split("## Field by field")[1].split("\n## ")[0]
+    fields = fields_of_profiles()
+    assert {"chip.smi_pattern", "container.devices", "patch.backends", "env", "slots", "engine.extra"} <= fields
+    explained = set(re.findall(r"`([a-z_]+(?:\.[a-z_]+)?)`", text))
     assert fields - explained == set(), "not explained"
     known = {".".join(path) for path in schema.nodes()}
-    assert {name for name in explained if "." in name} - known - {"serve.sh", "ray.sh", "unpatch.py"} == set()
+    dotted = {name for name in explained if "." in name and name.split(".")[1] not in ("sh", "py", "patch")}
+    assert dotted - known == set(), "explained, but there is no such setting"
 
 
 def test_every_profile_is_on_the_page() -> None:
