@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from r1deploy.cluster import hostfile, inventory
-from tests.lab.conftest import HOSTS, NAME, Cluster
+from tests.lab.conftest import HOSTS, Cluster
 
 pytestmark = pytest.mark.lab
 PROCESSES = "ps -eo args | grep -E '[r]aylet|[g]cs_server|[v]llm serve|[r]un_inference_engine' || true"
@@ -53,21 +53,32 @@ def test_a_failed_mode_gives_way_to_the_former_one(ready: Cluster) -> None:
     assert ready.r1("stop").code == 0
 
 
-def test_vllm_alone_on_one_host(ready: Cluster, tmp_path: Path) -> None:
+WHEEL = "/var/lib/r1deploy/trees/flagscale-*/FlagScale/build/BI_V150/FlagScale/third_party/vllm/build_pip/vllm-*.whl"
+INSTALL = "python3 -m pip install --no-deps --no-index --force-reinstall /data1/vllm-*.whl"
+
+
+def test_vllm_alone_on_one_host_without_a_patch(ready: Cluster, tmp_path: Path) -> None:
+    """As newer cards are served: vLLM comes as a wheel, nothing is unpatched, no key is asked for."""
+    ready.sh("node1", f"cp {WHEEL} /mnt/share/")
     rows = hostfile.read(ready.lab.layout.hostfile)[:1]
     (tmp_path / "inventory.ini").write_text(inventory.render(rows))
-    (tmp_path / "r1deploy.yaml").write_text((ready.folder / "r1deploy.yaml").read_text())
-    (tmp_path / "r1deploy.lock").write_text((ready.folder / "r1deploy.lock").read_text())
+    text = (ready.folder / "r1deploy.yaml").read_text()
+    (tmp_path / "r1deploy.yaml").write_text("".join(row for row in text.splitlines(True) if "key_dir" not in row))
     one = Cluster(ready.lab, tmp_path)
-    env = one.settings(service__mode="vllm", engine__pipeline_parallel_size=2)
+    env = one.settings(
+        service__mode="vllm", engine__pipeline_parallel_size=2, patch__backends="[]", vllm__build="[]",
+        vllm__install=json.dumps([INSTALL]),
+    )  # fmt: skip
     refused = ready.r1("bootstrap", "--yes", env=env)
     assert refused.code == 5 and "serves on one host, the inventory has 2" in refused.text
-    assert one.r1("bootstrap", "--yes", env=env).code == 0
+    done = one.r1("bootstrap", "--yes", env=env, timeout=900)
+    assert done.code == 0, done.err
+    assert json.loads(one.r1("plan", "--json", env=env).out)["changes"] == []
+    assert " patch " not in done.err
     done = one.r1("serve", env=env)
     assert done.code == 0, done.err
     assert "Ray:" not in done.err and "stand-in engine" in done.text
     found = one.sh("node1", PROCESSES)
     assert "vllm serve" in found and "raylet" not in found
-    assert one.sh("node1", f"docker exec {NAME} cat /proc/1/comm").strip()
     assert one.r1("stop", env=env).out.strip().endswith("Stopped.")
     assert one.sh("node1", PROCESSES).strip() == ""

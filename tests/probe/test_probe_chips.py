@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from r1deploy.lab import layout
 from r1deploy.planning.observed import Chips
 from r1deploy.settings import profiles
 from r1deploy.settings.load import from_profile
@@ -93,3 +94,18 @@ def test_text_of_another_tool_is_no_healthy_chip(tmp_path: Path, name: str) -> N
     found = look(tmp_path, name, "command not found\n\n| 0 | 1 | 2 |\nerror, error, error, error\n")
     assert found.driver is None
     assert [row for row in found.chips if row.name.startswith(prefixes)] == []
+
+
+def test_the_labs_stand_in_prints_what_the_profile_reads(tmp_path: Path) -> None:
+    """Run as it is; where the machine is no lab host nothing tells it of sick chips."""
+    source = layout.standins() / "host/opt/mxdriver/bin/mx-smi"
+    tool = put(tmp_path / "mx-smi", source.read_text(encoding="utf-8").replace("/dev/r1lab", f"{tmp_path}/r1lab"))
+    tool.chmod(0o755)
+    found = look(tmp_path, "metax-c550", "", smi=[str(tool)])
+    assert [(row.index, row.name, row.memory_mib, row.used_mib) for row in found.chips] == [
+        (number, "MetaX C550", 65536, 858) for number in range(8)
+    ]
+    put(tmp_path / "r1lab-chips.json", '{"count": 7, "unknown": [3], "used": {"5": 60000}}')
+    found = look(tmp_path, "metax-c550", "", smi=[str(tool)])
+    assert [row.used_mib for row in found.chips if row.name == "MetaX C550"] == [858, 858, 858, 858, 60000, 858]
+    assert found.chips[3].name.startswith("| 3 MetaX")
