@@ -79,6 +79,12 @@ def test_layers_are_given_for_each_stage() -> None:
     assert said("31,30") == ["env.VLLM_PP_LAYER_PARTITION"]
 
 
+@pytest.mark.parametrize(("mode", "refused"), [("vllm", 1), ("ray+vllm", 0), ("flagscale", 0)])
+def test_vllm_alone_is_without_ray(mode: str, refused: int) -> None:
+    wanted = changed(service={"mode": mode}, engine={"extra": {"distributed_executor_backend": "ray"}})
+    assert len(list(checks.findings(wanted))) == refused
+
+
 # Vendors, their chips, tools and software, as the profiles and FlagScale's hardware folder name them.
 VENDORS = re.compile(
     r"iluvatar|ixsmi|ixml|corex|\bbi[-_]?v1\d\d|flagrelease_bi|baai:|metax|mx-?smi|mxcd|\bmaca\b|c550"
