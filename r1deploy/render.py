@@ -1,4 +1,4 @@
-"""Templates to bytes: FlagScale's three configuration files and each host's environment.
+"""Templates to bytes: FlagScale's three configuration files or the scripts of other modes, each host's environment.
 
 Roles only copy what is rendered here, so that the plan compares the true bytes.
 """
@@ -17,12 +17,14 @@ from r1deploy import content
 from r1deploy.cluster.host import Host
 from r1deploy.planning.desired import File
 from r1deploy.planning.release import Inputs, Release
-from r1deploy.settings.model import Settings
+from r1deploy.settings.model import Engine, Settings
 
 AUTO = "auto"
 SECRET = "api_key.sh"
 RECORD = "release.json"
 MODES = {"env.sh": "0600", SECRET: "0600"}
+# Scripts of the modes without FlagScale: the engine on the head, Ray on every host.
+START, RAY = "serve.sh", "ray.sh"
 
 
 @dataclass(frozen=True)
@@ -107,18 +109,22 @@ def _files(
     def text(template: str, **more: object) -> bytes:
         return templates.get_template(template).render(**common, **more).encode()
 
-    name = settings.service.name
-    head = {
-        f"config_{name}.yaml": text("config.yaml.j2"),
-        f"serve/{name}.yaml": text("serve.yaml.j2"),
-        "hostfile.txt": text("hostfile.txt.j2"),
-    }
+    name, mode = settings.service.name, settings.service.mode
     found: dict[str, dict[str, bytes]] = {}
     for host in hosts:
+        files: dict[str, bytes] = {}
+        if host.is_head and mode == "flagscale":
+            files[f"config_{name}.yaml"] = text("config.yaml.j2")
+            files[f"serve/{name}.yaml"] = text("serve.yaml.j2")
+            files["hostfile.txt"] = text("hostfile.txt.j2")
+        elif host.is_head:
+            files[START] = text("serve.sh.j2", host=host, arguments=engine_arguments(settings.engine, mode))
+        if mode == "ray+vllm":
+            files[RAY] = text("ray.sh.j2", host=host)
         env = {key: (nics.get(host.name) or "") if value == AUTO else value for key, value in settings.env.items()}
         secret = bool(api_key) and host.is_head
         found[host.name] = {
-            **(head if host.is_head else {}),
+            **files,
             "env.sh": text("env.sh.j2", host=host, env=env, secret=secret),
             **({SECRET: f"export VLLM_API_KEY={shlex.quote(api_key or '')}\n".encode()} if secret else {}),
         }
@@ -146,6 +152,7 @@ def record_of(
         "commits": {"flaggems": inputs.flaggems_commit, "flagscale": inputs.flagscale_commit},
         "container": settings.container.name,
         "service": settings.service.name,
+        "mode": settings.service.mode,
         "model": settings.engine.served_model_name,
         "port": settings.engine.port,
         "ssh_port": ssh_port,
@@ -160,3 +167,18 @@ def record_of(
         ],
     }
     return (json.dumps(record, indent=2) + "\n").encode()
+
+
+def engine_arguments(engine: Engine, mode: str) -> list[str]:
+    """What follows ``vllm serve``, as FlagScale makes it of serve.yaml: the model, then a flag an argument."""
+    given = engine.model_dump(exclude={"model", "extra"}) | engine.extra
+    if mode == "ray+vllm":
+        given = {"distributed_executor_backend": "ray"} | given
+    words = [engine.model]
+    for name, value in given.items():
+        flag = "--" + name.replace("_", "-")
+        if isinstance(value, bool):
+            words += [flag] if value else []
+        else:
+            words += [flag, str(value)]
+    return words

@@ -28,7 +28,6 @@ import time
 
 SCHEMA = 1
 FOREIGN = re.compile(r"(^|/)(raylet|gcs_server)(\s|$)|\bvllm serve\b|run_inference_engine|run_fs_serve_vllm|ray::")
-CHIP = re.compile(r"\s*([0-9]{1,9})\s*,\s*([^,]*?)\s*,\s*([0-9]{1,9})(?: ?MiB)?\s*,\s*([0-9]{1,9})(?: ?MiB)?\s*$")
 ENGINE = re.compile(r"\bvllm serve\b|run_inference_engine")
 
 
@@ -182,14 +181,15 @@ def look_chips(request):
             argv, capture_output=True, encoding="utf-8", errors="replace", timeout=20, env=environment
         )
 
+    table, query, listing = (), tuple(chip["smi_query"]), tuple(chip["smi_list"])
     with concurrent.futures.ThreadPoolExecutor(3) as pool:
-        table, rows, names = pool.submit(ask), pool.submit(ask, *chip["smi_query"]), pool.submit(ask, *chip["smi_list"])
+        jobs = {arguments: pool.submit(ask, *arguments) for arguments in {table, query, listing}}
         try:
-            version = re.search(chip["smi_version_pattern"], table.result().stdout)
-            answer = rows.result()
+            version = re.search(chip["smi_version_pattern"], jobs[table].result().stdout)
+            answer = jobs[query].result()
             sick = {
-                row.group(1): row.group(0)
-                for row in re.finditer(chip["smi_sick_pattern"] + ".*", names.result().stdout, re.M)
+                row.group(1): " ".join(row.group(0).split())
+                for row in re.finditer(chip["smi_sick_pattern"] + ".*", jobs[listing].result().stdout, re.M)
             }
         except (OSError, subprocess.TimeoutExpired) as error:
             found["error"] = tool + ": " + str(error)
@@ -200,21 +200,23 @@ def look_chips(request):
         said = (answer.stderr or answer.stdout).strip().splitlines()
         found["error"] = tool + " fails: " + (said[-1] if said else "exit code %d" % answer.returncode)
         return found
-    for row in answer.stdout.strip().splitlines():
-        fields = CHIP.match(row)
-        known = [chip["index"] for chip in found["chips"]]
-        if fields and int(fields.group(1)) not in known:
-            index = int(fields.group(1))
-            found["chips"].append(
-                {
-                    "index": index,
-                    "name": sick.get(str(index), fields.group(2))[:80],
-                    "memory_mib": int(fields.group(3)),
-                    "used_mib": int(fields.group(4)),
-                }
-            )
-        else:
-            found["chips"].append({"index": len(found["chips"]), "name": row[:80], "memory_mib": 0, "used_mib": 0})
+    for row in re.finditer(chip["smi_pattern"], answer.stdout, re.M):
+        said = row.groupdict()
+        try:
+            one = {
+                "index": int(said["index"]),
+                "name": sick.get(said["index"], said["name"])[:80],
+                "memory_mib": int(said["memory"]),
+                "used_mib": int(said["used"]),
+            }
+        except (TypeError, ValueError):
+            # A chip of which the tool cannot say enough counts, under a name that no chip has.
+            text = " ".join(row.group(0).split())
+            one = {"index": len(found["chips"]), "name": text[:80], "memory_mib": 0, "used_mib": 0}
+        if one["index"] in [chip["index"] for chip in found["chips"]]:
+            # The same chip twice is not two healthy ones.
+            one = dict(one, index=len(found["chips"]), name=" ".join(row.group(0).split())[:80])
+        found["chips"].append(one)
     return found
 
 
@@ -253,6 +255,9 @@ def container_spec(found):
         "cap_add": sorted(host.get("CapAdd") or []),
         "pid": host.get("PidMode"),
         "network": host.get("NetworkMode"),
+        "devices": sorted(
+            "{PathOnHost}:{PathInContainer}:{CgroupPermissions}".format(**row) for row in host.get("Devices") or []
+        ),
     }
 
 

@@ -26,7 +26,7 @@ DIAGNOSES = (
     (r"unique IP address", "two nodes have the same VLLM_HOST_IP: check the addresses in the inventory"),
     (r"No such file or directory|does not appear to have|not found.*model", "the engine does not find the weights"),
     (r"placement group", "Ray has fewer chips than tp × pp asks for"),
-    (r"error 801", "the image's CoreX is newer than the host's driver"),
+    (r"error 801", "the image's driver libraries are newer than the host's driver"),
     (r"[Aa]ddress already in use", "the engine's port is taken"),
 )
 WATCH = """

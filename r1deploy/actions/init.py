@@ -8,15 +8,17 @@ from r1deploy.actions.context import open_context
 from r1deploy.cluster import hostfile
 from r1deploy.cluster import inventory as inventories
 from r1deploy.runner.probe import read_hosts
+from r1deploy.settings import profiles
 from r1deploy.settings.example import annotated
 
 
-def init(folder: Path, source: Path | None, profile: str) -> list[str]:
+def init(folder: Path, source: Path | None, profile: str | None) -> list[str]:
     """Write r1deploy.yaml and inventory.ini where they are not there. Returns what was done.
 
+    In: None for the default profile.
     Raises ConfigError for a hostfile or profile that cannot be used, before anything is written.
     """
-    files = {"r1deploy.yaml": annotated(profile)}
+    files = {"r1deploy.yaml": annotated(profile or profiles.default())}
     if source is not None:
         files["inventory.ini"] = inventory_of(source)
     folder.mkdir(parents=True, exist_ok=True)

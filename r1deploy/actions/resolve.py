@@ -77,6 +77,8 @@ def commit_of(settings: Settings, source: Source) -> str:
 
 def blobs(settings: Settings, commit: str, paths: list[str]) -> dict[str, bytes]:
     """Files of FlagScale at a commit, from a clone kept here. Raises PreflightError where commit or file is gone."""
+    if not paths:
+        return {}
     url = settings.flagscale.url
     clone = cache_folder() / (hashlib.sha256(url.encode()).hexdigest()[:16] + ".git")
     if not (clone / "HEAD").exists():
@@ -164,7 +166,8 @@ def resolve(settings: Settings, lock: Lock | None, upgrade: frozenset[str], say:
         found = blobs(settings, settings.patch.commit, paths)
         digests = {path: hashlib.sha256(data).hexdigest() for path, data in found.items()}
         patch = LockedPatch(commit=settings.patch.commit, ciphertexts=digests)
-        say(f"locked {len(paths)} patches of FlagScale {settings.patch.commit[:12]}")
+        if paths:
+            say(f"locked {len(paths)} patches of FlagScale {settings.patch.commit[:12]}")
     image = old.image
     if settings.image.tarball and (image is None or image.name != settings.image.name or "image" in upgrade):
         path = Path(settings.image.tarball)
@@ -190,7 +193,7 @@ def prove_key(settings: Settings, ciphertexts: Mapping[str, str]) -> str:
 
     path = key_file(settings)
     if path is None:
-        return "the patch is not encrypted"
+        return "no patch is encrypted"
     try:
         text = path.read_bytes()
         redact.remember(text.decode("ascii", "replace"))
@@ -221,8 +224,8 @@ def prove_key(settings: Settings, ciphertexts: Mapping[str, str]) -> str:
 
 
 def key_file(settings: Settings) -> Path | None:
-    """The vendor's key, checked for place and mode; None where the patch is plain. Raises PreflightError."""
-    if not settings.patch.encrypted:
+    """The vendor's key, checked for place and mode; None where no patch is encrypted. Raises PreflightError."""
+    if not (settings.patch.encrypted and settings.patch.backends):
         return None
     if settings.patch.key_dir is None:
         fix = "put private_key.pem into a folder (0700) and set patch.key_dir"

@@ -239,8 +239,8 @@ def service_vars(context: Context, record: Record, config: str, active: dict[str
         "service_active": active,
         "service_state_dir": context.settings.state_dir,
         "service_experiment": record.service,
-        "service_config": f"{config}/config_{record.service}.yaml",
-        "service_env_file": f"{config}/env.sh",
+        "service_mode": record.mode,
+        "service_folder": config,
         "service_workers": [host.address for host in record.hosts[1:]],
         "service_ssh_port": record.ssh_port,
     }

@@ -10,6 +10,7 @@ import typer
 
 from r1deploy.cli.app import HERE, Folder, Inventory, Json, Set, Verbose, Wait, app, flags_of
 from r1deploy.ui import lines
+from r1deploy.ui.choices import choice_lines
 from r1deploy.ui.live import progress
 
 
@@ -77,6 +78,7 @@ def plan(
     """Say what bootstrap would change where, and why; changes nothing."""
     from dataclasses import asdict
 
+    from r1deploy.actions.choices import choices
     from r1deploy.actions.context import open_context
     from r1deploy.actions.look import lock_of, look, refuse_unreachable
     from r1deploy.settings.lockfile import moved, read
@@ -94,10 +96,12 @@ def plan(
                 "changes": [asdict(row) for row in view.plan.changes],
                 "noops": [asdict(row) for row in view.plan.noops],
                 "blockers": blockers,
+                "choices": [asdict(row) for row in choices(context, view)],
             }
         )
     else:
         print("\n".join([*lines.moved_lines(locks), *lines.plan_lines(view.plan, verbose)]))
+        print("\n".join(choice_lines(choices(context, view))))
         failed = lines.check_lines((check for check in view.plan.checks if not check.ok), False)
         if failed:
             print("Blockers:\n" + "\n".join(failed))

@@ -15,7 +15,7 @@ from r1deploy.ui import lines
 def init(
     hostfile: Annotated[Path | None, typer.Argument(help="FlagScale hostfile.", show_default=False)] = None,
     folder: Folder = HERE,
-    profile: Annotated[str, typer.Option(help="Vendor profile.")] = "iluvatar-bi-v150",
+    profile: Annotated[str | None, typer.Option(help="Vendor profile.", show_default=False)] = None,
 ) -> None:
     """Write r1deploy.yaml and inventory.ini, never over existing files."""
     from r1deploy.actions.init import init as act

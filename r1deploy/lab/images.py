@@ -71,6 +71,7 @@ HOST = Recipe(
         "mkdir -p /usr/src /lib/modules /mnt/share /run/sshd /srv/git",
         "git config --system safe.directory '*'",
         "ln -s corex-4.1.0 /usr/local/corex && chmod 0755 /usr/local/corex-4.1.0/bin/ixsmi /usr/local/sbin/r1lab-init",
+        "chmod 0755 /opt/mxdriver/bin/mx-smi",
     ),
     command="/usr/local/sbin/r1lab-init",
 )  # fmt: skip

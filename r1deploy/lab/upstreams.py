@@ -21,9 +21,11 @@ from r1deploy.lab import layout as names
 from r1deploy.lab.layout import Layout
 
 Say = Callable[[str], None]
-SHAPE = 1  # raised when the histories below change
+SHAPE = 2  # raised when the histories below change
 DEVICE = "BI_V150"
 TAG = "deepseek_release_iluvatar"
+# A second vendor, whose patch is in plain text and whose vLLM is built by setup.py.
+PLAIN_DEVICE, PLAIN_TAG = "Metax_C550", "deepseek_release_metax"
 EXECUTABLE = {"clean_vllm.sh", "build_vllm.sh", "install_vllm.sh"}
 
 
@@ -77,9 +79,14 @@ class Work:
 def digest(layout: Layout, key: Any) -> str:
     """Everything the repositories are made from."""
     found = hashlib.sha256(f"{SHAPE} {names.upstream_address()} {vendorkey.fingerprint(key)}".encode())
-    for part in ("flaggems", "vllm", "flagscale", "patches"):
+    for part in ("flaggems", "vllm", "flagscale", "patches", "patches-metax"):
         found.update(images.folder_digest(names.standins() / part))
     return found.hexdigest()
+
+
+def plain_patch(layout: Layout) -> str:
+    """The commit with the second vendor's patch, of repositories that are there."""
+    return str(json.loads((layout.upstreams / "state.json").read_text())["plain"])
 
 
 def ensure(layout: Layout, say: Say) -> str:
@@ -94,15 +101,15 @@ def ensure(layout: Layout, say: Say) -> str:
             return str(found["patch"])
     layout.upstreams.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=layout.folder) as temporary:
-        patch = make(Path(temporary), key)
+        patch, plain = make(Path(temporary), key)
         for name in names.REPOSITORIES:
             publish(Path(temporary) / name, layout.upstreams / f"{name}.git")
-    state.write_text(json.dumps({"digest": wanted, "patch": patch}) + "\n")
+    state.write_text(json.dumps({"digest": wanted, "patch": patch, "plain": plain}) + "\n")
     say(f"made the upstream repositories in {layout.upstreams}")
     return patch
 
 
-def make(folder: Path, key: Any) -> str:
+def make(folder: Path, key: Any) -> tuple[str, str]:
     make_flaggems(folder / "FlagGems")
     vllm, base, linked = make_vllm(folder / "vllm")
     return make_flagscale(folder / "FlagScale", key, vllm, base, linked)
@@ -115,6 +122,7 @@ def make_flaggems(folder: Path) -> None:
     work.lay(names.standins() / "flaggems")
     work.commit("Release for DeepSeek on Iluvatar")
     work.git("tag", "--annotate", TAG, "--message", "DeepSeek on Iluvatar")
+    work.git("tag", "--annotate", PLAIN_TAG, "--message", "DeepSeek on Metax")
     work.write("CHANGES.md", "The branch goes on after the tag.\n")
     work.commit("Go on after the tag")
 
@@ -133,7 +141,8 @@ def make_vllm(folder: Path) -> tuple[Work, str, str]:
     return work, base, linked
 
 
-def make_flagscale(folder: Path, key: Any, vllm: Work, vllm_base: str, linked: str) -> str:
+def make_flagscale(folder: Path, key: Any, vllm: Work, vllm_base: str, linked: str) -> tuple[str, str]:
+    """The repository; returns the commits with the first vendor's patch and with the second's."""
     work = Work(folder)
     work.write("README.md", "# FlagScale: a stand-in of the r1deploy lab\n")
     work.commit("Begin")
@@ -153,7 +162,20 @@ def make_flagscale(folder: Path, key: Any, vllm: Work, vllm_base: str, linked: s
     newer = commit_with_link(work, linked, "[ILUVATAR] llama3-70b training")
     write_history(work, [patch, newer])
     commit_with_link(work, linked, "Record the newer patch")
-    return patch
+    overlay = plain_overlay(folder.parent / "plain")
+    patches = {
+        "vllm": vllm.diff_of(overlay, vllm_base),
+        "FlagScale": work.diff_of(names.standins() / "patches-metax" / "flagscale", base),
+    }
+    write_vendor(work, None, patches, base, vllm_base, ["deepseek_r1"], "inference", PLAIN_DEVICE)
+    return patch, commit_with_link(work, linked, "[Metax_C550] DeepSeek-R1")
+
+
+def plain_overlay(folder: Path) -> Path:
+    """The second vendor's vLLM: the light engine without the first one's scripts and source, with env.sh."""
+    left_out = shutil.ignore_patterns("*.sh", "iluvatar.c", "__pycache__")
+    shutil.copytree(names.standins() / "patches" / "vllm", folder, ignore=left_out)
+    return Path(shutil.copytree(names.standins() / "patches-metax" / "vllm", folder, dirs_exist_ok=True))
 
 
 def commit_with_link(work: Work, linked: str, message: str) -> str:
@@ -173,23 +195,33 @@ def gitmodules() -> str:
 
 
 def write_vendor(
-    work: Work, key: Any, patches: dict[str, bytes], base: str, vllm_base: str, models: list[str], task: str
+    work: Work,
+    key: Any,
+    patches: dict[str, bytes],
+    base: str,
+    vllm_base: str,
+    models: list[str],
+    task: str,
+    device: str = DEVICE,
 ) -> None:
-    """hardware/<device>/<backend>/: what is patched, and the patch under the vendor's key."""
+    """hardware/<device>/<backend>/: what is patched, and the patch under the vendor's key (None: in plain text)."""
     facts = {
         "backends_commit": {"vllm": vllm_base},
         "backends_version": {"FlagScale": "0.8.0", "vllm": "0.7.3"},
         "commit": base,
         "contact": "lab@r1deploy.invalid",
-        "device_type": DEVICE,
+        "device_type": device,
         "models": models,
         "task": [task],
     }
     for name, plain in patches.items():
-        place = f"hardware/{DEVICE}/{name}"
+        place = f"hardware/{device}/{name}"
         # JSON is YAML, and needs no YAML library here.
         work.write(f"{place}/diff.yaml", json.dumps(facts, indent=2) + "\n")
-        work.write(f"{place}/diff.patch.encrypted", vendorkey.encrypt(key, plain))
+        if key is None:
+            work.write(f"{place}/diff.patch", plain)
+        else:
+            work.write(f"{place}/diff.patch.encrypted", vendorkey.encrypt(key, plain))
 
 
 def write_history(work: Work, commits: list[str]) -> None:

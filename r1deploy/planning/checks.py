@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from itertools import takewhile
 
 from r1deploy.cluster.host import Host
-from r1deploy.planning.desired import Desired
+from r1deploy.planning.desired import Desired, ports_of
 from r1deploy.planning.observed import Observed
 
 MIN_PYTHON = (3, 8)
@@ -169,13 +169,13 @@ def address(desired: Desired, host: Host, found: Observed) -> Iterator[Check]:
 
 
 def ports(desired: Desired, host: Host, found: Observed) -> Iterator[Check]:
-    """The API's port is free on the head."""
+    """The API's port is free on the head, and Ray's where it is ours to start."""
     if not host.is_head:
         return
-    port = desired.settings.engine.port
-    ok = port not in found.net.ports_taken
-    detail = f"port {port} is {'free' if ok else 'taken'}"
-    yield Check("port", host.name, ok, detail, "PORT_TAKEN", f"ss -ltnp 'sport = :{port}', or set engine.port", SERVE)
+    for setting, port in ports_of(desired.settings).items():
+        ok = port not in found.net.ports_taken
+        detail = f"port {port} is {'free' if ok else 'taken'}"
+        yield Check("port", host.name, ok, detail, "PORT_TAKEN", f"ss -ltnp 'sport = :{port}', or set {setting}", SERVE)
 
 
 def chips(desired: Desired, host: Host, found: Observed) -> Iterator[Check]:
@@ -215,15 +215,20 @@ def idle_chips(desired: Desired, host: Host, found: Observed) -> Iterator[Check]
     )
 
 
-def foreign(_: Desired, host: Host, found: Observed) -> Iterator[Check]:
-    """FlagScale's start kills by pattern over the whole host: nobody else's Ray or vLLM may live there."""
+def foreign(desired: Desired, host: Host, found: Observed) -> Iterator[Check]:
+    """FlagScale's start kills by pattern over the whole host: nobody else's Ray or vLLM may live there.
+
+    Without FlagScale they would still share chips and ports with the service.
+    """
     rows = found.processes.foreign
     if rows:
         first = rows[0]
         where = f" in container {first.container}" if first.container else ""
         more = f" and {len(rows) - 1} more" if len(rows) > 1 else ""
         detail = f"pid {first.pid}{where}: {first.command[:60]}{more}"
-        fix = "end them yourself: the start of FlagScale would kill them"
+        flagscale = desired.settings.service.mode == "flagscale"
+        why = "the start of FlagScale would kill them" if flagscale else "they would share chips and ports"
+        fix = f"end them yourself: {why}"
         yield Check("foreign processes", host.name, False, detail, "FOREIGN_PROCESSES", fix, SERVE)
     else:
         yield Check("foreign processes", host.name, True, "none", "FOREIGN_PROCESSES", None, SERVE)
@@ -274,7 +279,10 @@ def topology(desired: Desired, _: Mapping[str, Observed]) -> Iterator[Check]:
     smallest = min(desired.hosts, key=lambda host: host.slots)
     detail = f"tp {tp} × pp {pp} = {tp * pp}, chips {slots} = {total}"
     code, fix = "TOPOLOGY", "set engine.tensor_parallel_size and engine.pipeline_parallel_size to fit"
-    if tp * pp != total:
+    if desired.settings.service.mode == "vllm" and desired.workers:
+        said = f"service.mode vllm serves on one host, the inventory has {len(desired.hosts)}"
+        yield Check("topology", None, False, said, code, "set service.mode to ray+vllm, or name one host only")
+    elif tp * pp != total:
         yield Check("topology", None, False, detail, code, fix)
     elif tp > smallest.slots:
         yield Check("topology", None, False, f"tp {tp} > {smallest.slots} chips of {smallest.name}", code, fix)

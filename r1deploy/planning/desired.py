@@ -84,8 +84,16 @@ class Desired:
 
     @property
     def patched_tree(self) -> str:
-        """Where unpatch.py puts the patched tree."""
-        return f"{self.flagscale_clone}/build/{self.settings.patch.device_type}/FlagScale"
+        """Where unpatch.py puts the patched tree; the clone itself where there is no patch."""
+        patch = self.settings.patch
+        return f"{self.flagscale_clone}/build/{patch.device_type}/FlagScale" if patch.backends else self.flagscale_clone
+
+    @property
+    def vllm_dir(self) -> str:
+        """Where vLLM is built and installed: its sources come with the patch, without one there is only the tree."""
+        if self.settings.patch.backends:
+            return f"{self.patched_tree}/third_party/vllm"
+        return self.tree_dir(self.release.flagscale.name)
 
     @property
     def folders(self) -> Mapping[str, str]:
@@ -127,6 +135,7 @@ class Desired:
             "cap_add": sorted(wanted.cap_add),
             "pid": wanted.pid,
             "network": wanted.network,
+            "devices": sorted(map(device_of, wanted.devices)),
         }
 
     @property
@@ -149,6 +158,19 @@ def size_of(container: ContainerSettings) -> int:
     text = container.shm_size.lower()
     unit = text[-1] if text[-1] in SIZE else ""
     return int(text.removesuffix(unit)) * SIZE[unit]
+
+
+def ports_of(settings: Settings) -> dict[str, int]:
+    """Ports that the service listens on at the head, by their settings; the API's first."""
+    ray = {"service.ray_port": settings.service.ray_port} if settings.service.mode == "ray+vllm" else {}
+    return {"engine.port": settings.engine.port, **ray}
+
+
+def device_of(text: str) -> str:
+    """``--device`` in full: host path, container path, permissions."""
+    path, *rest = text.split(":")
+    inside, permissions = (rest + [path, "rwm"][len(rest) :])[:2]
+    return f"{path}:{inside}:{permissions}"
 
 
 def known_hosts(workers: tuple[Host, ...], keys: Mapping[str, tuple[str, ...]]) -> str:

@@ -140,6 +140,7 @@ class Record(Part):
     commits: dict[str, str]
     container: str
     service: str
+    mode: str
     model: str
     port: int
     ssh_port: int

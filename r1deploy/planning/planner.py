@@ -182,12 +182,17 @@ class Look:
         yield from rows or ["FlagGems is there as it was built"]
 
     def _patched(self) -> bool:
+        if not self.desired.settings.patch.backends:
+            return True
         found = self.observed.get(self.desired.builder.name)
         key = found.state.sources.get(f"{self.desired.release.flagscale.name}/patched") if found else None
         return key == self.desired.release.patch_key
 
     def patch(self, host: Host, found: Observed) -> Iterator[Row]:
         """The patched tree, on the builder."""
+        if not self.desired.settings.patch.backends:
+            yield "there is no patch"
+            return
         if host != self.desired.builder:
             yield f"{self.desired.builder.name} patches for all"
             return
@@ -242,6 +247,9 @@ class Look:
         """On the head the key and known_hosts; on a worker the one line."""
         if len(self.desired.hosts) == 1:
             yield "one host: nobody to trust"
+            return
+        if self.desired.settings.service.mode != "flagscale":
+            yield f"service.mode {self.desired.settings.service.mode}: no host logs in to another"
             return
         head = self.observed.get(self.desired.head.name)
         # A public key whose private half is gone opens nothing: a new pair is made, and the workers take that one.

@@ -65,11 +65,13 @@ def release_of(settings: Settings, inputs: Inputs) -> Release:
     build = {"patch": digest(patch), "build": settings.vllm.build}
     gems = {"recipe": RECIPE, "commit": inputs.flaggems_commit, "image": inputs.image_id}
     flaggems = Tree(f"flaggems-{digest(gems)}", ("FlagGems", "wheels"))
-    flagscale = Tree(f"flagscale-{digest(build)}", ("FlagScale/build", "wheels"))
+    parts = ("FlagScale/build", "wheels") if settings.patch.backends else ("wheels",)
+    flagscale = Tree(f"flagscale-{digest(build)}", parts)
     whole = {
         "image": inputs.image_id,
         "trees": [flaggems.name, flagscale.name],
-        "container": settings.container.model_dump(exclude={"name"}),
+        # What a profile leaves at its default does not count: a new setting moves no release.
+        "container": settings.container.model_dump(exclude={"name"}, exclude_defaults=True),
         "install": settings.vllm.install,
         "state_dir": settings.state_dir,
     }

@@ -11,6 +11,7 @@ from pydantic import ValidationError
 from r1deploy.cluster.host import Host
 from r1deploy.cluster.inventory import hosts_from_hostvars
 from r1deploy.errors import ConfigError, UsageError
+from r1deploy.planning.desired import ports_of
 from r1deploy.planning.observed import Observed
 from r1deploy.runner.ansible import REMOTE_TMP, Target, read_inventory, run, run_folder
 from r1deploy.runner.events import Failure
@@ -37,28 +38,18 @@ class Probed:
 
 def request_of(settings: Settings, folders: tuple[str, ...]) -> dict[str, Any]:
     """What the probe has to look at; the same for all hosts."""
-    chip = settings.chip
     return {
         "cluster": settings.cluster,
         "container": settings.container.name,
         "image": settings.image.name,
         "state_dir": settings.state_dir,
         "folders": list(folders),
-        "ports": [settings.engine.port],
+        "ports": list(ports_of(settings).values()),
         "trust_user": TRUST_USER,
         "lock": lock_path(settings.cluster),
         "remote_tmp": REMOTE_TMP,
         "weights": weights_host_path(settings),
-        "chip": {
-            "smi": chip.smi,
-            "smi_env": chip.smi_env,
-            "smi_query": chip.smi_query,
-            "smi_list": chip.smi_list,
-            "smi_sick_pattern": chip.smi_sick_pattern,
-            "smi_version_pattern": chip.smi_version_pattern,
-            "devices": chip.devices,
-            "pci_vendor": chip.pci_vendor,
-        },
+        "chip": settings.chip.model_dump(),
     }
 
 

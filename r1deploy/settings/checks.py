@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from r1deploy.settings import schema, volumes
 from r1deploy.settings.model import Engine, Settings
@@ -37,6 +37,18 @@ _WORDS = frozenset(
     }
 )
 """Settings that are one word of a command line."""
+# An empty pid mode is the engine's default: a pid namespace of the container's own.
+_MAY_BE_EMPTY = frozenset({("container", "pid")})
+PATTERNS: dict[str, tuple[int | str, ...]] = {
+    "smi_pattern": ("index", "name", "memory", "used"),
+    "smi_sick_pattern": (1,),
+    "smi_version_pattern": (1, 2),
+}
+"""Regular expressions of a chip, and the groups that are read of each."""
+
+# vLLM's own variable: the layers of each pipeline stage; it ends at its start where their number is another.
+LAYERS = "VLLM_PP_LAYER_PARTITION"
+BACKEND = "distributed_executor_backend"
 
 _ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _ARGUMENT = re.compile(r"[a-z][a-z0-9]*(?:[_-][a-z0-9]+)*")
@@ -50,10 +62,12 @@ def findings(settings: Settings) -> Iterator[Finding]:
     yield from _texts(settings)
     yield from _places(settings)
     yield from _extra(settings.engine)
+    if settings.service.mode == "vllm" and settings.engine.extra.get(BACKEND) == "ray":
+        yield ("engine", "extra", BACKEND), "service.mode vllm is without Ray; write null, or mp"
     yield from _environment(settings)
-    for name in ("smi_version_pattern", "smi_sick_pattern"):
-        if error := _pattern_error(getattr(settings.chip, name)):
-            yield ("chip", name), f"not a regular expression: {error}"
+    for name, groups in PATTERNS.items():
+        if error := _pattern_error(getattr(settings.chip, name), groups):
+            yield ("chip", name), error
 
 
 def _texts(settings: Settings) -> Iterator[Finding]:
@@ -70,6 +84,8 @@ def _texts(settings: Settings) -> Iterator[Finding]:
 
 
 def _text_problem(path: tuple[str, ...], text: str) -> str | None:
+    if not text and path in _MAY_BE_EMPTY:
+        return None
     if not text.strip():
         return "is empty; leave the line out"
     if "\0" in text or (path not in _LONG and not text.isprintable()):
@@ -126,6 +142,10 @@ def _extra(engine: Engine) -> Iterator[Finding]:
 def _environment(settings: Settings) -> Iterator[Finding]:
     for key, value in settings.env.items():
         yield from _variable(("env", key), value)
+    stages = settings.env.get(LAYERS)
+    if stages is not None and len(stages.split(",")) != settings.engine.pipeline_parallel_size:
+        pp = settings.engine.pipeline_parallel_size
+        yield ("env", LAYERS), f"{stages!r} is not the layers of {pp} stages (engine.pipeline_parallel_size)"
     for key, number in settings.service.envs.items():
         yield from _variable(("service", "envs", key), str(number))
         if not _PLAIN.fullmatch(str(number)):
@@ -146,8 +166,11 @@ def _variable(path: tuple[str, ...], value: str) -> Iterator[Finding]:
         yield path, "r1deploy sets it on every host to that host's own address"
 
 
-def _pattern_error(text: str) -> str | None:
+def _pattern_error(text: str, groups: Iterable[int | str]) -> str | None:
     try:
-        return None if re.compile(text).groups else "it has no group ( ) around what is to be read"
+        pattern = re.compile(text)
     except (re.error, RecursionError, OverflowError) as error:
-        return str(error)
+        return f"not a regular expression: {error}"
+    known = {*range(pattern.groups + 1), *pattern.groupindex}
+    missing = [str(group) for group in groups if group not in known]
+    return f"the regular expression lacks group {', '.join(missing)}" if missing else None

@@ -38,6 +38,9 @@ class Source:
     where: str
 
 
+DEFAULT = Source("default", "built in")
+
+
 @dataclass(frozen=True)
 class Loaded:
     """The settings, the source of each value by its dotted path, and the file (None: there is none)."""
@@ -165,16 +168,16 @@ def _document(folder: Path) -> yamlfile.Document | None:
 
 
 def _profile(top: _Merge, folder: Path) -> yamlfile.Document:
-    given = top.values.get(("profile",))
-    value = given.value if given else Settings.model_fields["profile"].default
+    value = top.values[("profile",)].value
     # A value of another type is reported with everything else.
-    return profiles.read(value if isinstance(value, str) else Settings.model_fields["profile"].default, folder)
+    return profiles.read(value if isinstance(value, str) else profiles.default(), folder)
 
 
 def _add_own(
     merge: _Merge, document: yamlfile.Document | None, flags: Mapping[str, object], environ: Mapping[str, str]
 ) -> None:
-    """Add all that is the user's, the strongest last."""
+    """Add all that is the user's, the strongest last; below it the name of the profile, which has to be one."""
+    merge.put(("profile",), profiles.default(), DEFAULT)
     if document is not None:
         _add_document(merge, document, "file")
     _add_environment(merge, environ)
@@ -463,5 +466,4 @@ def _dotted(path: schema.Path) -> str:
 
 
 def _sources(settings: Settings, values: Mapping[schema.Path, _Value]) -> dict[str, Source]:
-    default = Source("default", "built in")
-    return {".".join(path): values[path].source if path in values else default for path, _ in leaves(settings)}
+    return {".".join(path): values[path].source if path in values else DEFAULT for path, _ in leaves(settings)}

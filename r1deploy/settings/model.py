@@ -58,6 +58,9 @@ class Container(Section):
     cap_add: list[StrictStr] = Field(description="--cap-add")
     pid: StrictStr = Field(description="--pid")
     network: StrictStr = Field(description="--net")
+    devices: list[StrictStr] = Field(
+        default_factory=list, description="--device, host path[:container path[:permissions]]"
+    )
 
 
 class Source(Section):
@@ -82,7 +85,9 @@ class Patch(Section):
         pattern=r"^[0-9a-f]{40}$", description="FlagScale commit whose hardware/ folder holds the patch"
     )
     device_type: StrictStr = Field(description="--device-type")
-    backends: list[StrictStr] = Field(min_length=1, description="--backend, in this order")
+    backends: list[StrictStr] = Field(
+        description="--backend, in this order; []: no patch, FlagScale as it is and vLLM by vllm.install or the image"
+    )
     task: StrictStr = Field(description="--task")
     encrypted: StrictBool = Field(description="whether the patch needs the vendor's key")
     key_dir: StrictStr | None = Field(None, description="folder here that holds private_key.pem (mode 0600)")
@@ -128,6 +133,12 @@ class Service(Section):
     """The running service and the gate that proves it."""
 
     name: Name = Field(description="experiment name; names the configuration files")
+    mode: Annotated[StrictStr, Field(pattern=r"^(flagscale|ray\+vllm|vllm)$")] = Field(
+        "flagscale",
+        description="what starts the engine: flagscale (flagscale serve), ray+vllm (r1deploy starts Ray on every host "
+        "and vllm serve on the head), vllm (one host, without Ray)",
+    )
+    ray_port: Port = Field(6379, description="port of Ray on the head in the mode ray+vllm; FlagScale takes its own")
     envs: dict[str, Scalar] = Field(default_factory=dict, description="experiment.envs, seen by the head's engine only")
     join_timeout: Seconds = Field(60, description="seconds for all Ray nodes to join")
     ready_timeout: Seconds = Field(5400, description="seconds from start to the first answer")
@@ -142,12 +153,16 @@ class Chip(Section):
     name_prefixes: list[StrictStr] = Field(min_length=1, description="names the smi tool may print, by prefix")
     smi: list[StrictStr] = Field(min_length=1, description="paths of the smi tool, first existing one wins")
     smi_env: dict[str, str] = Field(default_factory=dict, description="environment the smi tool needs")
-    smi_query: list[StrictStr] = Field(
-        description="arguments that print one CSV line a chip: index, name, memory.total, memory.used"
+    smi_query: list[StrictStr] = Field(description="arguments that print the chips; [] is the tool's own table")
+    smi_pattern: StrictStr = Field(
+        description="regular expression for one chip there, may span lines; groups index, name, memory and used (MiB); "
+        "a match without them is a sick chip"
     )
-    smi_list: list[StrictStr] = Field(description="arguments that print one line a chip, with its UUID")
-    smi_sick_pattern: StrictStr = Field(description="regular expression for a sick chip's line; group 1 is its index")
-    smi_version_pattern: StrictStr = Field(description="regular expression for the driver version in the smi's table")
+    smi_list: list[StrictStr] = Field(description="arguments that print what tells a sick chip; [] is the table")
+    smi_sick_pattern: StrictStr = Field(description="regular expression for a sick chip there; group 1 is its index")
+    smi_version_pattern: StrictStr = Field(
+        description="regular expression for the table: group 1 is the driver's version, group 2 the runtime's"
+    )
     devices: StrictStr = Field(description="glob of the device nodes, one a chip")
     pci_vendor: StrictStr = Field(description="PCI vendor id")
     memory_mib: Annotated[StrictInt, Field(ge=1)] = Field(description="memory of one chip")
@@ -167,9 +182,7 @@ class Settings(Section):
 
     cluster: Name = Field("deepseek-r1", description="name of the cluster: lock, labels, history")
     profile: StrictStr = Field(
-        "iluvatar-bi-v150",
-        min_length=1,
-        description="vendor profile: a name, or a file beside this one (ends in .yaml)",
+        min_length=1, description="vendor profile: a name, or a file beside this one (ends in .yaml)"
     )
     state_dir: AbsolutePath = Field("/var/lib/r1deploy", description="folder on every host that holds the releases")
     builder: StrictStr | None = Field(None, description="inventory name of the host that builds; null: the head")

@@ -16,6 +16,11 @@ def names() -> list[str]:
     return sorted(path.stem for path in _FOLDER.glob("*.yaml"))
 
 
+def default() -> str:
+    """Return the name of the profile that is taken where none is given."""
+    return (_FOLDER / "default").read_text(encoding="utf-8").strip()
+
+
 def read(profile: str, folder: Path) -> yamlfile.Document:
     """Return the profile of that name, or the file ``profile`` (ends in .yaml; relative to ``folder``).
 

@@ -329,8 +329,9 @@ def test_settings_that_are_taken_make_sense(tmp_path: Path, values: dict[tuple[s
     gone = {path: None for path in KNOWN if path[:-1] in MAPPINGS and path not in dumped}
     again = take(tmp_path, {**gone, **dumped}, {})
     assert again is not None and again.settings == found.settings
-    release = release_of(found.settings, Inputs(None, "a" * 40, "b" * 40, {}))
-    rendered = render(found.settings, HOSTS, release, {"node1": "eth0", "node2": "eth1"})
+    inputs = Inputs(None, "a" * 40, "b" * 40, {})
+    release = release_of(found.settings, inputs)
+    rendered = render(found.settings, HOSTS, release, inputs, {"node1": "eth0", "node2": "eth1"})
     for name, data in rendered.files["node1"].items():
         if name.endswith(".yaml"):
             document = yaml.safe_load(data)

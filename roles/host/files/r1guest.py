@@ -263,11 +263,11 @@ def intact(part):
 
 
 def install_part(part, order):
-    """Install one part (a wheel, or commands in the tree) and prove it by import."""
+    """Install one part and prove it by import: by commands, from a wheel, or not at all (it is the image's own)."""
     if part["commands"]:
         for command in part["commands"]:
             run(["bash", "-c", command], order["log"], cwd=part["cwd"], timeout=order["timeout"])
-    else:
+    elif part.get("wheels"):
         wheels = glob.glob(part["wheels"] + "/*.whl")
         if len(wheels) != 1:
             raise JobError("expected one wheel in %s, found %d" % (part["wheels"], len(wheels)))
@@ -319,7 +319,7 @@ def install(order, _key):
 def check_driver(order):
     """The image's driver libraries fit the host's driver: the smi tool inside shows a runtime version.
 
-    Iluvatar: an image newer than the host's driver gives error 801 from cudaMalloc; then the table says N/A.
+    An image newer than the host's driver fails at the first allocation only; then the table says N/A.
     """
     tool = next((path for path in order["smi"] if os.access(path, os.X_OK)), None)
     if tool is None:
