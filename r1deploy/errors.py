@@ -102,6 +102,17 @@ ErrorCode: Final[dict[str, str]] = {
     "MODEL_WRONG": "the engine serves another model than was asked for",
     "NO_TOKENS": "the engine is healthy but answers without a token",
     "LAB_FAILED": "the lab on this machine failed",
+    "TUNNEL_FAILED": "a port of the head cannot be brought here over SSH",
+    "TTY_MISSING": "shell needs a terminal",
+    "REGISTRY_PASSWORD": "the file with the registry's password cannot be read or is open to others",
+    "REGISTRY_AUTH": "the registry refuses the login",
+    "REGISTRY_TAG": "the registry has no such image or tag",
+    "REGISTRY_LIMIT": "the registry allows no more pulls for now",
+    "REGISTRY_TLS": "the registry's certificate is not trusted by a host's Docker Engine",
+    "REGISTRY_NO_ROUTE": "a host's Docker Engine does not reach the registry",
+    "GIT_TLS": "a git server's certificate is not trusted",
+    "GIT_PROXY": "the proxy to a git server refuses or does not answer",
+    "CONTAINER_MISSING": "a host has no running container of the cluster",
 }
 
 

@@ -13,16 +13,28 @@ import subprocess
 import tarfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from r1deploy.errors import ConfigError, PreflightError
+from r1deploy.settings import redact, site
 from r1deploy.settings.lockfile import Lock, LockedImage, LockedPatch, LockedSource
 from r1deploy.settings.model import Settings, Source
 from r1deploy.settings.redact import without_login
 
 COMMIT = re.compile(r"^[0-9a-f]{40}$")
 GIT_SECONDS = 120
+FIXES = {
+    "GIT_TLS": "set site.ca_bundle to a PEM file with the CA that signed it",
+    "GIT_PROXY": "check site.https_proxy (and its login), or name the host in site.no_proxy",
+}
 Say = Callable[[str], None]
 CAUSES = (
+    (r"SSL certificate|certificate verif|self.signed cert|local issuer", "GIT_TLS", "its certificate is not trusted"),
+    (
+        r"resolve proxy|from proxy after CONNECT|CONNECT tunnel failed|error: 407|Proxy CONNECT aborted",
+        "GIT_PROXY",
+        "the proxy refuses or does not answer",
+    ),
     (r"Could not resolve host", "GIT_DNS", "its host does not resolve"),
     (r"Authentication failed|could not read Username|Permission denied", "GIT_AUTH", "it asks for a login"),
     (r"not found|does not appear to be a git repository|not exported", "GIT_MISSING", "there is no such repository"),
@@ -40,21 +52,35 @@ def git(settings: Settings, *arguments: str, cwd: Path | None = None) -> bytes:
     """Output of a git command that never asks and never hangs. Raises PreflightError with git's own last lines."""
     rules = [f"url.{mirror}.insteadOf={prefix}" for prefix, mirror in settings.git.instead_of.items()]
     argv = ["git", *(word for rule in rules for word in ("-c", rule)), *arguments]
-    env = {**os.environ, "GIT_TERMINAL_PROMPT": "0", "GIT_SSH_COMMAND": "ssh -oBatchMode=yes", "LC_ALL": "C"}
+    own = {"GIT_TERMINAL_PROMPT": "0", "GIT_SSH_COMMAND": "ssh -oBatchMode=yes", "LC_ALL": "C"}
+    env = {**os.environ, **own, **site.with_ca(settings.site)}
     try:
         done = subprocess.run(argv, cwd=cwd, env=env, capture_output=True, timeout=GIT_SECONDS, check=False)
     except FileNotFoundError:
         raise PreflightError("GIT_CLIENT_MISSING", "git is not installed here", fix="apt-get install git") from None
     except subprocess.TimeoutExpired:
-        raise PreflightError("GIT_NO_ROUTE", f"git {arguments[0]}: no answer in {GIT_SECONDS} s") from None
+        raise PreflightError("GIT_NO_ROUTE", f"git {command_of(arguments)}: no answer in {GIT_SECONDS} s") from None
     if done.returncode != 0:
-        lines = done.stderr.decode("utf-8", "replace").strip().splitlines()[-5:]
-        text = "\n".join(lines)
-        code, why = next(((c, w) for p, c, w in CAUSES if re.search(p, text)), ("GIT_FAILED", "git fails"))
-        raise PreflightError(
-            code, f"git {arguments[0]}: {why}", evidence=lines, fix="check the URL by hand: git ls-remote URL"
-        )
+        lines = redact.text(done.stderr.decode("utf-8", "replace")).strip().splitlines()[-5:]
+        code, why = cause_of(settings, "\n".join(lines))
+        fix = FIXES.get(code, "check the URL by hand: git ls-remote URL")
+        raise PreflightError(code, f"git {command_of(arguments)}: {why}", evidence=lines, fix=fix)
     return done.stdout
+
+
+def command_of(arguments: tuple[str, ...]) -> str:
+    """Git's verb in a command line that may begin with ``-C FOLDER``."""
+    return arguments[2] if arguments[0] == "-C" else arguments[0]
+
+
+def cause_of(settings: Settings, text: str) -> tuple[str, str]:
+    """Code and sentence for what git said."""
+    proxies = (settings.site.http_proxy, settings.site.https_proxy)
+    for proxy in (urlsplit(url) for url in proxies if url):
+        # A proxy that is down looks like a server that is: only the address tells.
+        if proxy.hostname and re.search(rf"connect to {re.escape(proxy.hostname)} port {proxy.port or ''}", text):
+            return "GIT_PROXY", f"no connection to the proxy {proxy.hostname}"
+    return next(((code, why) for pattern, code, why in CAUSES if re.search(pattern, text)), ("GIT_FAILED", "git fails"))
 
 
 def commit_of(settings: Settings, source: Source) -> str:
@@ -236,6 +262,21 @@ def key_file(settings: Settings) -> Path | None:
     mode = path.stat().st_mode & 0o777
     if mode & 0o077:
         raise PreflightError("KEY_MODE", f"{path} is open to others (mode {mode:04o})", fix=f"chmod 0600 {path}")
+    return path
+
+
+def password_file(settings: Settings) -> Path | None:
+    """The registry's password, checked for place and mode; None where a pull needs none. Raises PreflightError."""
+    if settings.image.tarball or settings.image.registry_password_file is None:
+        return None
+    path = Path(settings.image.registry_password_file)
+    if not path.is_file() or not os.access(path, os.R_OK):
+        message = f"image.registry_password_file: {path} cannot be read"
+        raise PreflightError("REGISTRY_PASSWORD", message, fix="write the password into it, mode 0600")
+    mode = path.stat().st_mode & 0o777
+    if mode & 0o077:
+        message = f"image.registry_password_file: {path} is open to others (mode {mode:04o})"
+        raise PreflightError("REGISTRY_PASSWORD", message, fix=f"chmod 0600 {path}")
     return path
 
 

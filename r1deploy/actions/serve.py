@@ -47,9 +47,9 @@ def serve(context: Context, journal: Journal, say: Say, progress: Progress) -> S
             "NOT_BOOTSTRAPPED", f"{len(rows)} changes are due first", evidence=rows[:8], fix="r1deploy bootstrap"
         )
     refuse_blocked(view.plan.blockers("serve"))
-    endpoint = Endpoint(view.desired.head.address, context.settings)
     if is_active(view):
-        passed = serves(endpoint, view.desired)
+        with head_remote(context, view) as remote:
+            passed = serves(Endpoint(view.desired.head.address, context.settings, remote.forward), view.desired)
         if passed:
             return Served(passed, already=True)
     former = view.probed.observed[view.desired.head.name].state.active
@@ -126,7 +126,7 @@ def start(
         )
         refuse_failed(outcome, journal)
         nodes = gate.join() if desired.workers else ()
-        passed = gate.ready(Endpoint(desired.head.address, settings))
+        passed = gate.ready(Endpoint(desired.head.address, settings, remote.forward))
         return Passed(passed.endpoint, passed.model, passed.answer, nodes)
     finally:
         remote.close()
