@@ -112,6 +112,10 @@ ErrorCode: Final[dict[str, str]] = {
     "REGISTRY_NO_ROUTE": "a host's Docker Engine does not reach the registry",
     "GIT_TLS": "a git server's certificate is not trusted",
     "GIT_PROXY": "the proxy to a git server refuses or does not answer",
+    "BUNDLE_MISSING": "the bundle, or what was unpacked of it, is not there",
+    "BUNDLE_DAMAGED": "a bundle is not what was written: not one byte may differ",
+    "BUNDLE_OTHER": "a bundle is of another deployment than r1deploy.lock",
+    "BUNDLE_INCOMPLETE": "a bundle cannot be made: something that belongs in it is not here",
     "CONTAINER_MISSING": "a host has no running container of the cluster",
 }
 

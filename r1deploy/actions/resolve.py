@@ -48,18 +48,20 @@ def cache_folder() -> Path:
     return Path(base) / "r1deploy" / "git"
 
 
-def git(settings: Settings, *arguments: str, cwd: Path | None = None) -> bytes:
+def git(settings: Settings, *arguments: str, seconds: int = GIT_SECONDS) -> bytes:
     """Output of a git command that never asks and never hangs. Raises PreflightError with git's own last lines."""
-    rules = [f"url.{mirror}.insteadOf={prefix}" for prefix, mirror in settings.git.instead_of.items()]
+    mirrors = {url: f"file://{path}" for url, path in settings.git.mirrors.items()}
+    # Of two rules the longer one holds; of two for the same URL the last one, so a mirror here comes last.
+    rules = [f"url.{mirror}.insteadOf={prefix}" for prefix, mirror in {**settings.git.instead_of, **mirrors}.items()]
     argv = ["git", *(word for rule in rules for word in ("-c", rule)), *arguments]
     own = {"GIT_TERMINAL_PROMPT": "0", "GIT_SSH_COMMAND": "ssh -oBatchMode=yes", "LC_ALL": "C"}
     env = {**os.environ, **own, **site.with_ca(settings.site)}
     try:
-        done = subprocess.run(argv, cwd=cwd, env=env, capture_output=True, timeout=GIT_SECONDS, check=False)
+        done = subprocess.run(argv, env=env, capture_output=True, timeout=seconds, check=False)
     except FileNotFoundError:
         raise PreflightError("GIT_CLIENT_MISSING", "git is not installed here", fix="apt-get install git") from None
     except subprocess.TimeoutExpired:
-        raise PreflightError("GIT_NO_ROUTE", f"git {command_of(arguments)}: no answer in {GIT_SECONDS} s") from None
+        raise PreflightError("GIT_NO_ROUTE", f"git {command_of(arguments)}: no answer in {seconds} s") from None
     if done.returncode != 0:
         lines = redact.text(done.stderr.decode("utf-8", "replace")).strip().splitlines()[-5:]
         code, why = cause_of(settings, "\n".join(lines))
@@ -100,8 +102,17 @@ def commit_of(settings: Settings, source: Source) -> str:
     )
 
 
-def blobs(settings: Settings, commit: str, paths: list[str]) -> dict[str, bytes]:
-    """Files of FlagScale at a commit, from a clone kept here. Raises PreflightError where commit or file is gone."""
+def ref_of(settings: Settings, source: Source) -> str | None:
+    """The full name of a branch or tag; None for a commit, or where the remote has it no more."""
+    if COMMIT.match(source.ref):
+        return None
+    wanted = (f"refs/heads/{source.ref}", f"refs/tags/{source.ref}")
+    rows = git(settings, "ls-remote", source.url, *wanted).decode().splitlines()
+    return next((row.split("\t")[1] for row in rows), None)
+
+
+def clone_with(settings: Settings, commit: str) -> Path:
+    """A clone of FlagScale, kept here, that holds a commit. Raises PreflightError where the commit is gone."""
     url = settings.flagscale.url
     clone = cache_folder() / (hashlib.sha256(url.encode()).hexdigest()[:16] + ".git")
     if not (clone / "HEAD").exists():
@@ -119,6 +130,12 @@ def blobs(settings: Settings, commit: str, paths: list[str]) -> dict[str, bytes]
             fix = "check patch.commit and flagscale.url"
             message = f"{without_login(url)} has no commit {commit[:12]}"
             raise PreflightError("GIT_REF_GONE", message, evidence=error.evidence, fix=fix) from None
+    return clone
+
+
+def blobs(settings: Settings, commit: str, paths: list[str]) -> dict[str, bytes]:
+    """Files of FlagScale at a commit, from a clone kept here. Raises PreflightError where commit or file is gone."""
+    clone = clone_with(settings, commit)
     found = {}
     for path in paths:
         try:

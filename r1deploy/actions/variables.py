@@ -57,7 +57,11 @@ def role_vars(view: View, staging: Path | str, with_key: bool) -> dict[str, Any]
         "sources_flagscale_url": settings.flagscale.url,
         "sources_flagscale_commit": desired.flagscale_commit,
         "sources_flagscale_root": scale,
-        "sources_instead_of": settings.git.instead_of,
+        "sources_instead_of": {
+            **settings.git.instead_of,
+            **{url: f"file://{scale}/mirrors/{Path(path).name}" for url, path in settings.git.mirrors.items()},
+        },
+        "sources_mirrors": [{"name": Path(path).name, "path": path} for path in settings.git.mirrors.values()],
         "sources_proxy": site.git_proxy(settings.site),
         "sources_no_proxy": settings.site.no_proxy or "",
         "sources_ca_file": settings.site.ca_bundle or "",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -90,17 +91,21 @@ def bootstrap(
     check: Annotated[bool, typer.Option("--check", help="Only plan.")] = False,
     upgrade: Annotated[bool, typer.Option("--upgrade", help="Resolve branches, tags and the image anew.")] = False,
     limit: Annotated[str | None, typer.Option(help="Only these hosts, comma-separated; the head among them.")] = None,
+    bundle: Annotated[Path | None, typer.Option(help="Take all from this bundle; no internet is needed.")] = None,
     verbose: Verbose = False,
     sets: Set = None,
 ) -> None:
     """Bring every host to the wanted release; the running service is not touched."""
     from r1deploy.actions.bootstrap import Options, survey
     from r1deploy.actions.bootstrap import bootstrap as act
+    from r1deploy.actions.bundle import use
     from r1deploy.actions.context import open_context
     from r1deploy.actions.look import View
     from r1deploy.journal import Journal
 
     context = open_context(folder, given, flags_of(sets))
+    if bundle:
+        context = use(context, bundle, lines.say)
     options = Options(ALL if upgrade else frozenset(), limit)
     if check:
         print("\n".join(lines.plan_lines(survey(context, options, lines.say).plan, verbose)))

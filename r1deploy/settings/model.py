@@ -82,6 +82,9 @@ class Git(Section):
     instead_of: dict[str, str] = Field(
         default_factory=dict, description="URL prefix: mirror prefix, for clones on the builder and here"
     )
+    mirrors: dict[str, AbsolutePath] = Field(
+        default_factory=dict, description="URL: bare repository on this machine, which is brought to the builder"
+    )
 
 
 ProxyUrl = Annotated[StrictStr, Field(pattern=r"^(https?|socks5h?)://[^\s/]+/?$")]
