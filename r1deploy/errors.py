@@ -108,6 +108,21 @@ ErrorCode: Final[dict[str, str]] = {
     "ROLLBACK_INCOMPLETE": "the release is not whole on every host",
     "RESET_NAME": "reset was given another name than the cluster's",
     "LAB_FAILED": "the lab on this machine failed",
+    "TUNNEL_FAILED": "a port of the head cannot be brought here over SSH",
+    "TTY_MISSING": "shell needs a terminal",
+    "REGISTRY_PASSWORD": "the file with the registry's password cannot be read or is open to others",
+    "REGISTRY_AUTH": "the registry refuses the login",
+    "REGISTRY_TAG": "the registry has no such image or tag",
+    "REGISTRY_LIMIT": "the registry allows no more pulls for now",
+    "REGISTRY_TLS": "the registry's certificate is not trusted by a host's Docker Engine",
+    "REGISTRY_NO_ROUTE": "a host's Docker Engine does not reach the registry",
+    "GIT_TLS": "a git server's certificate is not trusted",
+    "GIT_PROXY": "the proxy to a git server refuses or does not answer",
+    "BUNDLE_MISSING": "the bundle, or what was unpacked of it, is not there",
+    "BUNDLE_DAMAGED": "a bundle is not what was written: not one byte may differ",
+    "BUNDLE_OTHER": "a bundle is of another deployment than r1deploy.lock",
+    "BUNDLE_INCOMPLETE": "a bundle cannot be made: something that belongs in it is not here",
+    "CONTAINER_MISSING": "a host has no running container of the cluster",
 }
 
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+from r1deploy.bundle import Unpacked, opened
 from r1deploy.cluster import hostfile
 from r1deploy.cluster import inventory as inventories
 from r1deploy.errors import UsageError
@@ -16,6 +17,7 @@ from r1deploy.settings.load import Loaded, load
 from r1deploy.settings.model import Settings
 
 OWN = ".r1deploy"
+BUNDLE = "bundle"
 
 
 @dataclass(frozen=True)
@@ -42,15 +44,41 @@ class Context:
         return self.folder / lockfile.FILE_NAME
 
 
+def with_bundle(context: Context, unpacked: Unpacked) -> Context:
+    """The same cluster with image and repositories from a bundle, whatever the settings say."""
+    settings = context.settings
+    urls = {"FlagGems": settings.flaggems.url, "FlagScale": settings.flagscale.url}
+    mirrors = {urls.get(row.name, row.url): str(unpacked.mirror(row)) for row in unpacked.manifest.repositories}
+    changed = settings.model_copy(
+        update={
+            "image": settings.image.model_copy(update={"tarball": str(unpacked.path("image/image.tar"))}),
+            "git": settings.git.model_copy(update={"mirrors": {**settings.git.mirrors, **mirrors}}),
+        }
+    )
+    return replace(context, loaded=replace(context.loaded, settings=changed))
+
+
+def remember_bundle(folder: Path, unpacked: Unpacked) -> None:
+    """The next verbs in this folder take the bundle too."""
+    own = folder / OWN
+    own.mkdir(exist_ok=True)
+    (own / BUNDLE).write_text(f"{unpacked.folder}\n", encoding="utf-8")
+
+
 def open_context(folder: Path, inventory: Path | None, flags: Mapping[str, object]) -> Context:
     """Read settings and find the inventory; a hostfile is taken in its place.
 
     In: the folder of r1deploy.yaml; the inventory as given, or None for the one of
-    the last time or ``inventory.ini``. Raises UsageError, ConfigError.
+    the last time or ``inventory.ini``. A bundle that was used once is used again.
+    Raises UsageError, ConfigError.
     """
     folder = folder.resolve()
     loaded = load(folder, flags, os.environ)
-    return Context(folder, loaded, find_inventory(folder, inventory))
+    context = Context(folder, loaded, find_inventory(folder, inventory))
+    memory = folder / OWN / BUNDLE
+    if not memory.is_file():
+        return context
+    return with_bundle(context, opened(Path(memory.read_text(encoding="utf-8").strip())))
 
 
 def find_inventory(folder: Path, given: Path | None) -> Path:

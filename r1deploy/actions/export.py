@@ -17,8 +17,11 @@ from r1deploy.errors import UsageError
 from r1deploy.planning.steps import STEP_NAMES
 from r1deploy.render import SECRET
 from r1deploy.runner.ansible import login_vars
+from r1deploy.settings import redact
 
 IGNORED = shutil.ignore_patterns("__pycache__", "probe.yml", "r1_probe.py", "probe.py")
+# A password is no part of an export; the name is the key above it.
+UNSAID = frozenset({"name", "ansible_become_password"})
 
 
 def export(context: Context, target: Path, say: Say) -> list[str]:
@@ -61,7 +64,8 @@ def inventory(context: Context, view: View) -> str:
     found["ship_sources"] = found["ship_vllm"] = (builder,) if others else ()
     found.update(fixed_groups(view.desired))
     root = "{{ playbook_dir | dirname }}"
-    variables: dict[str, Any] = {**login_vars(context.settings.ssh), **role_vars(view, f"{root}/.staging", False)}
+    roles = redact.without_logins(role_vars(view, f"{root}/.staging", False))
+    variables: dict[str, Any] = {**login_vars(context.settings.ssh), **roles}
     own = host_vars(view, f"{root}/files")
     for host in own.values():
         # What a cut run left here today says nothing of the day on which the folder is used.
@@ -70,7 +74,7 @@ def inventory(context: Context, view: View) -> str:
             if file["name"] == SECRET:
                 file["src"] = "{{ config_api_key_file }}"
     hosts = {
-        host.name: {**{k: v for k, v in view.probed.login[host.name].items() if k != "name"}, **own[host.name]}
+        host.name: {**{k: v for k, v in view.probed.login[host.name].items() if k not in UNSAID}, **own[host.name]}
         for host in view.desired.hosts
     }
     document = {

@@ -127,7 +127,8 @@ class Gate:
             if found.get("alive") is False:
                 raise self._failed("ENGINE_DIED", "the engine ended before it answered")
             if time.monotonic() > deadline:
-                raise self._failed("ENGINE_SILENT", f"no answer in {limit} s")
+                said = f"; {endpoint.refused}" if endpoint.refused else ""
+                raise self._failed("ENGINE_SILENT", f"no answer in {limit} s{said}")
             self._pause()
         models = endpoint.models() or []
         name = self._record.model
@@ -136,6 +137,8 @@ class Gate:
         answer = endpoint.complete(max(30.0, deadline - time.monotonic()))
         if answer is None or not answer.text:
             raise self._failed("NO_TOKENS", "the engine is healthy but answers without a token")
+        if not endpoint.direct:
+            self._say("the endpoint was reached over SSH, not from here directly: r1deploy tunnel brings it here")
         return Passed(f"{endpoint.url}/v1", name, answer, ())
 
     def _pause(self) -> None:

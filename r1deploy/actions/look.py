@@ -9,7 +9,7 @@ from r1deploy import content
 from r1deploy.actions.context import Context
 from r1deploy.actions.resolve import Say, lock_of_or_error, need, resolve
 from r1deploy.actions.secrets import api_key
-from r1deploy.errors import UnreachableError, UsageError
+from r1deploy.errors import PreflightError, R1Error, UnreachableError, UsageError
 from r1deploy.planning.desired import Desired
 from r1deploy.planning.observed import Record
 from r1deploy.planning.planner import Plan, plan
@@ -131,14 +131,18 @@ def refuse_unreachable(probed: Probed) -> None:
         raise unreachable(list(probed.failures.values()), len(probed.hosts))
 
 
-def unreachable(failures: list[Failure], of: int) -> UnreachableError:
-    """One error for all hosts that did not answer, each with its cause and its fix."""
+def unreachable(failures: list[Failure], of: int) -> R1Error:
+    """One error for all hosts that did not answer, each with its cause and its fix.
+
+    Where all of them let us in but sudo does not, it is preflight that refuses.
+    """
     rows = [f"{row.host}: {row.message} ({row.code})" for row in failures]
     fixes = [f"{row.host}: {row.fix}" for row in failures if row.fix]
     evidence = [f"{row.host}: {line}" for row in failures for line in row.evidence[-3:]]
     first = failures[0]
     more = "" if len(failures) == 1 else f"{len(failures)} of {of} hosts: "
-    return UnreachableError(
+    kind = PreflightError if all(row.code.startswith("SUDO_") for row in failures) else UnreachableError
+    return kind(
         first.code,
         more + "; ".join(rows) + "; nothing was begun on any host",
         host=first.host,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from r1deploy.actions.context import Context
 from r1deploy.actions.look import look, placeholder
-from r1deploy.actions.resolve import Say, commit_of, lock_of_or_error, prove_key
+from r1deploy.actions.resolve import Say, commit_of, lock_of_or_error, password_file, prove_key
 from r1deploy.errors import PreflightError
 from r1deploy.planning.checks import BOOTSTRAP, Check
 from r1deploy.settings import lockfile
@@ -18,9 +18,14 @@ def preflight(context: Context, say: Say) -> list[Check]:
     rows += [failed("git", problem) for problem in problems]
     if lock is not None:
         rows += controller(context, lock)
+    try:
+        password_file(context.settings)
+    except PreflightError as error:
+        rows.append(failed("registry", error))
     view = look(context, lock or placeholder(context.settings))
     for name, failure in view.probed.failures.items():
-        rows.append(Check("reachable", name, False, failure.message, failure.code, failure.fix))
+        kind = "sudo" if failure.code.startswith("SUDO_") else "reachable"
+        rows.append(Check(kind, name, False, failure.message, failure.code, failure.fix))
     for name in view.probed.observed:
         rows.append(Check("reachable", name, True, "answers", "SSH_FAILED"))
     return [*rows, *view.plan.checks]

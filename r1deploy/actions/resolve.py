@@ -13,17 +13,28 @@ import subprocess
 import tarfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from r1deploy.errors import ConfigError, PreflightError
-from r1deploy.settings import redact
+from r1deploy.settings import redact, site
 from r1deploy.settings.lockfile import Lock, LockedImage, LockedPatch, LockedSource
 from r1deploy.settings.model import Settings, Source
 from r1deploy.settings.redact import without_login
 
 COMMIT = re.compile(r"^[0-9a-f]{40}$")
 GIT_SECONDS = 120
+FIXES = {
+    "GIT_TLS": "set site.ca_bundle to a PEM file with the CA that signed it",
+    "GIT_PROXY": "check site.https_proxy (and its login), or name the host in site.no_proxy",
+}
 Say = Callable[[str], None]
 CAUSES = (
+    (r"SSL certificate|certificate verif|self.signed cert|local issuer", "GIT_TLS", "its certificate is not trusted"),
+    (
+        r"resolve proxy|from proxy after CONNECT|CONNECT tunnel failed|error: 407|Proxy CONNECT aborted",
+        "GIT_PROXY",
+        "the proxy refuses or does not answer",
+    ),
     (r"Could not resolve host", "GIT_DNS", "its host does not resolve"),
     (r"Authentication failed|could not read Username|Permission denied", "GIT_AUTH", "it asks for a login"),
     (r"not found|does not appear to be a git repository|not exported", "GIT_MISSING", "there is no such repository"),
@@ -37,25 +48,41 @@ def cache_folder() -> Path:
     return Path(base) / "r1deploy" / "git"
 
 
-def git(settings: Settings, *arguments: str, cwd: Path | None = None) -> bytes:
+def git(settings: Settings, *arguments: str, seconds: int = GIT_SECONDS) -> bytes:
     """Output of a git command that never asks and never hangs. Raises PreflightError with git's own last lines."""
-    rules = [f"url.{mirror}.insteadOf={prefix}" for prefix, mirror in settings.git.instead_of.items()]
+    mirrors = {url: f"file://{path}" for url, path in settings.git.mirrors.items()}
+    # Of two rules the longer one holds; of two for the same URL the last one, so a mirror here comes last.
+    rules = [f"url.{mirror}.insteadOf={prefix}" for prefix, mirror in {**settings.git.instead_of, **mirrors}.items()]
     argv = ["git", *(word for rule in rules for word in ("-c", rule)), *arguments]
-    env = {**os.environ, "GIT_TERMINAL_PROMPT": "0", "GIT_SSH_COMMAND": "ssh -oBatchMode=yes", "LC_ALL": "C"}
+    own = {"GIT_TERMINAL_PROMPT": "0", "GIT_SSH_COMMAND": "ssh -oBatchMode=yes", "LC_ALL": "C"}
+    env = {**os.environ, **own, **site.with_ca(settings.site)}
     try:
-        done = subprocess.run(argv, cwd=cwd, env=env, capture_output=True, timeout=GIT_SECONDS, check=False)
+        done = subprocess.run(argv, env=env, capture_output=True, timeout=seconds, check=False)
     except FileNotFoundError:
         raise PreflightError("GIT_CLIENT_MISSING", "git is not installed here", fix="apt-get install git") from None
     except subprocess.TimeoutExpired:
-        raise PreflightError("GIT_NO_ROUTE", f"git {arguments[0]}: no answer in {GIT_SECONDS} s") from None
+        raise PreflightError("GIT_NO_ROUTE", f"git {command_of(arguments)}: no answer in {seconds} s") from None
     if done.returncode != 0:
-        lines = done.stderr.decode("utf-8", "replace").strip().splitlines()[-5:]
-        text = "\n".join(lines)
-        code, why = next(((c, w) for p, c, w in CAUSES if re.search(p, text)), ("GIT_FAILED", "git fails"))
-        raise PreflightError(
-            code, f"git {arguments[0]}: {why}", evidence=lines, fix="check the URL by hand: git ls-remote URL"
-        )
+        lines = redact.text(done.stderr.decode("utf-8", "replace")).strip().splitlines()[-5:]
+        code, why = cause_of(settings, "\n".join(lines))
+        fix = FIXES.get(code, "check the URL by hand: git ls-remote URL")
+        raise PreflightError(code, f"git {command_of(arguments)}: {why}", evidence=lines, fix=fix)
     return done.stdout
+
+
+def command_of(arguments: tuple[str, ...]) -> str:
+    """Git's verb in a command line that may begin with ``-C FOLDER``."""
+    return arguments[2] if arguments[0] == "-C" else arguments[0]
+
+
+def cause_of(settings: Settings, text: str) -> tuple[str, str]:
+    """Code and sentence for what git said."""
+    proxies = (settings.site.http_proxy, settings.site.https_proxy)
+    for proxy in (urlsplit(url) for url in proxies if url):
+        # A proxy that is down looks like a server that is: only the address tells.
+        if proxy.hostname and re.search(rf"connect to {re.escape(proxy.hostname)} port {proxy.port or ''}", text):
+            return "GIT_PROXY", f"no connection to the proxy {proxy.hostname}"
+    return next(((code, why) for pattern, code, why in CAUSES if re.search(pattern, text)), ("GIT_FAILED", "git fails"))
 
 
 def commit_of(settings: Settings, source: Source) -> str:
@@ -75,10 +102,17 @@ def commit_of(settings: Settings, source: Source) -> str:
     )
 
 
-def blobs(settings: Settings, commit: str, paths: list[str]) -> dict[str, bytes]:
-    """Files of FlagScale at a commit, from a clone kept here. Raises PreflightError where commit or file is gone."""
-    if not paths:
-        return {}
+def ref_of(settings: Settings, source: Source) -> str | None:
+    """The full name of a branch or tag; None for a commit, or where the remote has it no more."""
+    if COMMIT.match(source.ref):
+        return None
+    wanted = (f"refs/heads/{source.ref}", f"refs/tags/{source.ref}")
+    rows = git(settings, "ls-remote", source.url, *wanted).decode().splitlines()
+    return next((row.split("\t")[1] for row in rows), None)
+
+
+def clone_with(settings: Settings, commit: str) -> Path:
+    """A clone of FlagScale, kept here, that holds a commit. Raises PreflightError where the commit is gone."""
     url = settings.flagscale.url
     clone = cache_folder() / (hashlib.sha256(url.encode()).hexdigest()[:16] + ".git")
     if not (clone / "HEAD").exists():
@@ -96,6 +130,12 @@ def blobs(settings: Settings, commit: str, paths: list[str]) -> dict[str, bytes]
             fix = "check patch.commit and flagscale.url"
             message = f"{without_login(url)} has no commit {commit[:12]}"
             raise PreflightError("GIT_REF_GONE", message, evidence=error.evidence, fix=fix) from None
+    return clone
+
+
+def blobs(settings: Settings, commit: str, paths: list[str]) -> dict[str, bytes]:
+    """Files of FlagScale at a commit, from a clone kept here. Raises PreflightError where commit or file is gone."""
+    clone = clone_with(settings, commit)
     found = {}
     for path in paths:
         try:
@@ -242,6 +282,21 @@ def key_file(settings: Settings) -> Path | None:
     mode = path.stat().st_mode & 0o777
     if mode & 0o077:
         raise PreflightError("KEY_MODE", f"{path} is open to others (mode {mode:04o})", fix=f"chmod 0600 {path}")
+    return path
+
+
+def password_file(settings: Settings) -> Path | None:
+    """The registry's password, checked for place and mode; None where a pull needs none. Raises PreflightError."""
+    if settings.image.tarball or settings.image.registry_password_file is None:
+        return None
+    path = Path(settings.image.registry_password_file)
+    if not path.is_file() or not os.access(path, os.R_OK):
+        message = f"image.registry_password_file: {path} cannot be read"
+        raise PreflightError("REGISTRY_PASSWORD", message, fix="write the password into it, mode 0600")
+    mode = path.stat().st_mode & 0o777
+    if mode & 0o077:
+        message = f"image.registry_password_file: {path} is open to others (mode {mode:04o})"
+        raise PreflightError("REGISTRY_PASSWORD", message, fix=f"chmod 0600 {path}")
     return path
 
 

@@ -68,7 +68,8 @@ def serves_already(context: Context, view: View) -> Passed | None:
     record = record_of(view)
     if not is_active(view, record):
         return None
-    return serves(endpoint_of(context, record, api_key_of(context)), record)
+    with head_remote(context, view.probed) as remote:
+        return serves(endpoint_of(context, record, api_key_of(context), remote), record)
 
 
 def switch(context: Context, view: View, wanted: Record, journal: Journal, say: Say, progress: Progress) -> Passed:
@@ -140,10 +141,10 @@ def is_active(view: View, record: Record) -> bool:
     return bool(head.processes.engines) and bool(head.state.active and head.state.active.proven)
 
 
-def endpoint_of(context: Context, record: Record, api_key: str | None) -> Endpoint:
-    """The API of a record's head."""
+def endpoint_of(context: Context, record: Record, api_key: str | None, remote: Remote) -> Endpoint:
+    """The API of a record's head; over SSH where its address does not answer from here."""
     service = context.settings.service
-    return Endpoint(record.hosts[0].address, record.port, record.model, service, api_key)
+    return Endpoint(record.hosts[0].address, record.port, record.model, service, api_key, remote.forward)
 
 
 def serves(endpoint: Endpoint, record: Record) -> Passed | None:
@@ -222,7 +223,7 @@ def pass_gate(
             refuse_failed(play(context, desired, journal, playbook, variables=variables, groups=groups), journal)
         journal.doing("gate")
         nodes = gate.join() if len(record.hosts) > 1 else ()
-        passed = gate.ready(endpoint_of(context, record, key_on_head(remote, config)))
+        passed = gate.ready(endpoint_of(context, record, key_on_head(remote, config), remote))
         proven = {**variables, "service_active": {**active, "proven": True}}
         refuse_failed(play(context, desired, journal, "proven.yml", variables=proven, groups=groups), journal)
         return Passed(passed.endpoint, passed.model, passed.answer, nodes)

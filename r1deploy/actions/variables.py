@@ -6,9 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from r1deploy.actions.look import View
-from r1deploy.actions.resolve import key_file
+from r1deploy.actions.resolve import key_file, password_file
 from r1deploy.planning.desired import Desired, known_hosts
 from r1deploy.planning.steps import STEP_NAMES
+from r1deploy.settings import site
 
 
 def role_vars(view: View, staging: Path | str, with_key: bool) -> dict[str, Any]:
@@ -26,6 +27,8 @@ def role_vars(view: View, staging: Path | str, with_key: bool) -> dict[str, Any]
     return {
         "r1_staging": str(staging),
         "guest_script": f"{state}/bin/r1guest.py",
+        "guest_environment": site.environment(settings.site),
+        "guest_ca_file": settings.site.ca_bundle or "",
         "host_state_dir": state,
         "host_folders": [{"path": path, "mode": wanted.split()[0]} for path, wanted in desired.folders.items()],
         "image_name": settings.image.name,
@@ -33,6 +36,8 @@ def role_vars(view: View, staging: Path | str, with_key: bool) -> dict[str, Any]
         "image_tarball": settings.image.tarball or "",
         "image_tarball_sha256": (image.tarball_sha256 if image else None) or "",
         "image_incoming": f"{state}/incoming.tar",
+        "image_registry_user": settings.image.registry_user or "",
+        "image_registry_password_file": str(password_file(settings) or ""),
         "container_cluster": settings.cluster,
         "container_release": release.id,
         "container_name": desired.candidate_name,
@@ -53,7 +58,14 @@ def role_vars(view: View, staging: Path | str, with_key: bool) -> dict[str, Any]
         "sources_flagscale_url": settings.flagscale.url,
         "sources_flagscale_commit": desired.flagscale_commit,
         "sources_flagscale_root": scale,
-        "sources_instead_of": settings.git.instead_of,
+        "sources_instead_of": {
+            **settings.git.instead_of,
+            **{url: f"file://{scale}/mirrors/{Path(path).name}" for url, path in settings.git.mirrors.items()},
+        },
+        "sources_mirrors": [{"name": Path(path).name, "path": path} for path in settings.git.mirrors.values()],
+        "sources_proxy": site.git_proxy(settings.site),
+        "sources_no_proxy": settings.site.no_proxy or "",
+        "sources_ca_file": settings.site.ca_bundle or "",
         "sources_python": settings.python.executable,
         "sources_log": f"{log}/build.log",
         "patch_root": scale,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from enum import StrEnum
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -121,18 +122,22 @@ def bootstrap(
         bool, typer.Option("--skip-unreachable", help="Go on without workers that do not answer.")
     ] = False,
     wait: Wait = False,
+    bundle: Annotated[Path | None, typer.Option(help="Take all from this bundle; no internet is needed.")] = None,
     verbose: Verbose = False,
     sets: Set = None,
 ) -> None:
     """Bring every host to the wanted release; the running service is not touched."""
     from r1deploy.actions.bootstrap import Options, survey
     from r1deploy.actions.bootstrap import bootstrap as act
+    from r1deploy.actions.bundle import use
     from r1deploy.actions.context import open_context
     from r1deploy.actions.look import View
     from r1deploy.journal import Journal
     from r1deploy.settings.lockfile import moved, read
 
     context = open_context(folder, given, flags_of(sets))
+    if bundle:
+        context = use(context, bundle, lines.say)
     options = Options(upgrades(upgrade), limit, skip_unreachable, wait)
     if check:
         print("\n".join(lines.plan_lines(survey(context, options, lines.say).plan, verbose)))

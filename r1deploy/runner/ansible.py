@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import getpass
 import json
 import os
+import shlex
 import shutil
 import signal
 import sys
@@ -126,20 +128,36 @@ class Interrupts:
 
 
 def login_vars(ssh: Ssh) -> dict[str, Any]:
-    """Ansible's connection variables for what the settings say of SSH; the inventory's hosts may say otherwise."""
-    found: dict[str, Any] = {}
+    """Ansible's connection variables for what the settings say of SSH; the inventory's hosts may say otherwise.
+
+    Ours are the *extra* arguments: an ``ansible_ssh_common_args`` of the inventory (a
+    jump host) comes before them and does not replace them.
+    """
+    # Steps need root: a login that is not root's goes through sudo, unless the inventory says otherwise.
+    found: dict[str, Any] = {"ansible_become": f"{{{{ (ansible_user | default('{getpass.getuser()}')) != 'root' }}}}"}
     if ssh.user:
         found["ansible_user"] = ssh.user
     if ssh.port:
         found["ansible_port"] = ssh.port
     if ssh.key_file:
         found["ansible_ssh_private_key_file"] = ssh.key_file
-        # Only this key: an agent with many keys runs into the server's limit of attempts.
-        found["ansible_ssh_common_args"] = "-o IdentitiesOnly=yes"
-    if ssh.known_hosts:
-        args = found.get("ansible_ssh_common_args", "")
-        found["ansible_ssh_common_args"] = f"{args} -o UserKnownHostsFile={ssh.known_hosts}".strip()
+    extra = own_options(ssh)
+    if ssh.jump:
+        place, _, port = ssh.jump.partition(":")
+        command = ["ssh", "-W", "%h:%p", "-o", "BatchMode=yes", "-o", f"ConnectTimeout={ssh.connect_timeout}"]
+        command += [*(["-i", ssh.key_file] if ssh.key_file else []), *(["-p", port] if port else []), *extra, place]
+        # -J would not hand our key and known_hosts to the jump host's connection.
+        extra = [*extra, "-o", f"ProxyCommand={shlex.join(command)}"]
+    if extra:
+        found["ansible_ssh_extra_args"] = shlex.join(extra)
     return found
+
+
+def own_options(ssh: Ssh) -> list[str]:
+    """Options of the settings for OpenSSH, for hosts and jump hosts alike."""
+    # Only this key: an agent with many keys runs into the server's limit of attempts.
+    found = ["-o", "IdentitiesOnly=yes"] if ssh.key_file else []
+    return [*found, "-o", f"UserKnownHostsFile={ssh.known_hosts}"] if ssh.known_hosts else found
 
 
 def write_overlay(

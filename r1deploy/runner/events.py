@@ -44,7 +44,8 @@ class Failure:
     unreachable: bool = False
 
 
-# What OpenSSH and sudo say, in the order in which to look. (pattern, code, sentence, fix)
+TARBALL = "or take a tarball: docker save on a machine that has the image, then image.tarball"
+# What OpenSSH, sudo and the Docker Engine say, in the order in which to look. (pattern, code, sentence, fix)
 CAUSES: tuple[tuple[str, str, str, str], ...] = (
     (
         r"REMOTE HOST IDENTIFICATION HAS CHANGED",
@@ -79,7 +80,13 @@ CAUSES: tuple[tuple[str, str, str, str], ...] = (
     (r"No route to host|Network is unreachable", "SSH_NO_ROUTE", "there is no route to it", "ping {address}"),
     (r"timed out|Timeout", "SSH_TIMEOUT", "it does not answer in time", "is the host up? ping {address}"),
     (
-        r"[Mm]issing sudo password|a password is required|Incorrect sudo password",
+        r"Incorrect sudo password",
+        "SUDO_PASSWORD",
+        "sudo does not take the password",
+        "correct ansible_become_password in the inventory; is the login allowed to use sudo at all?",
+    ),
+    (
+        r"[Mm]issing sudo password|a password is required",
         "SUDO_PASSWORD",
         "sudo asks for a password",
         "allow it without (NOPASSWD) on the host, or set ansible_become_password in the inventory",
@@ -91,7 +98,55 @@ CAUSES: tuple[tuple[str, str, str, str], ...] = (
         "it has no /usr/bin/python3",
         "apt-get install python3, or set ansible_python_interpreter in the inventory",
     ),
-    (r"No space left on device", "DISK_FULL", "its disk is full", "df -h; free space and run again"),
+    (
+        r"SSL certificate problem|server certificate verification failed|self.signed certificate in",
+        "GIT_TLS",
+        "a server's certificate is not trusted there",
+        "set site.ca_bundle to a PEM file with the CA that signed it",
+    ),
+    (
+        r"resolve proxy|from proxy after CONNECT|CONNECT tunnel failed|error: 407|Proxy CONNECT aborted",
+        "GIT_PROXY",
+        "the proxy refuses or does not answer",
+        "check site.https_proxy (and its login), or name the server in site.no_proxy",
+    ),
+    (
+        r"not our ref|reference is not a tree|did not contain [0-9a-f]{40}|bad object [0-9a-f]{40}",
+        "GIT_REF_GONE",
+        "the repository or its mirror lacks the commit",
+        "check git.instead_of; update the mirror",
+    ),
+    (
+        r"cannot pull [^\n]*(toomanyrequests|429 Too Many|rate limit)",
+        "REGISTRY_LIMIT",
+        "the registry allows no more pulls for now",
+        f"wait, or log in with image.registry_user; {TARBALL}",
+    ),
+    (
+        r"cannot pull [^\n]*(unauthorized|access denied|denied:|authentication required|basic auth|401 |403 )",
+        "REGISTRY_AUTH",
+        "the registry refuses the login, or has no such repository for it",
+        f"check image.registry_user, the file image.registry_password_file and image.name; {TARBALL}",
+    ),
+    (
+        r"cannot pull [^\n]*(manifest unknown|name unknown|not found|no such image)",
+        "REGISTRY_TAG",
+        "the registry has no such tag",
+        f"check image.name; {TARBALL}",
+    ),
+    (
+        r"cannot pull [^\n]*(x509|certificate)",
+        "REGISTRY_TLS",
+        "the Docker Engine does not trust the registry's certificate",
+        f"put its CA into /etc/docker/certs.d/REGISTRY/ca.crt on the host; {TARBALL}",
+    ),
+    (
+        r"cannot pull [^\n]*(dial tcp|no such host|refused|[Tt]imeout|unreachable|proxyconnect|EOF|reset by peer)",
+        "REGISTRY_NO_ROUTE",
+        "the host's Docker Engine does not reach the registry",
+        f"its proxy is the engine's own setting (proxies in /etc/docker/daemon.json); {TARBALL}",
+    ),
+    (r"[Nn]o space left on device", "DISK_FULL", "its disk is full", "df -h; free space and run again"),
 )
 CODES = (*tuple(dict.fromkeys(row[1] for row in CAUSES)), "PROBE_INCOMPLETE", "STEP_FAILED")
 SSH_CODES = frozenset(row[1] for row in CAUSES if row[1].startswith(("SSH_", "HOSTKEY_")))

@@ -16,8 +16,10 @@ PATHS: tuple[tuple[str, str], ...] = (
     ("ssh", "key_file"),
     ("ssh", "known_hosts"),
     ("image", "tarball"),
+    ("image", "registry_password_file"),
     ("patch", "key_dir"),
     ("service", "api_key_file"),
+    ("site", "ca_bundle"),
 )
 """Settings that name a file or folder of this machine."""
 
@@ -60,6 +62,8 @@ _STATE_DIR = re.compile(r"(?:/[A-Za-z0-9_-][A-Za-z0-9_.-]*)+/?")
 def findings(settings: Settings) -> Iterator[Finding]:
     """Yield what is wrong with ``settings`` beyond the type of each value."""
     yield from _texts(settings)
+    if (settings.image.registry_user is None) != (settings.image.registry_password_file is None):
+        yield ("image", "registry_user"), "goes with image.registry_password_file: set both or none"
     yield from _places(settings)
     yield from _extra(settings.engine)
     if settings.service.mode == "vllm" and settings.engine.extra.get(BACKEND) == "ray":

@@ -32,6 +32,11 @@ class Ssh(Section):
     key_file: StrictStr | None = Field(None, description="private key for the login; null: your SSH agent and defaults")
     known_hosts: StrictStr | None = Field(None, description="known_hosts file; null: your own")
     connect_timeout: Seconds = Field(10, description="seconds to wait for a connection")
+    jump: StrictStr | None = Field(
+        None,
+        pattern=r"^([A-Za-z0-9_.-]+@)?[A-Za-z0-9_.-]+(:\d{1,5})?$",
+        description="jump host [user@]host[:port] to all hosts; null: the inventory's, or ~/.ssh/config",
+    )
 
 
 class Image(Section):
@@ -43,6 +48,10 @@ class Image(Section):
     )
     sha256: StrictStr | None = Field(
         None, pattern=r"^[0-9a-f]{64}$", description="expected sha256 of the tarball; null: recorded at first use"
+    )
+    registry_user: StrictStr | None = Field(None, description="login to the registry; null: none is needed")
+    registry_password_file: StrictStr | None = Field(
+        None, description="file here with the password or token for it (mode 0600); it is stored nowhere else"
     )
 
 
@@ -75,6 +84,26 @@ class Git(Section):
 
     instead_of: dict[str, str] = Field(
         default_factory=dict, description="URL prefix: mirror prefix, for clones on the builder and here"
+    )
+    mirrors: dict[str, AbsolutePath] = Field(
+        default_factory=dict, description="URL: bare repository on this machine, which is brought to the builder"
+    )
+
+
+ProxyUrl = Annotated[StrictStr, Field(pattern=r"^(https?|socks5h?)://[^\s/]+/?$")]
+
+
+class Site(Section):
+    """What stands between the machines and the internet. Nothing of it is in a release's id or in r1deploy.lock."""
+
+    http_proxy: ProxyUrl | None = Field(None, description="proxy for http:// URLs, here and on the builder")
+    https_proxy: ProxyUrl | None = Field(None, description="proxy for https:// URLs, such as http://proxy:3128")
+    no_proxy: StrictStr | None = Field(None, description="hosts and domains without a proxy, comma-separated")
+    ca_bundle: StrictStr | None = Field(
+        None, description="PEM file here with all CAs to trust, for git and pip; null: each machine's own"
+    )
+    pip_index_url: StrictStr | None = Field(
+        None, pattern=r"^https?://\S+$", description="package index for pip in the container; null: the image's"
     )
 
 
@@ -193,6 +222,9 @@ class Settings(Section):
     flaggems: Source = Field(description="FlagGems")
     flagscale: Source = Field(description="FlagScale")
     git: Git = Field(default_factory=Git, description="how git reaches its remotes")
+    site: Site = Field(
+        default_factory=lambda: Site.model_validate({}), description="proxies, CAs and mirrors; the engine has its own"
+    )
     patch: Patch = Field(description="the vendor's patch")
     vllm: Vllm = Field(description="building vLLM")
     python: Python = Field(default_factory=lambda: Python.model_validate({}), description="Python in the image")

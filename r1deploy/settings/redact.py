@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from typing import Any
 
 HIDDEN = "(hidden)"
 # Whole words only: max_tokens is no secret. A file's path is none either.
@@ -50,3 +51,16 @@ def text(value: str) -> str:
 def without_login(url: str) -> str:
     """Return ``url`` without its login: ``https://a:b@host/`` → ``https://host/``."""
     return re.sub(r"(?<=://)[^/@\s]+@", "", url)
+
+
+def without_logins(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return ``values`` with the login taken out of every URL in them, however deep."""
+    return {key: _cleaned(value) for key, value in values.items()}
+
+
+def _cleaned(value: Any) -> Any:
+    if isinstance(value, str):
+        return without_login(value)
+    if isinstance(value, Mapping):
+        return {_cleaned(key): _cleaned(item) for key, item in value.items()}
+    return [_cleaned(item) for item in value] if isinstance(value, list) else value

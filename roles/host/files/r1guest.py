@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """What r1deploy runs inside the container: unpatch, build, install.
 
-Each job takes its order as one JSON document (the key of ``unpatch`` follows it on
-standard input, never in an argument), holds a lock so that a second run waits for
+Each job takes its order as one JSON document (what is secret, the key of ``unpatch`` and
+the proxies, follows on standard input, never in an argument), holds a lock so that a second run waits for
 one that is still at work, writes all that its commands print to a log, and leaves a
 mark only when its effect was checked. It prints one line of JSON:
 ``{"changed": bool, ...}`` or, with exit code 1, ``{"error": text, "tail": [lines]}``.
@@ -27,6 +27,7 @@ import tempfile
 import time
 
 RECORD = "/opt/r1deploy/installed.json"
+CA_VARIABLES = ("GIT_SSL_CAINFO", "PIP_CERT", "REQUESTS_CA_BUNDLE", "SSL_CERT_FILE", "CURL_CA_BUNDLE")
 
 
 class JobError(Exception):
@@ -344,13 +345,29 @@ def imports(order, module):
 JOBS = {"unpatch": unpatch, "build": build, "install": install}
 
 
+@contextlib.contextmanager
+def site(given):
+    """The environment of the site for everything that a job starts; its CAs lie in memory meanwhile."""
+    os.environ.update(given.get("environment") or {})
+    if not given.get("ca"):
+        yield
+        return
+    with memory_folder() as folder:
+        path = os.path.join(folder, "ca.pem")
+        with open(path, "w", encoding="utf-8") as stream:
+            stream.write(given["ca"] + "\n")
+        os.environ.update(dict.fromkeys(CA_VARIABLES, path))
+        yield
+
+
 def main(argv):
-    """``r1guest.py JOB ORDER``: ORDER is JSON in base64; standard input is the key, if any."""
+    """``r1guest.py JOB ORDER``: ORDER is JSON in base64; standard input is JSON too: key, environment, ca."""
     os.umask(0o022)
     order = json.loads(base64.b64decode(argv[2]))
-    key = b"" if sys.stdin.isatty() else sys.stdin.buffer.read()
+    given = json.loads((not sys.stdin.isatty() and sys.stdin.read()) or "{}")
     try:
-        answer = JOBS[argv[1]](order, key)
+        with site(given):
+            answer = JOBS[argv[1]](order, given.get("key", "").encode())
     except JobError as error:
         print(json.dumps({"error": str(error), "tail": error.tail}))
         return 1
