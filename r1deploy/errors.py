@@ -55,6 +55,7 @@ ErrorCode: Final[dict[str, str]] = {
     "TOOLS_MISSING": "a host lacks a program or Python module that the steps call",
     "ENGINE_DOWN": "the Docker Engine of a host does not answer",
     "ENGINE_OLD": "the Docker Engine of a host is too old",
+    "MEMORY_LOW": "a host has less memory available than memory.available_gib",
     "DISK_FULL": "a host has not enough free space, or none was left during a step",
     "ADDRESS_ELSEWHERE": "no interface of a host carries its address in the inventory",
     "HOSTNAME_LOOPBACK": "a host resolves its own name to a loopback address",
