@@ -93,6 +93,8 @@ ErrorCode: Final[dict[str, str]] = {
     "TARBALL_MISSING": "the image's tarball is not there",
     "TARBALL_DAMAGED": "the image's tarball cannot be read, or has another sha256",
     "TARBALL_OTHER": "the tarball holds another image than image.name",
+    "IMAGE_ARCH": "the image is for another kind of machine than a host",
+    "IMAGE_OTHER": "the image that a host got is not the one that r1deploy.lock names",
     "STEP_FAILED": "a step failed on a host; its last lines are shown",
     "STILL_DIFFERS": "differences are left after all steps ran",
     "ANSIBLE_FAILED": "Ansible itself could not run",

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from r1deploy.actions.context import Context
 from r1deploy.actions.look import View, limited, lock_of, look, refuse_unreachable
 from r1deploy.actions.resolve import Say, prove_key
+from r1deploy.actions.tarball import prove_tarball
 from r1deploy.actions.variables import groups, host_vars, role_vars, write_files
 from r1deploy.errors import ApplyError, PreflightError
 from r1deploy.journal import Journal
@@ -48,6 +49,8 @@ def survey(context: Context, options: Options, say: Say) -> View:
     view = limited(view, options.limit)
     if view.plan.changes:
         refuse_blocked(view.plan.blockers("bootstrap"))
+    if view.plan.hosts_of("image"):
+        say(prove_tarball(context.settings, view.lock.image))
     if NEED_KEY & {row.step for row in view.plan.changes}:
         _, _, patch = (view.lock.flaggems, view.lock.flagscale, view.lock.patch)
         say(prove_key(context.settings, patch.ciphertexts if patch else {}))

@@ -19,6 +19,9 @@ from r1deploy.settings.model import Settings
 
 MIN_PYTHON = (3, 8)
 MIN_ENGINE = (20, 10)
+MIN_ENGINE_ZSTD = (23, 0)
+# What uname calls a machine, and what an image calls it.
+ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64", "loongarch64": "loong64"}
 CLOCK_SKEW_SECONDS = 30
 BOTH = frozenset({"bootstrap", "serve"})
 SERVE = frozenset({"serve"})
@@ -144,6 +147,23 @@ def disk(desired: Desired, host: Host, found: Observed) -> Iterator[Check]:
         yield Check(
             "disk state", host.name, free >= need, detail, "DISK_FULL", "free space, or lower disk.state_gib", BOOTSTRAP
         )
+
+
+def tarball(desired: Desired, host: Host, found: Observed) -> Iterator[Check]:
+    """The image of the tarball runs on this machine, and its engine can unpack it."""
+    if image_there(desired, found):
+        return
+    own, wanted = ARCHITECTURES.get(found.host.arch, found.host.arch), desired.image_arch
+    if wanted is not None:
+        detail = f"the image is for {wanted}, the host is {own}"
+        fix = f"ask for the image for {own}"
+        yield Check("image", host.name, own == wanted, detail, "IMAGE_ARCH", fix, BOOTSTRAP)
+    if desired.image_packed == "zstd" and found.engine.ok:
+        version = found.engine.version
+        ok = version_of(version) >= MIN_ENGINE_ZSTD
+        detail = f"the tarball is packed with zstd, Docker Engine {version} reads it {'' if ok else 'from 23.0 on'}"
+        fix = "zstd -d FILE here, then set image.tarball to the result"
+        yield Check("image", host.name, ok, detail.strip(), "ENGINE_OLD", fix, BOOTSTRAP)
 
 
 def image_there(desired: Desired, found: Observed) -> bool:
@@ -397,6 +417,7 @@ PER_HOST: tuple[Callable[[Desired, Host, Observed], Iterable[Check]], ...] = (
     sudo,
     engine,
     disk,
+    tarball,
     address,
     chips,
     foreign,

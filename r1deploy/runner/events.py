@@ -90,7 +90,19 @@ CAUSES: tuple[tuple[str, str, str, str], ...] = (
         "it has no /usr/bin/python3",
         "apt-get install python3, or set ansible_python_interpreter in the inventory",
     ),
-    (r"No space left on device", "DISK_FULL", "its disk is full", "df -h; free space and run again"),
+    (
+        r"sha256 \w+, r1deploy\.lock says",
+        "TARBALL_DAMAGED",
+        "the tarball arrived with another sha256 than it left with",
+        "run the same command again; if it stays: check memory and disk of {address}",
+    ),
+    (
+        r"has the id .*r1deploy\.lock says",
+        "IMAGE_OTHER",
+        "the image is not the one that r1deploy.lock names",
+        "if the new one is meant: r1deploy bootstrap --upgrade; else bring the old one back",
+    ),
+    (r"[Nn]o space left on device", "DISK_FULL", "its disk is full", "df -h; free space and run again"),
 )
 CODES = (*tuple(dict.fromkeys(row[1] for row in CAUSES)), "PROBE_INCOMPLETE", "STEP_FAILED")
 SSH_CODES = frozenset(row[1] for row in CAUSES if row[1].startswith(("SSH_", "HOSTKEY_")))
