@@ -102,6 +102,12 @@ CAUSES: tuple[tuple[str, str, str, str], ...] = (
         "the image is not the one that r1deploy.lock names",
         "if the new one is meant: r1deploy bootstrap --upgrade; else bring the old one back",
     ),
+    (
+        r"invalid tar header|archive/tar: ",
+        "TARBALL_DAMAGED",
+        "its Docker Engine cannot read the tarball",
+        "ask for the file again, or unpack it here and set image.tarball to the result",
+    ),
     (r"[Nn]o space left on device", "DISK_FULL", "its disk is full", "df -h; free space and run again"),
 )
 CODES = (*tuple(dict.fromkeys(row[1] for row in CAUSES)), "PROBE_INCOMPLETE", "STEP_FAILED")
