@@ -79,6 +79,21 @@ def check_lines(checks: Iterable[Check], verbose: bool) -> list[str]:
     return rows
 
 
+def check_rows(checks: Iterable[Check]) -> list[dict[str, Any]]:
+    """Findings for ``--json``; a fix only where there is something to mend."""
+    return [
+        {
+            "name": check.name,
+            "host": check.host,
+            "ok": check.ok,
+            "detail": check.detail,
+            "fix": None if check.ok else check.fix,
+            "code": check.code,
+        }
+        for check in checks
+    ]
+
+
 def plan_lines(plan: Plan, verbose: bool) -> list[str]:
     """What would change, by step and host; with -v why the rest stays."""
     rows: list[str] = []
