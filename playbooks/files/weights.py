@@ -233,7 +233,7 @@ def sums_of(path, names, record):
             stream.flush()
             os.fsync(stream.fileno())
         os.replace(partial, record)
-    return {name: rows[name][3] for name in names}, total
+    return {name: rows[name][-1] for name in names}, total
 
 
 def offer(request):
@@ -360,10 +360,14 @@ def ask(request, what, done, total):
         raise Refused("HUB_TLS", "the hub's certificate is not trusted", lines)
     if status in (401, 403) or "Gated" in text:
         raise Refused("HUB_AUTH", "the hub asks for a login, or refuses it, for %s" % name, lines)
-    if status == 404 or "NotFound" in text or "Not found" in text or "not exist" in text:
-        raise Refused("HUB_MISSING", "the hub has no %s at %s" % (name, request["revision"] or "its default"), lines)
-    if "Connect" in text or "resolve" in text or "Timeout" in text or "timed out" in text or "RemoteProtocol" in text:
+    missing = "the hub has no %s at %s" % (name, request["revision"] or "its default")
+    if status == 404:
+        raise Refused("HUB_MISSING", missing, lines)
+    # Before the names of errors: a file that is "not found" here may be so because nobody answered.
+    if any(word in text for word in ("Connect", "resolve host", "Timeout", "timed out", "RemoteProtocol", "ReadError")):
         raise Refused("HUB_NO_ROUTE", "the hub does not answer, or the connection breaks", lines)
+    if "NotFound" in text or "not exist" in text:
+        raise Refused("HUB_MISSING", missing, lines)
     raise Refused("HUB_FAILED", "the hub's client fails", lines)
 
 
@@ -374,8 +378,8 @@ def pull(request):
     """Download a checkpoint with the hub's own client; whole files stay, and a cut one goes on where it ended."""
     path = request["path"]
     with alone(path):
-        if request["payload"]:
-            unpack(request["client"], request["payload"])
+        if request["client_bytes"]:
+            unpack(request["client"], request["client_bytes"])
         listed = ask(request, "listed", lambda: 0, 0)
         request["revision"] = listed["revision"]
         sizes = {row["name"]: row["size"] or 0 for row in listed["files"]}

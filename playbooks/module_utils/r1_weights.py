@@ -6,7 +6,7 @@ in front of ``files/weights.py``; on the controller for a delivery.
 Only headers are read here: a shard is whole when its header can be read, its
 tensors are as long as their shapes say, they end where the file ends, and every
 tensor that the index puts into it is there. What the bytes are is a matter of
-sha256, remembered with size, mtime and inode in a record.
+sha256, remembered with size, times and inode in a record.
 """
 
 import glob
@@ -131,9 +131,9 @@ def look_checkpoint(folder):
 
 
 def stamp(path):
-    """What changes when a file is written or replaced: size, mtime, inode."""
+    """What changes when a file is written or replaced: size, mtime, ctime (no tool sets it back), inode."""
     info = os.stat(path)
-    return [info.st_size, info.st_mtime_ns, info.st_ino]
+    return [info.st_size, info.st_mtime_ns, info.st_ctime_ns, info.st_ino]
 
 
 def content_files(folder):
@@ -155,8 +155,8 @@ def known_sums(record, folder, names):
     for name in names:
         row = record.get("files", {}).get(name)
         try:
-            if row and row[:3] == stamp(os.path.join(folder, name)):
-                found[name] = row[3]
+            if row and row[:-1] == stamp(os.path.join(folder, name)):
+                found[name] = row[-1]
         except OSError:
             continue
     return found

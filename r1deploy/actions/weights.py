@@ -512,7 +512,7 @@ def pull(context: Context, name: str | None, progress: Progress, say: Say) -> Pu
             "pull",
             progress,
             payload,
-            **{"payload": len(payload)},
+            client_bytes=len(payload),
             client=place,
             hub=weights.hub,
             repo=weights.repo,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import traceback
 
-from r1deploy.cli import deploy, files, lab, service, weights  # noqa: F401 - each adds its verbs to the app, in this order
+from r1deploy.cli import deploy, files, lab, service, vendor, weights  # noqa: F401 - each adds its verbs to the app, in this order
 from r1deploy.cli.app import app
 from r1deploy.errors import R1Error
 from r1deploy.ui import lines

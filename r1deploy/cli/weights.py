@@ -69,12 +69,12 @@ def weights_push(
         print(f"{', '.join(done.targets)}: {done.files} files, {size_of(done.bytes)}, as on {done.source}, verified.")
 
 
-def report(checks: list[Check], json: bool) -> None:
-    """Print findings; exit code 5 where one failed."""
+def report(checks: list[Check], json: bool, whole: str = "cluster") -> None:
+    """Print findings; exit code 5 where one failed. In: the word for what has no host."""
     failed = [check for check in checks if not check.ok]
     if json:
         lines.document({"ok": not failed, "checks": lines.check_rows(checks)})
     else:
-        print("\n".join([*lines.check_lines(checks, True), f"{len(checks)} checks, {len(failed)} failed."]))
+        print("\n".join([*lines.check_lines(checks, True, whole), f"{len(checks)} checks, {len(failed)} failed."]))
     if failed:
         raise typer.Exit(5)

@@ -66,14 +66,14 @@ def table(rows: Sequence[Sequence[str]]) -> list[str]:
     ]
 
 
-def check_lines(checks: Iterable[Check], verbose: bool) -> list[str]:
-    """Findings: all that failed with their fix, the others with -v."""
+def check_lines(checks: Iterable[Check], verbose: bool, whole: str = "cluster") -> list[str]:
+    """Findings: all that failed with their fix, the others with -v. In: the word for what has no host."""
     rows: list[str] = []
     for check in checks:
         if check.ok and not verbose:
             continue
         mark = "ok  " if check.ok else "FAIL"
-        rows += wrap(f"{check.host or 'cluster'}: {check.name}: {check.detail}", f"  {mark} ", "       ")
+        rows += wrap(f"{check.host or whole}: {check.name}: {check.detail}", f"  {mark} ", "       ")
         if not check.ok:
             rows += wrap(f"{check.code}: {check.fix or 'no fix known'}", "       ", "       ")
     return rows
