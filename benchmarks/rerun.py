@@ -39,7 +39,8 @@ def main() -> None:
 
 def script(request: dict[str, object]) -> bytes:
     """What the probe's plugin sends."""
-    parts = [content.PLAYBOOKS / "module_utils" / "r1_tree.py", content.PLAYBOOKS / "files" / "probe.py"]
+    names = ("module_utils/r1_tree.py", "module_utils/r1_weights.py", "files/probe.py")
+    parts = [content.PLAYBOOKS / name for name in names]
     text = "\n".join(path.read_text(encoding="utf-8") for path in parts)
     return f"{text}\nmain({json.dumps(request)!r})".encode()
 

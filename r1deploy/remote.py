@@ -127,6 +127,33 @@ class Remote:
         except (AttributeError, OSError):
             return "a jump host"
 
+    def script(self, source: str, payload: bytes, line: Line) -> tuple[int, str]:
+        """Run a Python script as root on the host; it goes in on standard input, so nothing of it shows in ``ps``.
+
+        In: what the script may read there after itself; ``line`` takes each line it prints. Returns its exit code
+        and what it said on standard error. Raises UnreachableError.
+        """
+        import paramiko
+
+        text = source.encode()
+        loader = "import sys; i = sys.stdin.buffer; exec(compile(i.read(int(i.readline())), 'r1deploy', 'exec'))"
+        try:
+            if not self._connection.is_connected:
+                self._connection.open()
+            channel = self._connection.transport.open_session()
+            channel.exec_command(f"{self.sudo}/usr/bin/python3 -c {shlex.quote(loader)}")
+            if self._password:
+                channel.sendall(f"{self._password}\n".encode())
+            channel.sendall(f"{len(text)}\n".encode() + text + payload)
+            channel.shutdown_write()
+            with channel.makefile("r") as output:
+                for row in output:
+                    line(row.rstrip("\n"))
+            said = channel.makefile_stderr("r").read()
+            return channel.recv_exit_status(), said.decode("utf-8", "replace") if isinstance(said, bytes) else said
+        except (OSError, EOFError, paramiko.SSHException, paramiko.ProxyCommandFailure) as error:
+            raise UnreachableError("SSH_FAILED", f"{self.host.name}: {error}", host=self.host.name) from error
+
     def python_in(self, container: str, python: str, code: str) -> Any:
         """The JSON that a script prints last inside a container, or None where it gives none."""
         argv = ["docker", "exec", container, python, "-c", code]

@@ -55,6 +55,7 @@ class ActionModule(ActionBase):
         script = "\n".join(
             [
                 (HERE / "module_utils" / "r1_tree.py").read_text(encoding="utf-8"),
+                (HERE / "module_utils" / "r1_weights.py").read_text(encoding="utf-8"),
                 (HERE / "files" / "probe.py").read_text(encoding="utf-8"),
                 f"main({json.dumps(request)!r})",
             ]

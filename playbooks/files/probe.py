@@ -1,7 +1,7 @@
 """The probe: one look at a host, read-only, as one small JSON document.
 
 Runs on the host's Python (3.8 or newer) from standard input, behind the source
-of ``module_utils/r1_tree.py``; standard library only. It starts no Docker
+of ``module_utils/r1_tree.py`` and ``r1_weights.py``; standard library only. It starts no Docker
 client and no exec: it asks the engine through its socket and reads inside a
 container through the root folder of the container's own process. The only
 commands it runs are the vendor's smi tool and ``sudo -n true``.
@@ -459,45 +459,14 @@ def look_service(port):
     return answer
 
 
-def look_weights(path):
-    """Shards that the safetensors index names against the files: counts, names of those missing or short."""
+def look_weights(path, record):
+    """The checkpoint by its headers, and a digest of its content where ``r1deploy weights verify`` proved it."""
     if path is None:
         return None
-    found = {"path": path, "exists": os.path.isdir(path), "shards": 0, "missing": [], "bad": [], "bytes": 0}
-    if not found["exists"]:
-        return found
-    index = load(path + "/model.safetensors.index.json")
-    if isinstance(index, dict) and isinstance(index.get("weight_map"), dict):
-        shards = sorted({str(name) for name in index["weight_map"].values()})
-    else:
-        shards = sorted(os.path.basename(name) for name in glob.glob(path + "/*.safetensors"))
-    found["index"] = index is not None
-    found["config"] = os.path.exists(path + "/config.json")
-    found["shards"] = len(shards)
-    for name in shards:
-        full = os.path.join(path, name)
-        try:
-            size = os.stat(full).st_size
-            with open(full, "rb") as stream:
-                head = struct.unpack("<Q", stream.read(8))[0]
-                if head > min(size, 100 << 20):
-                    raise ValueError("header")
-                header = json.loads(stream.read(head))
-            ends = [row["data_offsets"][1] for key, row in header.items() if key != "__metadata__"]
-            whole = 8 + head + max(ends or [0])
-        except FileNotFoundError:
-            found["missing"].append(name)
-            continue
-        except (OSError, ValueError, TypeError, LookupError, AttributeError, struct.error):
-            # Bytes that are no header, or a header that is JSON of another shape.
-            found["bad"].append(name)
-            continue
-        found["bytes"] += size
-        if size != whole:
-            found["bad"].append(name)
-    listing = json.dumps([found["shards"], found["bytes"], found["missing"], found["bad"]])
-    found["sum"] = hashlib.sha256(listing.encode()).hexdigest()[:12]
+    found = look_checkpoint(path)
     found["missing"], found["bad"] = found["missing"][:5], found["bad"][:5]
+    found["why"] = {name: found["why"][name] for name in found["bad"]} if found["bad"] else {}
+    found["content"] = content_digest(read_json(record), path) if found["exists"] else None
     return found
 
 
@@ -508,7 +477,7 @@ def main(text):
     with concurrent.futures.ThreadPoolExecutor(4) as pool:
         chips = pool.submit(look_chips, request)
         service = pool.submit(look_service, request["ports"][0])
-        weights = pool.submit(look_weights, request["weights"])
+        weights = pool.submit(look_weights, request["weights"], request["state_dir"] + "/weights.json")
         found["engine"] = look_engine()
         containers = []
         found["image"] = None

@@ -9,6 +9,7 @@ from r1deploy.actions.context import Context
 from r1deploy.actions.look import View, limited, lock_of, look, refuse_unreachable
 from r1deploy.actions.resolve import Say, prove_key
 from r1deploy.actions.runs import changing, play
+from r1deploy.actions.tarball import prove_tarball
 from r1deploy.actions.upstream import prove_upstreams
 from r1deploy.actions.variables import groups, host_vars, role_vars, write_files
 from r1deploy.errors import ApplyError, PreflightError
@@ -55,6 +56,8 @@ def survey(context: Context, options: Options, say: Say) -> View:
         refuse_blocked(view.plan.blockers("bootstrap"))
     if {"sources", "patch"} & {row.step for row in view.plan.changes}:
         say(prove_upstreams(context.settings, view.lock))
+    if view.plan.hosts_of("image"):
+        say(prove_tarball(context.settings, view.lock.image))
     if NEED_KEY & {row.step for row in view.plan.changes}:
         _, _, patch = (view.lock.flaggems, view.lock.flagscale, view.lock.patch)
         say(prove_key(context.settings, patch.ciphertexts if patch else {}))

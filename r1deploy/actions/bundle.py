@@ -15,7 +15,7 @@ from urllib.parse import unquote, urlsplit
 
 from r1deploy import __version__, bundle, content
 from r1deploy.actions.context import Context, remember_bundle, with_bundle
-from r1deploy.actions.resolve import Say, cache_folder, git, ref_of, resolve, sha256_of
+from r1deploy.actions.resolve import Say, cache_folder, git, ref_of, resolve
 from r1deploy.actions.upstream import Upstream, lacking, upstreams
 from r1deploy.bundle import Repository, Unpacked
 from r1deploy.errors import ApplyError, ConfigError, PreflightError
@@ -40,7 +40,7 @@ def create(folder: Path, flags: Mapping[str, object], target: Path, with_python:
     if lock.image is None or settings.image.tarball is None:
         fix = f"docker save -o image.tar {settings.image.name}, then image.tarball: image.tar"
         raise PreflightError("BUNDLE_INCOMPLETE", "a bundle needs the image as a tarball", fix=fix)
-    if sha256_of(Path(settings.image.tarball)) != lock.image.tarball_sha256:
+    if bundle.sha256_of(Path(settings.image.tarball)) != lock.image.tarball_sha256:
         message = f"{settings.image.tarball} is not the file that r1deploy.lock names"
         raise PreflightError("TARBALL_DAMAGED", message, fix="bootstrap --upgrade locks another image")
     if lock != held:

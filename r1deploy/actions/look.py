@@ -85,6 +85,8 @@ def desire(settings: Settings, lock: Lock, probed: Probed) -> tuple[Desired, Ren
         rendered.id,
         rendered.wanted(),
         helper_digests(),
+        lock.image.arch if lock.image else None,
+        lock.image.packed if lock.image else None,
     )
     return wanted, rendered
 

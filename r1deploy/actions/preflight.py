@@ -5,6 +5,7 @@ from __future__ import annotations
 from r1deploy.actions.context import Context
 from r1deploy.actions.look import look, placeholder
 from r1deploy.actions.resolve import Say, commit_of, lock_of_or_error, password_file, prove_key
+from r1deploy.actions.tarball import prove_tarball
 from r1deploy.errors import PreflightError
 from r1deploy.planning.checks import BOOTSTRAP, Check
 from r1deploy.settings import lockfile
@@ -32,7 +33,7 @@ def preflight(context: Context, say: Say) -> list[Check]:
 
 
 def controller(context: Context, lock: Lock) -> list[Check]:
-    """The key against the locked ciphertexts, and the refs that upstream still has."""
+    """The key against the locked ciphertexts, the tarball, and the refs that upstream still has."""
     settings = context.settings
     rows = []
     try:
@@ -40,6 +41,10 @@ def controller(context: Context, lock: Lock) -> list[Check]:
         rows.append(Check("key", None, True, said, "KEY_WRONG"))
     except PreflightError as error:
         rows.append(failed("key", error))
+    try:
+        rows.append(Check("tarball", None, True, prove_tarball(settings, lock.image), "TARBALL_DAMAGED"))
+    except PreflightError as error:
+        rows.append(failed("tarball", error))
     for name, source in (("flaggems", settings.flaggems), ("flagscale", settings.flagscale)):
         try:
             commit = commit_of(settings, source)

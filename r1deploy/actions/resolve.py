@@ -6,18 +6,17 @@ All of it is read here on the controller, before any host is changed.
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import re
 import subprocess
-import tarfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from r1deploy.actions.tarball import lock_image
 from r1deploy.errors import ConfigError, PreflightError
 from r1deploy.settings import redact, site
-from r1deploy.settings.lockfile import Lock, LockedImage, LockedPatch, LockedSource
+from r1deploy.settings.lockfile import Lock, LockedPatch, LockedSource
 from r1deploy.settings.model import Settings, Source
 from r1deploy.settings.redact import without_login
 
@@ -153,36 +152,6 @@ def patch_paths(settings: Settings) -> list[str]:
     return [f"hardware/{settings.patch.device_type}/{backend}/{suffix}" for backend in settings.patch.backends]
 
 
-def sha256_of(path: Path) -> str:
-    """sha256 of a file."""
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
-
-
-def tarball_image(path: Path, name: str) -> str:
-    """Id of the image in a docker-save file: sha256 of its configuration. Raises PreflightError."""
-    if not path.is_file():
-        raise PreflightError("TARBALL_MISSING", f"{path}: no such file", fix="set image.tarball to the vendor's file")
-    try:
-        with tarfile.open(path) as archive:
-            for member in archive:
-                if member.name == "manifest.json":
-                    stream = archive.extractfile(member)
-                    rows = json.loads(stream.read()) if stream else []
-                    break
-            else:
-                rows = []
-    except (tarfile.TarError, OSError, ValueError, EOFError) as error:
-        raise PreflightError(
-            "TARBALL_DAMAGED", f"{path}: {error}", fix="ask for the file again; check its sha256"
-        ) from None
-    for row in rows:
-        if name in (row.get("RepoTags") or []):
-            return "sha256:" + Path(row["Config"]).name.removesuffix(".json")
-    tags = ", ".join(tag for row in rows for tag in row.get("RepoTags") or []) or "no image"
-    raise PreflightError("TARBALL_OTHER", f"{path} holds {tags}, not {name}", fix="set image.name or image.tarball")
-
-
 def resolve(settings: Settings, lock: Lock | None, upgrade: frozenset[str], say: Say) -> Lock:
     """A lock that fits the settings; entries that still fit are kept as they are.
 
@@ -210,14 +179,8 @@ def resolve(settings: Settings, lock: Lock | None, upgrade: frozenset[str], say:
             say(f"locked {len(paths)} patches of FlagScale {settings.patch.commit[:12]}")
     image = old.image
     if settings.image.tarball and (image is None or image.name != settings.image.name or "image" in upgrade):
-        path = Path(settings.image.tarball)
-        identity = tarball_image(path, settings.image.name)
-        digest = sha256_of(path)
-        if settings.image.sha256 and digest != settings.image.sha256:
-            message = f"{path}: sha256 {digest[:12]}, image.sha256 says {settings.image.sha256[:12]}"
-            raise PreflightError("TARBALL_DAMAGED", message, fix="ask for the file again")
-        image = LockedImage(name=settings.image.name, id=identity, tarball_sha256=digest)
-        say(f"locked {settings.image.name} as {identity[7:19]}")
+        image = lock_image(settings)
+        say(f"locked {settings.image.name} as {str(image.id)[7:19]}")
     if image is None or image.name != settings.image.name:
         image = None
     return Lock(version=1, flaggems=flaggems, flagscale=flagscale, patch=patch, image=image)

@@ -5,7 +5,17 @@ from __future__ import annotations
 import sys
 import traceback
 
-from r1deploy.cli import bundle, deploy, files, lab, remote, runs, service  # noqa: F401 - each adds its verbs
+from r1deploy.cli import (  # noqa: F401 - each adds its verbs to the app
+    bundle,
+    deploy,
+    files,
+    lab,
+    remote,
+    runs,
+    service,
+    vendor,
+    weights,
+)
 from r1deploy.cli.app import app
 from r1deploy.errors import R1Error
 from r1deploy.ui import lines

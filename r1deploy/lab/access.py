@@ -112,6 +112,8 @@ def write_settings(layout: Layout, count: int, patch_commit: str) -> None:
         "disk:",
         "  engine_gib: 2",
         "  state_gib: 2",
+        "memory:",
+        "  available_gib: 1",
         "service:",
         "  join_timeout: 60",
         "  ready_timeout: 180",

@@ -15,9 +15,13 @@ from itertools import takewhile
 from r1deploy.cluster.host import Host
 from r1deploy.planning.desired import Desired, ports_of
 from r1deploy.planning.observed import Observed
+from r1deploy.settings.model import Settings
 
 MIN_PYTHON = (3, 8)
 MIN_ENGINE = (20, 10)
+MIN_ENGINE_ZSTD = (23, 0)
+# What uname calls a machine, and what an image calls it.
+ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64", "loongarch64": "loong64"}
 CLOCK_SKEW_SECONDS = 30
 BOTH = frozenset({"bootstrap", "serve"})
 SERVE = frozenset({"serve"})
@@ -62,6 +66,7 @@ def check_all(desired: Desired, observed: Mapping[str, Observed]) -> list[Check]
                 rows.extend(look(desired, host, found))
             if not serving:
                 rows.extend(idle_chips(desired, host, found))
+                rows.extend(memory(desired, host, found))
                 rows.extend(ports(desired, host, found))
     for across in ACROSS:
         rows.extend(across(desired, observed))
@@ -144,6 +149,23 @@ def disk(desired: Desired, host: Host, found: Observed) -> Iterator[Check]:
         )
 
 
+def tarball(desired: Desired, host: Host, found: Observed) -> Iterator[Check]:
+    """The image of the tarball runs on this machine, and its engine can unpack it."""
+    if image_there(desired, found):
+        return
+    own, wanted = ARCHITECTURES.get(found.host.arch, found.host.arch), desired.image_arch
+    if wanted is not None:
+        detail = f"the image is for {wanted}, the host is {own}"
+        fix = f"ask for the image for {own}"
+        yield Check("image", host.name, own == wanted, detail, "IMAGE_ARCH", fix, BOOTSTRAP)
+    if desired.image_packed == "zstd" and found.engine.ok:
+        version = found.engine.version
+        ok = version_of(version) >= MIN_ENGINE_ZSTD
+        detail = f"the tarball is packed with zstd, Docker Engine {version} reads it {'' if ok else 'from 23.0 on'}"
+        fix = "zstd -d FILE here, then set image.tarball to the result"
+        yield Check("image", host.name, ok, detail.strip(), "ENGINE_OLD", fix, BOOTSTRAP)
+
+
 def image_there(desired: Desired, found: Observed) -> bool:
     """Whether the wanted image is on the host."""
     return found.image is not None and found.image.id == desired.image_id
@@ -215,6 +237,14 @@ def idle_chips(desired: Desired, host: Host, found: Observed) -> Iterator[Check]
     )
 
 
+def memory(desired: Desired, host: Host, found: Observed) -> Iterator[Check]:
+    """Memory for the build, the loading and the container's shm; a running engine has taken its own already."""
+    free, need = found.memory.available_mib / 1024, desired.settings.memory.available_gib
+    detail = f"{free:.0f} of {found.memory.total_mib / 1024:.0f} GiB of memory available, {need} needed"
+    fix = "end what takes it (ps aux --sort=-rss), or lower memory.available_gib"
+    yield Check("memory", host.name, free >= need, detail, "MEMORY_LOW", fix)
+
+
 def foreign(desired: Desired, host: Host, found: Observed) -> Iterator[Check]:
     """FlagScale's start kills by pattern over the whole host: nobody else's Ray or vLLM may live there.
 
@@ -255,7 +285,7 @@ def weights(_: Desired, host: Host, found: Observed) -> Iterator[Check]:
     seen = found.weights
     if seen is None:
         return
-    fix = "r1deploy reads the checkpoint at engine.model; copy it again"
+    fix = "r1deploy weights pull (from the hub) or r1deploy weights push (from a good host); or set engine.model"
     if not seen.exists:
         yield Check("weights", host.name, False, f"{seen.path} is not there", "WEIGHTS_MISSING", fix)
     elif not seen.shards or not seen.config:
@@ -263,11 +293,17 @@ def weights(_: Desired, host: Host, found: Observed) -> Iterator[Check]:
         yield Check("weights", host.name, False, f"{seen.path}: {what}", "WEIGHTS_MISSING", fix)
     elif seen.missing or seen.bad:
         said = [f"missing {', '.join(seen.missing)}"] if seen.missing else []
-        said += [f"cut or damaged {', '.join(seen.bad)}"] if seen.bad else []
+        bad = [named(name, seen.why.get(name)) for name in seen.bad]
+        said += [f"cut or damaged {', '.join(bad)}"] if bad else []
         yield Check("weights", host.name, False, f"{seen.path}: {'; '.join(said)}", "WEIGHTS_DAMAGED", fix)
     else:
         detail = f"{seen.shards} shards, {seen.bytes / 2**30:.1f} GiB"
         yield Check("weights", host.name, True, detail, "WEIGHTS_MISSING")
+
+
+def named(shard: str, why: str | None) -> str:
+    """A shard with what is wrong with it, where that is known."""
+    return f"{shard} ({why})" if why else shard
 
 
 def topology(desired: Desired, _: Mapping[str, Observed]) -> Iterator[Check]:
@@ -293,16 +329,30 @@ def topology(desired: Desired, _: Mapping[str, Observed]) -> Iterator[Check]:
 
 
 def memory_fits(desired: Desired, observed: Mapping[str, Observed]) -> Iterator[Check]:
-    """Weights over all chips against the memory the engine may take of one."""
-    sizes = [found.weights.bytes for found in observed.values() if found.weights and found.weights.exists]
-    if not sizes:
+    """The checkpoint over tensor and pipeline ranks against the memory the engine may take of one chip."""
+    seen = [found.weights for found in observed.values() if found.weights and found.weights.exists]
+    if not seen:
         return
-    engine = desired.settings.engine
-    world = engine.tensor_parallel_size * engine.pipeline_parallel_size
-    each = max(sizes) / world / 2**20
-    room = desired.settings.chip.memory_mib * engine.gpu_memory_utilization
-    detail = f"{max(sizes) / 2**30:.1f} GiB / {world} chips = {each:.0f} MiB of {room:.0f} MiB"
-    yield Check("weights fit", None, each < room, detail, "WEIGHTS_TOO_LARGE", "more chips, or a smaller checkpoint")
+    largest = max(seen, key=lambda weights: weights.bytes)
+    ok, detail = fits(desired.settings, largest.bytes, largest.layers)
+    yield Check("weights fit", None, ok, detail, "WEIGHTS_TOO_LARGE", "more chips, or a smaller checkpoint")
+
+
+def fits(settings: Settings, size: int, layers: int | None) -> tuple[bool, str]:
+    """Whether a checkpoint of ``size`` bytes fits, and the arithmetic.
+
+    Layers are not cut: with 61 of them on 4 stages the largest holds 16, which is more than a quarter.
+    """
+    engine, chip = settings.engine, settings.chip
+    tp, pp = engine.tensor_parallel_size, engine.pipeline_parallel_size
+    each = size / (tp * pp) / 2**20
+    room = chip.memory_mib * engine.gpu_memory_utilization
+    detail = f"{size / 2**30:.1f} GiB / (tp {tp} × pp {pp}) = {each:.0f} MiB a chip"
+    if layers and layers % pp:
+        most = -(-layers // pp)
+        each = size * most / layers / tp / 2**20
+        detail += f", {each:.0f} MiB in the stage with {most} of {layers} layers"
+    return each < room, f"{detail}; {chip.memory_mib} MiB × {engine.gpu_memory_utilization:g} = {room:.0f} MiB"
 
 
 def odd_one_out(
@@ -326,9 +376,14 @@ def drivers(_: Desired, observed: Mapping[str, Observed]) -> Iterator[Check]:
 
 
 def same_weights(_: Desired, observed: Mapping[str, Observed]) -> Iterator[Check]:
-    """The same checkpoint on all hosts."""
-    values = {host: found.weights.sum for host, found in observed.items() if found.weights and found.weights.exists}
-    yield from odd_one_out("same weights", "WEIGHTS_DIFFER", values, "copy the checkpoint of a good host", SERVE)
+    """The same checkpoint on all hosts: by headers and sizes, by its bytes where all hosts have them verified."""
+    there = {host: found.weights for host, found in observed.items() if found.weights and found.weights.exists}
+    fix = "r1deploy weights verify names the files; r1deploy weights push brings those of a good host"
+    contents = {host: weights.content[:12] for host, weights in there.items() if weights.content}
+    sums = {host: weights.sum for host, weights in there.items()}
+    equal = len(set(sums.values())) == 1
+    values = contents if equal and len(contents) == len(there) else sums
+    yield from odd_one_out("same weights", "WEIGHTS_DIFFER", values, fix, SERVE)
 
 
 def clocks(_: Desired, observed: Mapping[str, Observed]) -> Iterator[Check]:
@@ -370,6 +425,7 @@ PER_HOST: tuple[Callable[[Desired, Host, Observed], Iterable[Check]], ...] = (
     sudo,
     engine,
     disk,
+    tarball,
     address,
     chips,
     foreign,

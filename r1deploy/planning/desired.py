@@ -30,6 +30,7 @@ class Desired:
 
     ``configs`` maps each host to the files of its configuration folder,
     ``helpers`` the names of the scripts in ``state_dir/bin`` to their sha256.
+    ``image_arch`` and ``image_packed`` are known of a tarball only.
     """
 
     settings: Settings
@@ -41,6 +42,8 @@ class Desired:
     config_id: str
     configs: Mapping[str, Mapping[str, File]]
     helpers: Mapping[str, str]
+    image_arch: str | None = None
+    image_packed: str | None = None
 
     @property
     def head(self) -> Host:

@@ -271,7 +271,11 @@ class Service(Part):
 
 
 class Weights(Part):
-    """The checkpoint against its index; ``sum`` is equal on hosts that hold the same."""
+    """The checkpoint against its index; ``sum`` is equal on hosts that hold the same, as far as headers tell.
+
+    ``why`` says what is wrong with a shard of ``bad``; ``content`` is a digest of the
+    bytes, known where ``weights verify`` read them and no file changed since.
+    """
 
     path: str
     exists: bool
@@ -282,6 +286,9 @@ class Weights(Part):
     bad: tuple[str, ...]
     bytes: int
     sum: str | None = None
+    layers: int | None = None
+    why: dict[str, str] = {}
+    content: str | None = None
 
 
 class Observed(Part):

@@ -146,6 +146,30 @@ CAUSES: tuple[tuple[str, str, str, str], ...] = (
         "the host's Docker Engine does not reach the registry",
         f"its proxy is the engine's own setting (proxies in /etc/docker/daemon.json); {TARBALL}",
     ),
+    (
+        r"diff\.patch\S*: sha256 \w+, r1deploy\.lock says",
+        "PATCH_TAMPERED",
+        "an encrypted patch on the host is not the one that r1deploy.lock names",
+        "do not go on; compare with the vendor's delivery",
+    ),
+    (
+        r"sha256 \w+, r1deploy\.lock says",
+        "TARBALL_DAMAGED",
+        "the tarball arrived with another sha256 than it left with",
+        "run the same command again; if it stays: check memory and disk of {address}",
+    ),
+    (
+        r"has the id .*r1deploy\.lock says",
+        "IMAGE_OTHER",
+        "the image is not the one that r1deploy.lock names",
+        "if the new one is meant: r1deploy bootstrap --upgrade; else bring the old one back",
+    ),
+    (
+        r"invalid tar header|archive/tar: ",
+        "TARBALL_DAMAGED",
+        "its Docker Engine cannot read the tarball",
+        "ask for the file again, or unpack it here and set image.tarball to the result",
+    ),
     (r"[Nn]o space left on device", "DISK_FULL", "its disk is full", "df -h; free space and run again"),
 )
 CODES = (*tuple(dict.fromkeys(row[1] for row in CAUSES)), "PROBE_INCOMPLETE", "STEP_FAILED")

@@ -20,6 +20,7 @@ PATHS: tuple[tuple[str, str], ...] = (
     ("patch", "key_dir"),
     ("service", "api_key_file"),
     ("site", "ca_bundle"),
+    ("weights", "manifest"),
 )
 """Settings that name a file or folder of this machine."""
 
@@ -156,6 +157,8 @@ def _environment(settings: Settings) -> Iterator[Finding]:
             yield ("service", "envs", key), "FlagScale cannot take a value with a space or quotes here; put it into env"
     for key, value in settings.chip.smi_env.items():
         yield from _variable(("chip", "smi_env", key), value)
+    for key, value in settings.weights.env.items():
+        yield from _variable(("weights", "env", key), value)
 
 
 def _variable(path: tuple[str, ...], value: str) -> Iterator[Finding]:

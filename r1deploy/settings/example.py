@@ -1,7 +1,7 @@
 """The annotated ``r1deploy.yaml`` that ``init`` writes; it changes nothing until it is edited.
 
 ``# text`` explains, ``#key: value`` is a setting commented out: what is null, and what the profile knows
-better than the user (chip, disk),
+better than the user (chip, disk, memory),
 so
 that a better profile reaches old files.
 """
@@ -16,7 +16,7 @@ from r1deploy.settings import schema
 from r1deploy.settings.load import from_profile, leaves
 from r1deploy.settings.model import Settings
 
-COMMENTED = frozenset({"chip", "disk"})
+COMMENTED = frozenset({"chip", "disk", "memory"})
 HEADER = """\
 # Settings of one cluster. Every value here is the one r1deploy takes without this file.
 # Delete what you do not change; a line such as `#key: value` is a setting, commented out.

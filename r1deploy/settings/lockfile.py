@@ -46,11 +46,13 @@ class LockedPatch(_Part):
 
 
 class LockedImage(_Part):
-    """The vendor's image: its name, the id it had, the sha256 of the tarball if there was one."""
+    """The vendor's image: its name and id; of a tarball its sha256, the image's architecture, how it is packed."""
 
     name: Text
     id: ImageId | None = None
     tarball_sha256: Sha256 | None = None
+    arch: Text | None = None
+    packed: Text | None = None
 
 
 class Lock(_Part):

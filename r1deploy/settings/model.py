@@ -206,6 +206,28 @@ class Disk(Section):
     state_gib: Annotated[StrictInt, Field(ge=0)] = Field(description="free under state_dir")
 
 
+class Memory(Section):
+    """Memory of a host that preflight asks for, in GiB."""
+
+    available_gib: Annotated[StrictInt, Field(ge=0)] = Field(
+        description="available before the start, for the build, the loading and the container's shm"
+    )
+
+
+class Weights(Section):
+    """Where the checkpoint comes from, for `r1deploy weights pull`, and what it must hash to."""
+
+    hub: Literal["modelscope", "huggingface"] = Field(description="hub that `weights pull` asks")
+    repo: StrictStr = Field(pattern=r"^[\w.-]+/[\w.-]+$", description="name of the checkpoint there, OWNER/NAME")
+    revision: StrictStr | None = Field(None, description="branch, tag or commit there; null: the hub's default")
+    env: dict[str, str] = Field(
+        default_factory=dict, description="environment of the hub's client: HF_ENDPOINT, HTTPS_PROXY, HF_TOKEN, …"
+    )
+    manifest: StrictStr | None = Field(
+        None, description="file here as sha256sum writes it; null: SHA256SUMS of the checkpoint, where there is one"
+    )
+
+
 class Settings(Section):
     """All settings of one cluster, merged and checked."""
 
@@ -235,6 +257,8 @@ class Settings(Section):
     service: Service = Field(description="the service")
     chip: Chip = Field(description="the accelerator")
     disk: Disk = Field(description="space on the hosts")
+    memory: Memory = Field(description="memory of the hosts")
+    weights: Weights = Field(description="the checkpoint's origin")
 
 
 Precedence = Literal["flag", "environment", "file", "profile", "default"]

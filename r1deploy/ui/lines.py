@@ -69,17 +69,32 @@ def table(rows: Sequence[Sequence[str]]) -> list[str]:
     ]
 
 
-def check_lines(checks: Iterable[Check], verbose: bool) -> list[str]:
-    """Findings: all that failed with their fix, the others with -v."""
+def check_lines(checks: Iterable[Check], verbose: bool, whole: str = "cluster") -> list[str]:
+    """Findings: all that failed with their fix, the others with -v. In: the word for what has no host."""
     rows: list[str] = []
     for check in checks:
         if check.ok and not verbose:
             continue
         mark = "ok  " if check.ok else "FAIL"
-        rows += wrap(f"{check.host or 'cluster'}: {check.name}: {check.detail}", f"  {mark} ", "       ")
+        rows += wrap(f"{check.host or whole}: {check.name}: {check.detail}", f"  {mark} ", "       ")
         if not check.ok:
             rows += wrap(f"{check.code}: {check.fix or 'no fix known'}", "       ", "       ")
     return rows
+
+
+def check_rows(checks: Iterable[Check]) -> list[dict[str, Any]]:
+    """Findings for ``--json``; a fix only where there is something to mend."""
+    return [
+        {
+            "name": check.name,
+            "host": check.host,
+            "ok": check.ok,
+            "detail": check.detail,
+            "fix": None if check.ok else check.fix,
+            "code": check.code,
+        }
+        for check in checks
+    ]
 
 
 def plan_lines(plan: Plan, verbose: bool) -> list[str]:

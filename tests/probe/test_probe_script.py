@@ -22,8 +22,9 @@ CHIP = from_profile("iluvatar-bi-v150").chip
 
 
 def load_script() -> dict[str, Any]:
-    """As the action plugin sends it: r1_tree.py, then probe.py, then a call of main that is left out here."""
-    paths = (content.PLAYBOOKS / "module_utils" / "r1_tree.py", content.PLAYBOOKS / "files" / "probe.py")
+    """As the action plugin sends it: r1_tree.py, r1_weights.py, probe.py; the call of main is left out here."""
+    names = ("module_utils/r1_tree.py", "module_utils/r1_weights.py", "files/probe.py")
+    paths = [content.PLAYBOOKS / name for name in names]
     source = "\n".join(path.read_text(encoding="utf-8") for path in paths)
     space: dict[str, Any] = {"__name__": "__main__"}
     exec(compile(source, "probe", "exec"), space)
@@ -163,23 +164,24 @@ def test_git_head(tmp_path: Path) -> None:
 # Weights
 
 
-def shard(path: Path, size: int = 64, cut: int = 0) -> None:
-    header = json.dumps({"__metadata__": {"format": "pt"}, "w": {"dtype": "I8", "data_offsets": [0, size]}}).encode()
+def shard(path: Path, size: int = 64, cut: int = 0, tensor: str = "w", length: int | None = None) -> None:
+    row = {"dtype": "I8", "shape": [size if length is None else length], "data_offsets": [0, size]}
+    header = json.dumps({"__metadata__": {"format": "pt"}, tensor: row}).encode()
     data = struct.pack("<Q", len(header)) + header + b"\1" * size
     put(path, data[: len(data) - cut])
 
 
 def checkpoint(folder: Path, names: list[str], index: bool = True) -> None:
-    for name in names:
-        shard(folder / name)
-    put(folder / "config.json", "{}")
+    for number, name in enumerate(names):
+        shard(folder / name, tensor=f"layer{number}")
+    put(folder / "config.json", '{"num_hidden_layers": 2}')
     if index:
         rows = {f"layer{number}": name for number, name in enumerate(names)}
         put(folder / "model.safetensors.index.json", json.dumps({"weight_map": rows}))
 
 
 def weights(folder: Path) -> Weights:
-    return Weights.model_validate(SCRIPT["look_weights"](str(folder)))
+    return Weights.model_validate(SCRIPT["look_weights"](str(folder), str(folder) + ".record"))
 
 
 def test_whole_checkpoint(tmp_path: Path) -> None:
@@ -193,16 +195,59 @@ def test_whole_checkpoint(tmp_path: Path) -> None:
 def test_same_checkpoints_have_the_same_sum(tmp_path: Path) -> None:
     for name in ("one", "two", "three"):
         checkpoint(tmp_path / name, ["a.safetensors", "b.safetensors"])
-    shard(tmp_path / "three" / "b.safetensors", size=65)
+    shard(tmp_path / "three" / "b.safetensors", size=65, tensor="layer1")
     one, two, three = (weights(tmp_path / name).sum for name in ("one", "two", "three"))
     assert one == two != three
 
 
 def test_cut_shard(tmp_path: Path) -> None:
     checkpoint(tmp_path, ["a.safetensors", "b.safetensors"])
-    shard(tmp_path / "b.safetensors", cut=1)
+    shard(tmp_path / "b.safetensors", cut=1, tensor="layer1")
     found = weights(tmp_path)
     assert (found.missing, found.bad) == ((), ("b.safetensors",))
+    size = (tmp_path / "b.safetensors").stat().st_size
+    assert found.why == {"b.safetensors": f"{size} of {size + 1} bytes"}
+
+
+@pytest.mark.parametrize(
+    ("how", "why"),
+    [
+        ({"tensor": "other"}, "lacks layer1"),
+        ({"tensor": "layer1", "length": 63}, "layer1 is not as long as its shape says"),
+        ({"tensor": "layer1", "cut": 120}, "cut in its header"),
+    ],
+    ids=["a tensor of the index is not in it", "a shape that does not fit", "less than its header"],
+)
+def test_shard_of_another_kind(tmp_path: Path, how: dict[str, Any], why: str) -> None:
+    checkpoint(tmp_path, ["a.safetensors", "b.safetensors"])
+    assert weights(tmp_path).bad == ()
+    shard(tmp_path / "b.safetensors", **how)
+    found = weights(tmp_path)
+    assert found.bad == ("b.safetensors",) and why in found.why["b.safetensors"]
+
+
+def test_bytes_are_remembered_until_a_file_changes(tmp_path: Path) -> None:
+    folder, record = tmp_path / "c", tmp_path / "c.record"
+    checkpoint(folder, ["a.safetensors", "b.safetensors"])
+    assert weights(folder).content is None
+    names = SCRIPT["content_files"](str(folder))
+    assert names == ["a.safetensors", "b.safetensors", "config.json", "model.safetensors.index.json"]
+    rows = {name: [*SCRIPT["stamp"](str(folder / name)), "a" * 64] for name in names}
+    put(record, json.dumps({"path": str(folder), "files": rows}))
+    first = weights(folder).content
+    assert first is not None
+    os.utime(folder / "b.safetensors", ns=(1, 1))
+    assert weights(folder).content is None
+    put(record, json.dumps({"path": "/elsewhere", "files": rows}))
+    assert weights(folder).content is None
+
+
+def test_sums_file() -> None:
+    parse = SCRIPT["parse_sums"]
+    one, two = "a" * 64, "B" * 64
+    assert parse(f"# c\n{one}  ./x/y.bin\n\n{two} *z\n") == {"x/y.bin": one, "z": two.lower()}
+    with pytest.raises(ValueError, match="line 2"):
+        parse(f"{one}  x\n{one[:-1]}  y\n")
 
 
 @pytest.mark.parametrize(
@@ -233,11 +278,13 @@ def test_no_index(tmp_path: Path) -> None:
 def test_an_index_that_is_none(tmp_path: Path, text: str) -> None:
     checkpoint(tmp_path, ["a.safetensors"], index=False)
     put(tmp_path / "model.safetensors.index.json", text)
-    assert weights(tmp_path).shards == 1
+    found = weights(tmp_path)
+    assert found.shards == 1
+    assert found.bad == ("model.safetensors.index.json",)
 
 
 def test_no_folder_no_config(tmp_path: Path) -> None:
-    assert SCRIPT["look_weights"](None) is None
+    assert SCRIPT["look_weights"](None, "") is None
     assert weights(tmp_path / "nothing").exists is False
     found = weights(tmp_path)
     assert (found.exists, found.config, found.shards) == (True, False, 0)

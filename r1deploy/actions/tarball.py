@@ -1,0 +1,271 @@
+"""The vendor's image as a docker-save file: what is in it, whether it is whole, whether it is the locked one.
+
+A file is read once: its sha256, its image, each layer against the image's own
+list of them. Plain tar, gzip, zstd, xz and bzip2 are told by their first bytes.
+zstd is read with the ``zstandard`` package, since Python has it from 3.14 on only
+and a program would have to be installed on every controller. On the hosts the
+engine itself unpacks: any Docker Engine reads gzip, zstd needs 23.0 (measured:
+20.10.24 says "invalid tar header", 26.1.5 loads it).
+"""
+
+from __future__ import annotations
+
+import bz2
+import gzip
+import hashlib
+import io
+import json
+import lzma
+import os
+import tarfile
+import zlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+from typing import IO, Any
+
+from r1deploy.errors import PreflightError
+from r1deploy.settings.lockfile import LockedImage
+from r1deploy.settings.model import Settings
+
+BLOCK = 1 << 20
+# Configurations and manifests are a few KB; layers are not kept.
+KEEP = 4 << 20
+ASK_AGAIN = "ask for the file again; compare its sha256 with the sender's"
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class Tarball:
+    """A whole docker-save file: sha256 of the file, the image it holds, how it is packed."""
+
+    sha256: str
+    image_id: str
+    arch: str | None
+    packed: str
+    layers: int
+
+
+@dataclass
+class _Members:
+    """What was read: bytes of the small files, sha256 of all, and where links lead."""
+
+    kept: dict[str, bytes] = field(default_factory=dict)
+    sums: dict[str, str] = field(default_factory=dict)
+    links: dict[str, str] = field(default_factory=dict)
+
+    def sum_of(self, name: str) -> str | None:
+        """sha256 of a member; old engines save a layer that occurs twice as a link."""
+        return self.sums.get(self.links.get(name, name))
+
+
+class _Hashed(io.RawIOBase):
+    """A file that hashes what is read from it."""
+
+    def __init__(self, raw: IO[bytes], progress: Progress | None) -> None:
+        super().__init__()
+        self.raw, self.sha256 = raw, hashlib.sha256()
+        self._progress, self._total = progress, os.fstat(raw.fileno()).st_size
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        data = self.raw.read(len(buffer))
+        buffer[: len(data)] = data
+        self.sha256.update(data)
+        if self._progress:
+            self._progress(self.raw.tell(), self._total)
+        return len(data)
+
+
+def _zstd(stream: IO[bytes]) -> IO[bytes]:
+    import zstandard
+
+    return zstandard.ZstdDecompressor().stream_reader(stream, read_across_frames=True)
+
+
+PACKINGS: tuple[tuple[bytes, str, Callable[[IO[bytes]], Any]], ...] = (
+    (b"\x1f\x8b", "gzip", lambda stream: gzip.GzipFile(fileobj=stream)),
+    (b"\x28\xb5\x2f\xfd", "zstd", _zstd),
+    (b"\xfd7zXZ\x00", "xz", lzma.LZMAFile),
+    (b"BZh", "bzip2", bz2.BZ2File),
+)
+
+
+def inspect(path: Path, name: str, progress: Progress | None = None) -> Tarball:
+    """Read a whole docker-save file.
+
+    In: the file; the image name it has to hold; ``progress`` takes bytes read and their total.
+    Raises PreflightError: TARBALL_MISSING, TARBALL_DAMAGED, TARBALL_OTHER.
+    """
+    from zstandard import ZstdError
+
+    if not path.is_file():
+        raise PreflightError("TARBALL_MISSING", f"{path}: no such file", fix="set image.tarball to the vendor's file")
+    try:
+        with path.open("rb") as raw:
+            hashed = _Hashed(raw, progress)
+            stream: io.BufferedReader[Any] = io.BufferedReader(hashed, BLOCK)
+            packed, unpacked = _unpack(stream)
+            members = _read(unpacked)
+            while unpacked.read(BLOCK):  # what follows the archive: gzip's checksum is there
+                pass
+            while stream.read(BLOCK):
+                pass
+    except (tarfile.TarError, OSError, EOFError, zlib.error, lzma.LZMAError, ZstdError) as error:
+        raise _damaged(path, str(error)) from None
+    image_id, arch, layers = _image(path, name, members)
+    return Tarball(hashed.sha256.hexdigest(), image_id, arch, packed, layers)
+
+
+def _unpack(stream: io.BufferedReader[Any]) -> tuple[str, Any]:
+    """How a file is packed, and a stream of what is in it."""
+    first = stream.peek(8)
+    for magic, packed, opened in PACKINGS:
+        if first.startswith(magic):
+            return packed, opened(stream)
+    return "plain", stream
+
+
+def _read(stream: Any) -> _Members:
+    """All members of an archive. Raises TarError, EOFError where it is cut."""
+    found = _Members()
+    with tarfile.open(fileobj=stream, mode="r|", bufsize=BLOCK) as archive:
+        for member in archive:
+            name = str(PurePosixPath(member.name))
+            if member.issym():
+                found.links[name] = os.path.normpath(PurePosixPath(name).parent / member.linkname)
+            content = archive.extractfile(member) if member.isfile() else None
+            if content is None:
+                continue
+            digest, size, parts = hashlib.sha256(), 0, []
+            while block := content.read(BLOCK):
+                digest.update(block)
+                size += len(block)
+                if member.size <= KEEP:
+                    parts.append(block)
+            if size != member.size:
+                raise EOFError(f"it ends inside of {name}")
+            found.sums[name] = digest.hexdigest()
+            if member.size <= KEEP:
+                found.kept[name] = b"".join(parts)
+    return found
+
+
+def _image(path: Path, name: str, members: _Members) -> tuple[str, str | None, int]:
+    """Id, architecture and number of layers of the image of that name, all of its parts seen. Raises PreflightError."""
+    if "manifest.json" not in members.sums:
+        if any(member.startswith("etc/") for member in members.sums):
+            message = f"{path} holds a file system (docker export), not an image"
+            raise PreflightError("TARBALL_OTHER", message, fix=f"ask for the output of: docker save {name}")
+        raise _damaged(path, "it is cut, or no docker-save file: no manifest.json in it")
+    try:
+        rows = json.loads(members.kept["manifest.json"])
+        tags = [tag for row in rows for tag in row.get("RepoTags") or []]
+        row = next((row for row in rows if name in (row.get("RepoTags") or [])), None)
+        if row is None:
+            held = ", ".join(tags) or "an image without a name"
+            fix = f"set image.name or image.tarball; after a load by hand: docker tag … {name}"
+            raise PreflightError("TARBALL_OTHER", f"{path} holds {held}, not {name}", fix=fix)
+        config = json.loads(members.kept[row["Config"]])
+        wanted = list(config["rootfs"]["diff_ids"])
+        layers = list(row["Layers"])
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise _damaged(path, f"its manifest cannot be read: {error!r}") from None
+    identity = members.sums[row["Config"]]
+    if identity != PurePosixPath(row["Config"]).name.removesuffix(".json"):
+        raise _damaged(path, f"the image's configuration {row['Config']} has the sha256 {identity[:12]}")
+    if len(layers) != len(wanted):
+        raise _damaged(path, f"{len(layers)} of {len(wanted)} layers")
+    for layer, digest in zip(layers, wanted, strict=True):
+        found = members.sum_of(layer)
+        if found is None:
+            raise _damaged(path, f"the layer {layer} is not in it")
+        # By its content as it is unpacked, or (OCI layout) by its name, packed or not.
+        if f"sha256:{found}" != digest and found != PurePosixPath(layer).name:
+            raise _damaged(path, f"the layer {layer} has the sha256 {found[:12]}")
+    return f"sha256:{identity}", config.get("architecture"), len(layers)
+
+
+def _damaged(path: Path, why: str) -> PreflightError:
+    return PreflightError("TARBALL_DAMAGED", f"{path}: {why}", fix=ASK_AGAIN)
+
+
+def lock_image(settings: Settings) -> LockedImage:
+    """What r1deploy.lock keeps of the tarball that the settings name. Raises PreflightError."""
+    path, expected = Path(settings.image.tarball or ""), settings.image.sha256
+    found = inspect(path, settings.image.name)
+    if expected and found.sha256 != expected:
+        raise _damaged(path, f"sha256 {found.sha256[:12]}, image.sha256 says {expected[:12]}")
+    remember(path, found.sha256)
+    return LockedImage(
+        name=settings.image.name,
+        id=found.image_id,
+        tarball_sha256=found.sha256,
+        arch=found.arch,
+        packed=found.packed,
+    )
+
+
+def prove_tarball(settings: Settings, image: LockedImage | None) -> str:
+    """The tarball here is the locked one, before it goes anywhere; returns a sentence. Raises PreflightError.
+
+    The sha256 is remembered by size, times and inode of the file.
+    """
+    if settings.image.tarball is None:
+        return f"{settings.image.name} comes from a registry"
+    path = Path(settings.image.tarball)
+    if not path.is_file():
+        raise PreflightError("TARBALL_MISSING", f"{path}: no such file", fix="set image.tarball to the vendor's file")
+    if image is None or image.tarball_sha256 is None:
+        return f"{path.name} is not locked yet"
+    locked, expected = image.tarball_sha256, settings.image.sha256
+    if expected and expected != locked:
+        message = f"image.sha256 is {expected[:12]}, r1deploy.lock says {locked[:12]}"
+        raise PreflightError("TARBALL_DAMAGED", message, fix="r1deploy bootstrap --upgrade, if the new one is meant")
+    digest = recall(path)
+    if digest is None:
+        with path.open("rb") as stream:
+            digest = hashlib.file_digest(stream, "sha256").hexdigest()
+        remember(path, digest)
+    if digest != locked:
+        message = f"{path}: sha256 {digest[:12]}, r1deploy.lock says {locked[:12]}"
+        fix = f"{ASK_AGAIN}; if a new image is meant: r1deploy bootstrap --upgrade"
+        raise PreflightError("TARBALL_DAMAGED", message, fix=fix)
+    return f"{path.name} is the locked one, sha256 {digest[:12]}"
+
+
+def memory_file() -> Path:
+    """Where sums of tarballs are remembered here."""
+    base = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
+    return Path(base) / "r1deploy" / "tarballs.json"
+
+
+def recall(path: Path) -> str | None:
+    """The remembered sha256 of a file that did not change since."""
+    row = _remembered().get(str(path))
+    return str(row["sha256"]) if row and row.get("stamp") == _stamp(path) else None
+
+
+def remember(path: Path, sha256: str) -> None:
+    """Keep a file's sha256."""
+    target = memory_file()
+    target.parent.mkdir(parents=True, exist_ok=True)
+    rows = {**_remembered(), str(path): {"stamp": _stamp(path), "sha256": sha256}}
+    partial = target.with_suffix(f".{os.getpid()}")
+    partial.write_text(json.dumps(rows), encoding="utf-8")
+    partial.replace(target)
+
+
+def _remembered() -> Mapping[str, Any]:
+    try:
+        rows = json.loads(memory_file().read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return rows if isinstance(rows, dict) else {}
+
+
+def _stamp(path: Path) -> list[int]:
+    info = path.stat()
+    return [info.st_size, info.st_mtime_ns, info.st_ctime_ns, info.st_ino]
