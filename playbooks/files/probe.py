@@ -214,7 +214,9 @@ def look_chips(request):
                 }
             )
         else:
-            found["chips"].append({"index": len(found["chips"]), "name": row[:80], "memory_mib": 0, "used_mib": 0})
+            # The row itself could begin with the name of a healthy chip.
+            name = "not a chip: " + row.strip()[:68]
+            found["chips"].append({"index": len(found["chips"]), "name": name, "memory_mib": 0, "used_mib": 0})
     return found
 
 
