@@ -202,6 +202,7 @@ def look_chips(request):
         return found
     for row in re.finditer(chip["smi_pattern"], answer.stdout, re.M):
         said = row.groupdict()
+        known = [chip["index"] for chip in found["chips"]]
         try:
             one = {
                 "index": int(said["index"]),
@@ -210,12 +211,12 @@ def look_chips(request):
                 "used_mib": int(said["used"]),
             }
         except (TypeError, ValueError):
-            # A chip of which the tool cannot say enough counts, under a name that no chip has.
-            text = " ".join(row.group(0).split())
-            one = {"index": len(found["chips"]), "name": text[:80], "memory_mib": 0, "used_mib": 0}
-        if one["index"] in [chip["index"] for chip in found["chips"]]:
-            # The same chip twice is not two healthy ones.
-            one = dict(one, index=len(found["chips"]), name=" ".join(row.group(0).split())[:80])
+            one = None
+        if one is None or one["index"] in known:
+            # A chip of which the tool cannot say enough counts, as the same chip twice does, but not as a healthy one:
+            # the row itself could begin with the name of one.
+            name = "not a chip: " + " ".join(row.group(0).split())
+            one = {"index": len(known), "name": name[:80], "memory_mib": 0, "used_mib": 0}
         found["chips"].append(one)
     return found
 

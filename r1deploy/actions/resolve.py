@@ -134,6 +134,8 @@ def clone_with(settings: Settings, commit: str) -> Path:
 
 def blobs(settings: Settings, commit: str, paths: list[str]) -> dict[str, bytes]:
     """Files of FlagScale at a commit, from a clone kept here. Raises PreflightError where commit or file is gone."""
+    if not paths:
+        return {}
     clone = clone_with(settings, commit)
     found = {}
     for path in paths:

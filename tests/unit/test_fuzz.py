@@ -323,7 +323,7 @@ def test_settings_that_are_taken_make_sense(tmp_path: Path, values: dict[tuple[s
             continue
         for text in one_line_texts(value):
             assert text.isprintable(), f"{path}: {text!r}"
-            assert text != "" or path[0] in ("env", "service", "chip"), f"{path} is empty"
+            assert text != "" or path[0] in ("env", "service", "chip", "weights"), f"{path} is empty"
     # All that was taken can be written, and says the same when it is read again.
     dumped = {path: value for path, value in leaves(found.settings) if not (value == {} and path in MAPPINGS)}
     gone = {path: None for path in KNOWN if path[:-1] in MAPPINGS and path not in dumped}
@@ -565,3 +565,9 @@ def test_forced_command_with_white_space_that_is_no_blank(space: str) -> None:
     """Python's strip() took it for a blank; to a shell it is a part of the word."""
     for request_ in (f"{HEAD}'id'{space}", f"{HEAD}{space}'id'"):
         assert parse_request(request_, OURS) is None
+
+
+@pytest.mark.parametrize("row", [f"{PREFIX}, 32768 MiB, 0 MiB", PREFIX, f"0, {PREFIX}, 32768 MiB, 64 MiB"])
+def test_smi_a_row_without_an_index_or_seen_already_is_no_healthy_chip(row: str) -> None:
+    found = look_chips(f"0, {PREFIX}, 32768 MiB, 64 MiB\n{row}", "", "")
+    assert [chip.name.startswith(PREFIX) for chip in found.chips] == [True, False]
