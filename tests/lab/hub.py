@@ -48,7 +48,7 @@ class Hub:
 
     def ranges(self, name: str) -> list[str]:
         """The ranges with which a file was asked for."""
-        return [given for path, given in self.asked if path.endswith(name) and given]
+        return [given for path, given in self.asked if f"/{name}?" in path and given]
 
 
 def large(name: str) -> bool:
