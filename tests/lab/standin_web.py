@@ -54,6 +54,8 @@ class Proxy(ThreadingHTTPServer):
 
 class _Connect(BaseHTTPRequestHandler):
     server: Proxy
+    # curl asks without the login first, and then again on the same connection.
+    protocol_version = "HTTP/1.1"
 
     def do_CONNECT(self) -> None:
         known = self.headers.get("Proxy-Authorization") == self.server.wanted
@@ -62,8 +64,11 @@ class _Connect(BaseHTTPRequestHandler):
         self.send_response(status)
         if status == 407:
             self.send_header("Proxy-Authenticate", 'Basic realm="stand-in"')
+        if status != 200:
+            self.send_header("Content-Length", "0")
         self.end_headers()
         if status == 200:
+            self.close_connection = True
             host, _, port = self.path.rpartition(":")
             with socket.create_connection((host, int(port)), timeout=10) as there:
                 relay(self.connection, there)
