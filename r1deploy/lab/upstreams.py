@@ -74,19 +74,22 @@ class Work:
         return (text + "\n").encode()
 
 
-def digest(layout: Layout, key: Any) -> str:
+def digest(layout: Layout, key: Any, patch: str) -> str:
     """Everything the repositories are made from."""
-    found = hashlib.sha256(f"{SHAPE} {names.upstream_address()} {vendorkey.fingerprint(key)}".encode())
+    found = hashlib.sha256(f"{SHAPE} {names.upstream_address()} {vendorkey.fingerprint(key)} {patch}".encode())
     for part in ("flaggems", "vllm", "flagscale", "patches"):
         found.update(images.folder_digest(names.standins() / part))
     return found.hexdigest()
 
 
-def ensure(layout: Layout, say: Say) -> str:
-    """The repositories are there and fit the sources; returns the commit with the vendor's patch."""
+def ensure(layout: Layout, vllm_patch: str, say: Say) -> str:
+    """The repositories are there and fit the sources; returns the commit with the vendor's patch.
+
+    In: the folder below ``standins/patches`` that holds the vendor's half of vLLM.
+    """
     key = vendorkey.ensure(layout)
     state = layout.upstreams / "state.json"
-    wanted = digest(layout, key)
+    wanted = digest(layout, key, vllm_patch)
     if state.is_file():
         found = json.loads(state.read_text())
         whole = all((layout.upstreams / f"{name}.git").is_dir() for name in names.REPOSITORIES)
@@ -94,7 +97,7 @@ def ensure(layout: Layout, say: Say) -> str:
             return str(found["patch"])
     layout.upstreams.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=layout.folder) as temporary:
-        patch = make(Path(temporary), key)
+        patch = make(Path(temporary), key, vllm_patch)
         for name in names.REPOSITORIES:
             publish(Path(temporary) / name, layout.upstreams / f"{name}.git")
     state.write_text(json.dumps({"digest": wanted, "patch": patch}) + "\n")
@@ -102,10 +105,11 @@ def ensure(layout: Layout, say: Say) -> str:
     return patch
 
 
-def make(folder: Path, key: Any) -> str:
+def make(folder: Path, key: Any, vllm_patch: str) -> str:
     make_flaggems(folder / "FlagGems")
     vllm, base, linked = make_vllm(folder / "vllm")
-    return make_flagscale(folder / "FlagScale", key, vllm, base, linked)
+    patch = vllm.diff_of(names.standins() / "patches" / vllm_patch, base)
+    return make_flagscale(folder / "FlagScale", key, patch, base, linked)
 
 
 def make_flaggems(folder: Path) -> None:
@@ -133,7 +137,7 @@ def make_vllm(folder: Path) -> tuple[Work, str, str]:
     return work, base, linked
 
 
-def make_flagscale(folder: Path, key: Any, vllm: Work, vllm_base: str, linked: str) -> str:
+def make_flagscale(folder: Path, key: Any, vllm_patch: bytes, vllm_base: str, linked: str) -> str:
     work = Work(folder)
     work.write("README.md", "# FlagScale: a stand-in of the r1deploy lab\n")
     work.commit("Begin")
@@ -141,7 +145,7 @@ def make_flagscale(folder: Path, key: Any, vllm: Work, vllm_base: str, linked: s
     work.write(".gitmodules", gitmodules())
     base = commit_with_link(work, linked, "Serve DeepSeek-R1")
     patches = {
-        "vllm": vllm.diff_of(names.standins() / "patches" / "vllm", vllm_base),
+        "vllm": vllm_patch,
         "FlagScale": work.diff_of(names.standins() / "patches" / "flagscale", base),
     }
     write_vendor(work, key, patches, base, vllm_base, ["ds", "minicpm-o", "ds-distill-qwen"], "inference")
