@@ -32,9 +32,13 @@ def lab_up(
     engine: Annotated[
         Engine, typer.Option(help="light: a stand-in; vllm: the real one on CPUs, with real Ray.")
     ] = Engine.light,
+    upstream: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME=URL[#COMMIT]", help="A real FlagScale, FlagGems or vllm for the stand-in."),
+    ] = None,
 ) -> None:
     """Bring the lab up; what is there already is left as it is."""
-    with_lab(lambda lab: lab.up(hosts, install, lines.say, engine.value))
+    with_lab(lambda lab: lab.up(hosts, install, lines.say, engine.value, upstream or ()))
 
 
 @lab_app.command("down")

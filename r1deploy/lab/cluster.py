@@ -6,7 +6,7 @@ import fcntl
 import json
 import socket
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +19,8 @@ from r1deploy.lab.layout import Layout
 
 if TYPE_CHECKING:
     from r1deploy.lab.engines import Engine
+    from r1deploy.lab.given import Upstream
+    from r1deploy.lab.upstreams import Made
 
 Say = Callable[[str], None]
 CHIPS_FILE = "/dev/r1lab-chips.json"
@@ -50,32 +52,40 @@ class Lab:
     def folder(self) -> Path:
         return self.layout.folder
 
-    def up(self, hosts: int = 2, install: bool = False, say: Say = print, engine: str = "light") -> None:
+    def up(
+        self,
+        hosts: int = 2,
+        install: bool = False,
+        say: Say = print,
+        engine: str = "light",
+        upstream: Sequence[str] = (),
+    ) -> None:
         """Bring the lab up; what is there already is left as it is.
 
-        In: ``engine``: ``light`` (a stand-in), or ``vllm`` (the real one on CPUs).
+        In: ``engine``: ``light`` (a stand-in), or ``vllm`` (the real one on CPUs);
+        ``upstream``: real repositories for stand-ins, as ``NAME=URL`` or ``NAME=URL#COMMIT``.
         Raises LabError; WheelsMissing where the real engine cannot be had.
         """
-        from r1deploy.lab.engines import ENGINES
+        from r1deploy.lab import engines, given
 
-        if engine not in ENGINES:
-            raise LabError(f"there is no engine {engine}", f"one of {', '.join(ENGINES)}")
+        wanted = given.parse(upstream)
+        chosen = engines.choose(engine, wanted)
         if not 1 <= hosts <= names.MAX_HOSTS:
             raise LabError(f"{hosts} hosts cannot be had", f"ask for 1 to {names.MAX_HOSTS}")
         started = time.monotonic()
         self.layout.folder.mkdir(parents=True, exist_ok=True)
         with self._alone():
             self._client = machine.ensure_engine(self.layout, install, say)
-            commit = self._make(hosts, ENGINES[engine], say)
-            self._write_files(hosts, commit, ENGINES[engine])
+            made = self._make(hosts, chosen, wanted, say)
+            self._write_files(hosts, made, chosen)
         say(f"lab is up: {hosts} hosts, {self.folder} ({time.monotonic() - started:.0f} s)")
 
-    def _make(self, count: int, engine: Engine, say: Say) -> str:
+    def _make(self, count: int, engine: Engine, given: Mapping[str, Upstream], say: Say) -> Made:
         from r1deploy.lab import access, images, upstreams, weights
         from r1deploy.lab import hosts as parts
 
         public = access.ensure_ssh_key(self.layout)
-        commit = upstreams.ensure(self.layout, engine.patch, say)
+        made = upstreams.ensure(self.layout, engine.patch, given, say)
         host_image = images.ensure(self._client, images.HOST, say)
         vendor = images.ensure(self._client, engine.image, say)
         images.save(self._client, vendor, self.layout.tarball_of(vendor), say)
@@ -96,14 +106,14 @@ class Lab:
             weights.ensure_random(self._client, first, engine.weights, vendor, say)
         else:
             weights.ensure(self._client, first, engine.weights)
-        return commit
+        return made
 
-    def _write_files(self, count: int, commit: str, engine: Engine) -> None:
+    def _write_files(self, count: int, made: Made, engine: Engine) -> None:
         from r1deploy.lab import access
 
         access.write_known_hosts(self._client, self.layout, count)
         access.write_hostfile(self.layout, count)
-        access.write_settings(self.layout, count, commit, engine)
+        access.write_settings(self.layout, count, made, engine)
 
     @contextmanager
     def _alone(self) -> Iterator[None]:

