@@ -34,7 +34,7 @@ def lab_up(
     ] = Engine.light,
     upstream: Annotated[
         list[str] | None,
-        typer.Option(metavar="NAME=URL[#COMMIT]", help="A real FlagScale, FlagGems or vllm for the stand-in."),
+        typer.Option(metavar="NAME=URL[#COMMIT]", help="A real FlagScale (or vllm) for the stand-in."),
     ] = None,
 ) -> None:
     """Bring the lab up; what is there already is left as it is."""

@@ -67,6 +67,9 @@ def choose(name: str, given: Mapping[str, Upstream]) -> Engine:
     """The engine of that name, with an image that holds what the given upstreams import. Raises LabError."""
     if name not in ENGINES:
         raise LabError(f"there is no engine {name}", f"one of {', '.join(ENGINES)}")
+    if "FlagGems" in given:
+        what = "the real FlagGems cannot be imported in the lab: it asks for Triton and for a device at its import"
+        raise LabError(what, "leave it out: the stand-in FlagGems keeps its contract")
     engine = ENGINES[name]
     if name == "light" and "vllm" in given:
         raise LabError("the light engine cannot be laid over the real vLLM", "r1deploy lab up --engine vllm …")

@@ -125,10 +125,7 @@ def ensure(layout: Layout, vllm_patch: str, given: Mapping[str, Upstream], say: 
 
 
 def make(folder: Path, key: Any, vllm_patch: str, given: Mapping[str, Upstream]) -> Made:
-    if "FlagGems" in given:
-        Work(folder / "FlagGems", given["FlagGems"].url)
-    else:
-        make_flaggems(folder / "FlagGems")
+    make_flaggems(folder / "FlagGems")
     overlay = names.standins() / "patches" / vllm_patch
     if "FlagScale" in given:
         return make_on_real(folder, key, overlay, given)

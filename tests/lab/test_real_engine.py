@@ -4,74 +4,26 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
-import subprocess
-import sys
-import time
 from collections.abc import Iterator
-from pathlib import Path
 
 import httpx
 import pytest
 
-from r1deploy.lab import layout
+from tests.lab.site import Site
 
 pytestmark = pytest.mark.lab
 REQUIRED = os.environ.get("R1DEPLOY_ENGINE_REQUIRED") == "1"
-NAME = f"{layout.PREFIX}-vllm"
 CANNOT = "pip cannot get the wheels"
-
-
-def own_network() -> str:
-    """Three numbers of a network beside the tests' lab's."""
-    first, second, third = layout.network_prefix().split(".")
-    return f"{first}.{second}.{(int(third) + 128) % 256}"
-
-
-class Site:
-    """A user's folder and environment, with the command line in them."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.lab = folder / "lab"
-        self.env = {
-            **os.environ,
-            "COLUMNS": "80",
-            "R1DEPLOY_LAB_NAME": NAME,
-            "R1DEPLOY_LAB_NETWORK": own_network(),
-            "R1DEPLOY_LAB_DIR": str(self.lab),
-        }
-        self.head = f"{own_network()}.11"
-
-    def r1(self, *argv: str) -> subprocess.CompletedProcess[str]:
-        """Run r1deploy to its end, and print how long it took: the report of a CI run shows it."""
-        started = time.monotonic()
-        done = subprocess.run(
-            [sys.executable, "-m", "r1deploy", *argv],
-            cwd=self.folder,
-            env=self.env,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=1500,
-            check=False,
-        )
-        print(f"{' '.join(argv)}: exit code {done.returncode}, {time.monotonic() - started:.0f} s")
-        return done
-
-    def ok(self, *argv: str) -> str:
-        done = self.r1(*argv)
-        assert done.returncode == 0, done.stderr[-4000:]
-        return done.stdout + done.stderr
 
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     """Two hosts of a lab with the real engine; skipped, with the reason, where its wheels cannot be had."""
-    found = Site(tmp_path_factory.mktemp("real-engine"))
-    done = found.r1("lab", "up", "--engine", "vllm")
+    found = Site(tmp_path_factory.mktemp("real-engine"), "vllm")
+    install = ["--install"] if os.environ.get("R1DEPLOY_LAB_REQUIRED") == "1" else []
+    done = found.r1("lab", "up", "--engine", "vllm", *install)
     if done.returncode != 0:
-        found.r1("lab", "down")
+        found.leave()
         said = " ".join(done.stderr.split())
         without_engine = "no Docker Engine answers" in said and os.environ.get("R1DEPLOY_LAB_REQUIRED") != "1"
         if (CANNOT in said or without_engine) and not REQUIRED:
@@ -79,12 +31,10 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
         pytest.fail(f"lab up --engine vllm: {said}")
     print(done.stdout + done.stderr)
     try:
-        shutil.copy(found.lab / "r1deploy.yaml", found.folder)
+        found.take_settings()
         yield found
     finally:
-        found.r1("lab", "down")
-        # The tarball of the image is two gigabytes; the image itself stays with the machine's engine.
-        shutil.rmtree(found.lab, ignore_errors=True)
+        found.leave()
 
 
 def ask(site: Site, path: str) -> httpx.Response:
@@ -92,7 +42,6 @@ def ask(site: Site, path: str) -> httpx.Response:
 
 
 def test_the_real_engine_serves(site: Site) -> None:
-    site.ok("init", str(site.lab / "hostfile.txt"))
     assert "Ready to serve." in site.ok("bootstrap", "inventory.ini", "--yes")
     said = site.ok("serve")
     assert "Ray: 2/2 nodes, 32 chips" in said

@@ -55,6 +55,8 @@ def test_engines_are_known_by_name_and_take_an_image_for_real_upstreams() -> Non
     assert engines.choose("light", {}).image.tag == "baai:v5"
     assert engines.choose("light", real).image.wheels == "upstream"
     assert engines.choose("vllm", real).image == engines.choose("vllm", {}).image
+    with pytest.raises(LabError, match="FlagGems cannot be imported"):
+        engines.choose("vllm", given.parse(["FlagGems=/x"]))
     with pytest.raises(LabError, match="no engine heavy"):
         engines.choose("heavy", {})
     with pytest.raises(LabError, match="light engine"):
