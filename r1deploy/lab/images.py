@@ -119,13 +119,8 @@ VENDOR_VLLM = replace(
 )
 
 # The light engine below the real FlagScale: it needs hydra and pandas to run, packaging to be built.
-VENDOR_UPSTREAM = replace(
-    VENDOR,
-    tag=names.VENDOR_UPSTREAM_IMAGE,
-    packages=(*VENDOR.packages, "python3-pandas", "python3-packaging"),
-    layers=("image", "ray"),
-    wheels="upstream",
-)
+# Debian has no hydra; the others come the same way, so that the Debian base stays one for all images.
+VENDOR_UPSTREAM = replace(VENDOR, tag=names.VENDOR_UPSTREAM_IMAGE, layers=("image", "ray"), wheels="upstream")
 
 
 def source_files(folder: Path) -> list[Path]:
