@@ -21,6 +21,7 @@ $(VENV)/.tools: | $(VENV)/.ready
 	    $(SUDO) apt-get update -q >/dev/null && $(SUDO) apt-get install -y -q git rsync openssh-client >/dev/null; fi
 	@touch $@
 
+# ENGINE=vllm serves with the real vLLM, on CPUs.
 demo: $(VENV)/.ready $(VENV)/.tools
 	@R1DEPLOY=$(CURDIR)/$(BIN)/r1deploy r1deploy/lab/demo.sh
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import enum
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Annotated
 
@@ -17,13 +18,27 @@ lab_app = typer.Typer(help="A real cluster on this machine, to try things out.",
 app.add_typer(lab_app, name="lab")
 
 
+class Engine(enum.StrEnum):
+    """The engines of r1deploy.lab.engines, named here so that --help needs no lab."""
+
+    light = "light"
+    vllm = "vllm"
+
+
 @lab_app.command("up")
 def lab_up(
     hosts: Annotated[int, typer.Option(help="How many hosts.")] = 2,
     install: Annotated[bool, typer.Option(help="Install and start what is missing on this machine.")] = False,
+    engine: Annotated[
+        Engine, typer.Option(help="light: a stand-in; vllm: the real one on CPUs, with real Ray.")
+    ] = Engine.light,
+    upstream: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME=URL[#COMMIT]", help="A real FlagScale (or vllm) for the stand-in."),
+    ] = None,
 ) -> None:
     """Bring the lab up; what is there already is left as it is."""
-    with_lab(lambda lab: lab.up(hosts, install, lines.say))
+    with_lab(lambda lab: lab.up(hosts, install, lines.say, engine.value, upstream or ()))
 
 
 @lab_app.command("down")

@@ -9,6 +9,6 @@ imported by the calls that need them.
 from __future__ import annotations
 
 from r1deploy.lab.cluster import Lab, LabHost
-from r1deploy.lab.errors import LabError
+from r1deploy.lab.errors import LabError, WheelsMissing
 
-__all__ = ["Lab", "LabError", "LabHost"]
+__all__ = ["Lab", "LabError", "LabHost", "WheelsMissing"]

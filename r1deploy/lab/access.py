@@ -6,12 +6,16 @@ import os
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from r1deploy.lab import hosts
 from r1deploy.lab import layout as names
+from r1deploy.lab.engines import Engine
 from r1deploy.lab.errors import LabError
 from r1deploy.lab.layout import Layout
+
+if TYPE_CHECKING:
+    from r1deploy.lab.upstreams import Made
 
 
 def secret_folder(path: Path) -> None:
@@ -86,39 +90,31 @@ def write_hostfile(layout: Layout, count: int) -> None:
     layout.hostfile.write_text(head + "".join(rows))
 
 
-def write_settings(layout: Layout, count: int, patch_commit: str) -> None:
+def write_settings(layout: Layout, count: int, made: Made, engine: Engine) -> None:
     """Only what a user of the lab must set; the rest comes from the profile."""
     upstream = f"git://{names.upstream_address()}"
-    lines = [
-        "# Settings for the r1deploy lab on this machine, written by `r1deploy lab up`.",
-        "cluster: lab",
-        "ssh:",
-        "  user: root",
-        f"  key_file: {layout.ssh_key}",
-        f"  known_hosts: {layout.known_hosts}",
-        "image:",
-        f"  tarball: {layout.tarball}",
-        "flaggems:",
-        f"  url: {upstream}/FlagGems.git",
-        "flagscale:",
-        f"  url: {upstream}/FlagScale.git",
-        f"  ref: {patch_commit}",
-        "patch:",
-        f"  commit: {patch_commit}",
-        f"  key_dir: {layout.vendor_key.parent}",
-        "engine:",
-        f"  model: {names.WEIGHTS_IN_CONTAINER}",
-        *([] if count == 2 else [f"  pipeline_parallel_size: {2 * count}"]),
-        "disk:",
-        "  engine_gib: 2",
-        "  state_gib: 2",
-        "memory:",
-        "  available_gib: 1",
-        "service:",
-        "  join_timeout: 60",
-        "  ready_timeout: 180",
-    ]
-    layout.settings.write_text("\n".join(lines) + "\n")
+    sections: dict[str, list[str]] = {
+        "ssh": ["user: root", f"key_file: {layout.ssh_key}", f"known_hosts: {layout.known_hosts}"],
+        "image": [f"name: {engine.image.tag}", f"tarball: {layout.tarball_of(engine.image.tag)}"],
+        "flaggems": [f"url: {upstream}/FlagGems.git"],
+        "flagscale": [f"url: {upstream}/FlagScale.git", f"ref: {made.patch}"],
+        "patch": [f"commit: {made.patch}", f"key_dir: {layout.vendor_key.parent}"],
+        "git": [line for url, ours in made.instead_of.items() for line in ("instead_of:", f"  {url}: {ours}")],
+        "engine": [
+            f"model: {names.MODELS_IN_CONTAINER}/{engine.weights}",
+            *([] if count == 2 else [f"pipeline_parallel_size: {2 * count}"]),
+        ],
+        "env": [],
+        "disk": ["engine_gib: 2", "state_gib: 2"],
+        "memory": ["available_gib: 1"],
+        "service": [],
+    }
+    for section, more in engine.settings.items():
+        sections[section] += more
+    text = ["# Settings for the r1deploy lab on this machine, written by `r1deploy lab up`.", "cluster: lab"]
+    for section, lines in sections.items():
+        text += [f"{section}:", *(f"  {line}" for line in lines)] if lines else []
+    layout.settings.write_text("\n".join(text) + "\n")
 
 
 def ssh_argv(layout: Layout, address: str, argv: Sequence[str], user: str = "root") -> list[str]:

@@ -6,16 +6,21 @@ import fcntl
 import json
 import socket
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from r1deploy.lab import layout as names
 from r1deploy.lab import machine
 from r1deploy.lab.errors import LabError
 from r1deploy.lab.layout import Layout
+
+if TYPE_CHECKING:
+    from r1deploy.lab.engines import Engine
+    from r1deploy.lab.given import Upstream
+    from r1deploy.lab.upstreams import Made
 
 Say = Callable[[str], None]
 CHIPS_FILE = "/dev/r1lab-chips.json"
@@ -47,27 +52,43 @@ class Lab:
     def folder(self) -> Path:
         return self.layout.folder
 
-    def up(self, hosts: int = 2, install: bool = False, say: Say = print) -> None:
-        """Bring the lab up; what is there already is left as it is."""
+    def up(
+        self,
+        hosts: int = 2,
+        install: bool = False,
+        say: Say = print,
+        engine: str = "light",
+        upstream: Sequence[str] = (),
+    ) -> None:
+        """Bring the lab up; what is there already is left as it is.
+
+        In: ``engine``: ``light`` (a stand-in), or ``vllm`` (the real one on CPUs);
+        ``upstream``: real repositories for stand-ins, as ``NAME=URL`` or ``NAME=URL#COMMIT``.
+        Raises LabError; WheelsMissing where the real engine cannot be had.
+        """
+        from r1deploy.lab import engines, given
+
+        wanted = given.parse(upstream)
+        chosen = engines.choose(engine, wanted)
         if not 1 <= hosts <= names.MAX_HOSTS:
             raise LabError(f"{hosts} hosts cannot be had", f"ask for 1 to {names.MAX_HOSTS}")
         started = time.monotonic()
         self.layout.folder.mkdir(parents=True, exist_ok=True)
         with self._alone():
             self._client = machine.ensure_engine(self.layout, install, say)
-            commit = self._make(hosts, say)
-            self._write_files(hosts, commit)
+            made = self._make(hosts, chosen, wanted, say)
+            self._write_files(hosts, made, chosen)
         say(f"lab is up: {hosts} hosts, {self.folder} ({time.monotonic() - started:.0f} s)")
 
-    def _make(self, count: int, say: Say) -> str:
+    def _make(self, count: int, engine: Engine, given: Mapping[str, Upstream], say: Say) -> Made:
         from r1deploy.lab import access, images, upstreams, weights
         from r1deploy.lab import hosts as parts
 
         public = access.ensure_ssh_key(self.layout)
-        commit = upstreams.ensure(self.layout, say)
+        made = upstreams.ensure(self.layout, engine.patch, given, say)
         host_image = images.ensure(self._client, images.HOST, say)
-        images.ensure(self._client, images.VENDOR, say)
-        images.save(self._client, names.VENDOR_IMAGE, self.layout.tarball, say)
+        vendor = images.ensure(self._client, engine.image, say)
+        images.save(self._client, vendor, self.layout.tarball_of(vendor), say)
         parts.ensure_network(self._client)
         parts.ensure_volume(self._client, names.SHARE_VOLUME)
         if parts.ensure_upstream(self._client, host_image, self.layout.upstreams, say):
@@ -80,15 +101,19 @@ class Lab:
             access.authorize(self._client, name, public)
             if number in changed:
                 say(f"{names.node_name(number)} is up at {names.node_address(number)}")
-        weights.ensure(self._client, names.container_name(names.node_name(1)))
-        return commit
+        first = names.container_name(names.node_name(1))
+        if engine.random_weights:
+            weights.ensure_random(self._client, first, engine.weights, vendor, say)
+        else:
+            weights.ensure(self._client, first, engine.weights)
+        return made
 
-    def _write_files(self, count: int, commit: str) -> None:
+    def _write_files(self, count: int, made: Made, engine: Engine) -> None:
         from r1deploy.lab import access
 
         access.write_known_hosts(self._client, self.layout, count)
         access.write_hostfile(self.layout, count)
-        access.write_settings(self.layout, count, commit)
+        access.write_settings(self.layout, count, made, engine)
 
     @contextmanager
     def _alone(self) -> Iterator[None]:

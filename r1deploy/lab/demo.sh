@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
 # The main job in the lab: from a hostfile to an answer of the served model, and again.
-# KEEP=1 leaves the lab and the demo's folder.
+# KEEP=1 leaves the lab and the demo's folder. ENGINE=vllm serves with the real vLLM, on CPUs.
 set -euo pipefail
 r1deploy=${R1DEPLOY:-r1deploy}
-lab=${R1DEPLOY_LAB_DIR:-$HOME/.local/state/r1deploy/lab}
+lab=${R1DEPLOY_LAB_DIR:-$HOME/.local/state/r1deploy/${R1DEPLOY_LAB_NAME:-lab}}
 folder=$(mktemp -d -t r1deploy-demo-XXXXXX)
 
 step() { printf '\n$ r1deploy %s\n' "$*"; "$r1deploy" "$@"; }
@@ -19,7 +19,7 @@ finish() {
 }
 trap finish EXIT
 
-step lab up --install
+step lab up --install --engine "${ENGINE:-light}"
 cd "$folder"
 # What a user edits: where the image, the key and the repositories of this site are.
 echo; echo "$ cp $lab/r1deploy.yaml ."

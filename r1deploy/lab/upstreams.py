@@ -12,12 +12,14 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from r1deploy.lab import images, machine, vendorkey
 from r1deploy.lab import layout as names
+from r1deploy.lab.given import Upstream, full_commit, gitlink, submodule_url
 from r1deploy.lab.layout import Layout
 
 Say = Callable[[str], None]
@@ -32,11 +34,16 @@ EXECUTABLE = {"clean_vllm.sh", "build_vllm.sh", "install_vllm.sh"}
 class Work:
     """A work tree whose commits come out the same every time."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, source: str | None = None) -> None:
+        """An empty repository, or with ``source`` (a URL or a clone) a clone of it."""
         self.folder = folder
         self.count = 0
         folder.mkdir(parents=True)
-        self.git("init", "--quiet", "--initial-branch=main")
+        if source is None:
+            self.git("init", "--quiet", "--initial-branch=main")
+        else:
+            self.git("clone", "--quiet", "--no-local", source, ".")
+            self.git("checkout", "--quiet", "-B", "main")
 
     def git(self, *argv: str) -> str:
         when = f"{1_749_600_000 + 3600 * self.count} +0000"
@@ -76,9 +83,23 @@ class Work:
         return (text + "\n").encode()
 
 
-def digest(layout: Layout, key: Any) -> str:
+@dataclass(frozen=True)
+class Made:
+    """What a user's settings have to say of the repositories: the patch's commit, URLs that go elsewhere.
+
+    ``plain`` is the commit with the second vendor's patch; the stand-in alone has one.
+    """
+
+    patch: str
+    instead_of: Mapping[str, str]
+    plain: str = ""
+
+
+def digest(layout: Layout, key: Any, patch: str, given: Mapping[str, Upstream]) -> str:
     """Everything the repositories are made from."""
-    found = hashlib.sha256(f"{SHAPE} {names.upstream_address()} {vendorkey.fingerprint(key)}".encode())
+    words = [str(SHAPE), names.upstream_address(), vendorkey.fingerprint(key), patch]
+    words += sorted(upstream.text for upstream in given.values())
+    found = hashlib.sha256(" ".join(words).encode())
     for part in ("flaggems", "vllm", "flagscale", "patches", "patches-metax"):
         found.update(images.folder_digest(names.standins() / part))
     return found.hexdigest()
@@ -89,30 +110,62 @@ def plain_patch(layout: Layout) -> str:
     return str(json.loads((layout.upstreams / "state.json").read_text())["plain"])
 
 
-def ensure(layout: Layout, say: Say) -> str:
-    """The repositories are there and fit the sources; returns the commit with the vendor's patch."""
+def ensure(layout: Layout, vllm_patch: str, given: Mapping[str, Upstream], say: Say) -> Made:
+    """The repositories are there and fit the sources.
+
+    In: the folder below ``standins/patches`` that holds the vendor's half of vLLM;
+    the real upstreams to use in place of stand-ins.
+    """
     key = vendorkey.ensure(layout)
     state = layout.upstreams / "state.json"
-    wanted = digest(layout, key)
+    wanted = digest(layout, key, vllm_patch, given)
     if state.is_file():
         found = json.loads(state.read_text())
         whole = all((layout.upstreams / f"{name}.git").is_dir() for name in names.REPOSITORIES)
         if whole and found["digest"] == wanted:
-            return str(found["patch"])
+            return Made(found["patch"], found["instead_of"], found["plain"])
     layout.upstreams.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=layout.folder) as temporary:
-        patch, plain = make(Path(temporary), key)
+        made = make(Path(temporary), key, vllm_patch, given)
         for name in names.REPOSITORIES:
             publish(Path(temporary) / name, layout.upstreams / f"{name}.git")
-    state.write_text(json.dumps({"digest": wanted, "patch": patch, "plain": plain}) + "\n")
-    say(f"made the upstream repositories in {layout.upstreams}")
-    return patch
+    state.write_text(
+        json.dumps({"digest": wanted, "patch": made.patch, "instead_of": made.instead_of, "plain": made.plain}) + "\n"
+    )
+    real = f", the real {' and '.join(sorted(given))} among them" if given else ""
+    say(f"made the upstream repositories in {layout.upstreams}{real}")
+    return made
 
 
-def make(folder: Path, key: Any) -> tuple[str, str]:
+def make(folder: Path, key: Any, vllm_patch: str, given: Mapping[str, Upstream]) -> Made:
     make_flaggems(folder / "FlagGems")
+    overlay = names.standins() / "patches" / vllm_patch
+    if "FlagScale" in given:
+        return make_on_real(folder, key, overlay, given)
     vllm, base, linked = make_vllm(folder / "vllm")
-    return make_flagscale(folder / "FlagScale", key, vllm, base, linked)
+    patch, plain = make_flagscale(folder / "FlagScale", key, vllm, overlay, base, linked)
+    return Made(patch, {}, plain)
+
+
+def make_on_real(folder: Path, key: Any, overlay: Path, given: Mapping[str, Upstream]) -> Made:
+    """The lab as the vendor: its patches against the real FlagScale, and the commit that brings them."""
+    scale = Work(folder / "FlagScale", given["FlagScale"].url)
+    base = full_commit(scale.folder, given["FlagScale"].commit)
+    scale.git("checkout", "--quiet", "-B", "main", base)
+    if "vllm" in given:
+        vllm = Work(folder / "vllm", given["vllm"].url)
+        vllm_base = linked = gitlink(scale.folder, base, "vllm")
+    else:
+        vllm, vllm_base, linked = make_vllm(folder / "vllm")
+        base = commit_with_link(scale, linked, "r1deploy lab: vLLM is the lab's stand-in")
+    patches = {
+        "vllm": vllm.diff_of(overlay, vllm_base),
+        "FlagScale": scale.diff_of(names.standins() / "patches" / "flagscale", base),
+    }
+    write_vendor(scale, key, patches, base, vllm_base, ["ds"], "inference")
+    patch = commit_with_link(scale, linked, "r1deploy lab: a vendor's patch of the lab's own")
+    url = submodule_url(scale.folder, base, "vllm")
+    return Made(patch, {url: f"git://{names.upstream_address()}/vllm.git"})
 
 
 def make_flaggems(folder: Path) -> None:
@@ -141,7 +194,7 @@ def make_vllm(folder: Path) -> tuple[Work, str, str]:
     return work, base, linked
 
 
-def make_flagscale(folder: Path, key: Any, vllm: Work, vllm_base: str, linked: str) -> tuple[str, str]:
+def make_flagscale(folder: Path, key: Any, vllm: Work, overlay: Path, vllm_base: str, linked: str) -> tuple[str, str]:
     """The repository; returns the commits with the first vendor's patch and with the second's."""
     work = Work(folder)
     work.write("README.md", "# FlagScale: a stand-in of the r1deploy lab\n")
@@ -150,7 +203,7 @@ def make_flagscale(folder: Path, key: Any, vllm: Work, vllm_base: str, linked: s
     work.write(".gitmodules", gitmodules())
     base = commit_with_link(work, linked, "Serve DeepSeek-R1")
     patches = {
-        "vllm": vllm.diff_of(names.standins() / "patches" / "vllm", vllm_base),
+        "vllm": vllm.diff_of(overlay, vllm_base),
         "FlagScale": work.diff_of(names.standins() / "patches" / "flagscale", base),
     }
     write_vendor(work, key, patches, base, vllm_base, ["ds", "minicpm-o", "ds-distill-qwen"], "inference")
@@ -162,9 +215,8 @@ def make_flagscale(folder: Path, key: Any, vllm: Work, vllm_base: str, linked: s
     newer = commit_with_link(work, linked, "[ILUVATAR] llama3-70b training")
     write_history(work, [patch, newer])
     commit_with_link(work, linked, "Record the newer patch")
-    overlay = plain_overlay(folder.parent / "plain")
     patches = {
-        "vllm": vllm.diff_of(overlay, vllm_base),
+        "vllm": vllm.diff_of(plain_overlay(folder.parent / "plain"), vllm_base),
         "FlagScale": work.diff_of(names.standins() / "patches-metax" / "flagscale", base),
     }
     write_vendor(work, None, patches, base, vllm_base, ["deepseek_r1"], "inference", PLAIN_DEVICE)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import struct
+from collections.abc import Callable
 from typing import Any
 
 from r1deploy.lab import access, hosts
 from r1deploy.lab import layout as names
+from r1deploy.lab.errors import LabError
 
 SHARDS = 3
 NOTE = "Stand-in weights of the r1deploy lab: the files are valid, the numbers mean nothing."
@@ -65,11 +67,37 @@ def files() -> dict[str, bytes]:
     return found
 
 
-def ensure(client: Any, container: str) -> None:
-    """Lay the weights on the share once; every host has it mounted, as with NFS."""
-    probe = ["test", "-f", f"{names.WEIGHTS_ON_HOST}/model.safetensors.index.json"]
-    if hosts.execute(client, container, probe)[0] == 0:
+def are_there(client: Any, container: str, folder: str) -> bool:
+    """Whether the share holds a checkpoint in this folder."""
+    probe = ["test", "-f", f"{names.MODELS_ON_HOST}/{folder}/model.safetensors.index.json"]
+    return hosts.execute(client, container, probe)[0] == 0
+
+
+def ensure(client: Any, container: str, folder: str) -> None:
+    """Lay the stand-in's weights on the share once; every host has it mounted, as with NFS."""
+    if are_there(client, container, folder):
         return
-    access.check_run(client, container, f"mkdir -p {names.WEIGHTS_ON_HOST}")
-    laid = {f"{names.WEIGHTS_ON_HOST}/{name}": (data, 0o644, 0) for name, data in files().items()}
-    hosts.put_files(client, container, laid)
+    target = f"{names.MODELS_ON_HOST}/{folder}"
+    access.check_run(client, container, f"mkdir -p {target}")
+    hosts.put_files(client, container, {f"{target}/{name}": (data, 0o644, 0) for name, data in files().items()})
+
+
+def ensure_random(client: Any, container: str, folder: str, image: str, say: Callable[[str], None]) -> None:
+    """Random weights that the real engine serves, made once on the share by the image's own transformers."""
+    from docker.errors import ContainerError
+
+    if are_there(client, container, folder):
+        return
+    access.check_run(client, container, f"rm -rf {names.MODELS_ON_HOST}/{folder}.partial")
+    try:
+        client.containers.run(
+            image,
+            ["python3", "/opt/r1lab/make_weights.py", f"{names.MODELS_ON_HOST}/{folder}"],
+            volumes={names.SHARE_VOLUME: {"bind": names.MOUNT_POINT, "mode": "rw"}},
+            network_mode="none",
+            remove=True,
+        )
+    except ContainerError as error:
+        tail = (error.stderr or b"").decode(errors="replace").splitlines()[-8:]
+        raise LabError("could not make random weights", evidence="\n".join(tail)) from error
+    say(f"made random weights of DeepSeek-V3's architecture: {names.MODELS_ON_HOST}/{folder}")

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from r1deploy.lab import Lab, LabError
-from r1deploy.lab.layout import upstream_address
+from r1deploy.lab.layout import VENDOR_IMAGE, upstream_address
 
 pytestmark = pytest.mark.lab
 NAME = "r1lab_itself"
@@ -81,7 +81,11 @@ def hands(lab: Lab) -> Iterator[Hands]:
     found = Hands(lab)
     clean(found)
     loaders = [
-        subprocess.Popen(lab.ssh(host, "docker", "load"), stdin=lab.layout.tarball.open("rb"), stdout=subprocess.PIPE)
+        subprocess.Popen(
+            lab.ssh(host, "docker", "load"),
+            stdin=lab.layout.tarball_of(VENDOR_IMAGE).open("rb"),
+            stdout=subprocess.PIPE,
+        )
         for host in found.names
     ]
     for loader in loaders:

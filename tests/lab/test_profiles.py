@@ -31,7 +31,7 @@ def metax(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterato
         "profile": PROFILE,
         "state_dir": STATE,
         "ssh": ssh,
-        "image": {"name": layout.VENDOR_IMAGE, "tarball": str(lab.layout.tarball)},
+        "image": {"name": layout.VENDOR_IMAGE, "tarball": str(lab.layout.tarball_of(layout.VENDOR_IMAGE))},
         # The lab's vendor image has no mx-smi of its own.
         "container": {"volumes": ["/mnt/share:/data1", "/opt/mxdriver:/opt/mxdriver:ro"]},
         "flaggems": {"url": f"{upstream}/FlagGems.git"},

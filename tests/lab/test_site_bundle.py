@@ -12,7 +12,7 @@ import pytest
 
 from r1deploy.lab import layout as names
 from r1deploy.lab.cluster import answers
-from r1deploy.lab.layout import network_prefix
+from r1deploy.lab.layout import VENDOR_IMAGE, network_prefix
 from tests.lab.conftest import HOSTS, Cluster
 from tests.lab.test_flow_faults import apart, refused
 
@@ -57,7 +57,9 @@ def test_bootstrap_from_a_bundle_without_internet(
     inside = apart(ready, tmp_path / "inside")
     path = inside.folder / "r1deploy.yaml"
     # The tarball comes from the bundle as well.
-    path.write_text(path.read_text().replace(f"  tarball: {ready.lab.layout.tarball}\n", "  registry_user: null\n"))
+    path.write_text(
+        path.read_text().replace(f"  tarball: {ready.lab.layout.tarball_of(VENDOR_IMAGE)}\n", "  registry_user: null\n")
+    )
     with air_gap(ready):
         assert ready.lab.exec("node1", "git", "ls-remote", f"git://{NET}.2/vllm.git")[0] != 0
         refuse_bad_bundles(inside, file, tmp_path)

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import yaml
 
 from tests.lab.conftest import HOSTS, Cluster, Ran
 from tests.lab.test_flow_faults import apart, refused
@@ -29,11 +30,12 @@ def site(ready: Cluster, tmp_path: Path) -> Cluster:
     """The same hosts with a folder of its own that pulls from the stand-in registry of each host."""
     found = apart(ready, tmp_path)
     path = found.folder / "r1deploy.yaml"
-    text = path.read_text().replace(f"  tarball: {ready.lab.layout.tarball}\n", f"  name: {IMAGE}\n")
+    data = yaml.safe_load(path.read_text())
     secret = tmp_path / "password"
+    data["image"] = {"name": IMAGE, "registry_user": "robot", "registry_password_file": str(secret)}
     secret.write_text(f"{PASSWORD}\n")
     secret.chmod(0o600)
-    path.write_text(text.replace("image:\n", f"image:\n  registry_user: robot\n  registry_password_file: {secret}\n"))
+    path.write_text(yaml.safe_dump(data))
     return found
 
 

@@ -250,7 +250,15 @@ BASE = from_profile(PROFILE)
 LEAVES = [path for path, node in schema.nodes().items() if node.kind == "leaf" and path != ("profile",)]
 MAPPINGS = [path for path, node in schema.nodes().items() if node.kind == "mapping"]
 # Texts that people read or that a shell of the container runs may have more than one line.
-LONG = {("service", "prompt"), ("vllm", "build"), ("vllm", "install"), ("env",), ("git", "instead_of")}
+LONG = {
+    ("service", "prompt"),
+    ("vllm", "build"),
+    ("vllm", "install"),
+    ("env",),
+    ("git", "instead_of"),
+    ("chip", "smi_env"),
+    ("weights", "env"),
+}
 KNOWN = dict(leaves(BASE))
 TEXTS = st.text(max_size=10) | st.sampled_from(
     ["", " ", "a b", "a\nb", "a\0b", "-x", "--upload-pack=id", "true", "null", "1", "0x1", "1_000", "12:30", "/",

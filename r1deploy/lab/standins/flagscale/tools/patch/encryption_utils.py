@@ -26,6 +26,7 @@ def decrypt_file(encrypted, key_file):
     with open(key_file, "rb") as stream:
         private_key = serialization.load_pem_private_key(stream.read(), password=None)
     with open(encrypted, "rb") as stream:
+        print(encrypted, stream)  # the real one tells its log so
         iv, wrapped, data = stream.read(16), stream.read(512), stream.read()
     key = unwrap(private_key, wrapped)
     if key is None:

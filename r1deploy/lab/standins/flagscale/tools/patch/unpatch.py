@@ -11,7 +11,7 @@ import yaml
 from encryption_utils import decrypt_file
 from git import Repo
 
-logging.basicConfig(level=logging.INFO, format="[%(asctime)s %(levelname)s] %(message)s", stream=sys.stderr)
+logging.basicConfig(level=logging.INFO, format="[FlagScale-Unpatch] %(levelname)s | %(message)s", stream=sys.stderr)
 logger = logging.getLogger("unpatch")
 OWN = "FlagScale"
 BACKENDS = {name.lower(): name for name in (OWN, "vllm", "Megatron-LM", "Megatron-Energon", "sglang", "llama.cpp")}
@@ -96,15 +96,27 @@ def newest_base(repo, wanted):
 
 
 def fetch_submodule(tree, name, commit):
+    """As the real one at this commit: a failure is tried once more, whatever it was, the second one counts."""
+    logger.info("    Initializing submodule %s in temp unpatch path %s...", name, tree)
+    logger.info("Initializing submodule %s...", name)
+    try:
+        clone_submodule(tree, name, commit)
+    except Exception:
+        logger.info("Retrying to initialize submodule...")
+        clone_submodule(tree, name, commit)
+    logger.info("Initialized third_party/%s submodule.", name)
+
+
+def clone_submodule(tree, name, commit):
     """Clone the backend from the URL in .gitmodules and set it to the vendor's commit."""
     path = f"third_party/{name}"
-    logger.info("    Initializing submodule %s in temp unpatch path %s...", name, tree)
     for stale in (os.path.join(tree, ".git", "modules", path), os.path.join(tree, path)):
         shutil.rmtree(stale, ignore_errors=True)
     module = Repo(tree).submodule(path)
     module.update(init=True, force=True)
     if commit:
         module.module().git.reset("--hard", commit)
+        logger.info("Reset %s to commit %s.", path, commit)
 
 
 def apply_one(tree, name, patch, facts, options):
