@@ -1,5 +1,6 @@
 """Loads a configuration as Hydra composes it, as far as a serve configuration needs it."""
 
+import logging
 import os
 import sys
 
@@ -29,13 +30,17 @@ def load(folder, name, overrides=()):
     if "_self_" not in defaults:
         config = OmegaConf.merge(config, own)
     config = OmegaConf.merge(config, OmegaConf.from_dotlist(list(overrides)))
-    leave_trace(config)
+    leave_trace(config, overrides)
     return config
 
 
-def leave_trace(config):
-    """Hydra writes what it composed below hydra.run.dir."""
+def leave_trace(config, overrides):
+    """Hydra writes what it composed, what it was told and a log below hydra.run.dir."""
     run_dir = OmegaConf.select(config, "hydra.run.dir") or "outputs/hydra"
-    config.pop("hydra", None)
+    own = config.pop("hydra", None)
     os.makedirs(os.path.join(run_dir, ".hydra"), exist_ok=True)
     OmegaConf.save(config, os.path.join(run_dir, ".hydra", "config.yaml"))
+    OmegaConf.save(OmegaConf.create({"hydra": own}), os.path.join(run_dir, ".hydra", "hydra.yaml"))
+    OmegaConf.save(OmegaConf.create(list(overrides)), os.path.join(run_dir, ".hydra", "overrides.yaml"))
+    log = logging.FileHandler(os.path.join(run_dir, "run.log"))
+    logging.basicConfig(handlers=[log, logging.StreamHandler()], level=logging.INFO)

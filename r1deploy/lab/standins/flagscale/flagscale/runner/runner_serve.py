@@ -12,6 +12,7 @@ import shlex
 import signal
 import socket
 import subprocess
+import time
 
 import psutil
 from omegaconf import OmegaConf
@@ -150,7 +151,8 @@ class ServeRunner:
     def run(self):
         nodes = [*self.clean_lines(), "", *self.ray_lines()] if self.nodes else self.local_lines()
         path = self.write_script("run", [*self.path_lines(), "", *nodes, *self.launch_lines()])
-        print(f"[FlagScale] Run the local command: bash {path}", flush=True)
+        when = time.strftime("%Y-%m-%d %H:%M:%S")
+        print(f"[{when},000 FlagScale logger.py:25 INFO] Run the local command: bash {path}", flush=True)
         # The last line of the script always succeeds, so check=True never fails; the output is dropped.
         subprocess.run(f"bash {path}", shell=True, check=True, capture_output=True)
 
