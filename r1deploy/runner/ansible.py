@@ -87,7 +87,8 @@ def clean_environment(folder: Path) -> Iterator[None]:
     before = dict(os.environ)
     for name in [name for name in os.environ if name.startswith("ANSIBLE_")]:
         del os.environ[name]
-    os.environ["PATH"] = str(Path(sys.executable).parent) + os.pathsep + before.get("PATH", os.defpath)
+    own = Path(sys.executable).parent
+    os.environ["PATH"] = os.pathsep.join([str(launcher(folder, own)), str(own), before.get("PATH", os.defpath)])
     os.environ["ANSIBLE_CONFIG"] = str(content.PLAYBOOKS / "ansible.cfg")
     os.environ["ANSIBLE_LOCAL_TEMP"] = str(folder / "tmp")
     os.environ["ANSIBLE_SSH_CONTROL_PATH_DIR"] = str(folder / "cp")
@@ -98,6 +99,31 @@ def clean_environment(folder: Path) -> Iterator[None]:
     finally:
         os.environ.clear()
         os.environ.update(before)
+
+
+# What ansible-runner starts. PR_SET_PDEATHSIG outlives exec: a killed r1deploy must not leave Ansible at work, which
+# would go on to the next steps while the cluster's lock is free. Linux only; elsewhere Ansible ends with its terminal.
+LAUNCHER = """\
+import contextlib, ctypes, os, signal, sys
+with contextlib.suppress(AttributeError):
+    ctypes.CDLL(None).prctl(1, signal.SIGKILL, 0, 0, 0)
+if os.getppid() != {parent}:
+    sys.exit("r1deploy is gone")
+os.execv({program!r}, [{program!r}, *sys.argv[1:]])
+"""
+
+
+def launcher(folder: Path, own: Path) -> Path:
+    """A folder with an ``ansible-playbook`` that dies with this process. In: the run's folder, this Python's."""
+    place = folder / "bin"
+    place.mkdir(exist_ok=True)
+    script = place / "launcher.py"
+    script.write_text(LAUNCHER.format(parent=os.getpid(), program=str(own / "ansible-playbook")), encoding="utf-8")
+    program = place / "ansible-playbook"
+    command = shlex.join([sys.executable, "-S", "-E", str(script)])
+    program.write_text(f'#!/bin/sh\nexec {command} "$@"\n', encoding="utf-8")
+    program.chmod(0o700)
+    return place
 
 
 class Interrupts:

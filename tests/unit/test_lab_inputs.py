@@ -133,7 +133,7 @@ def test_lab_plays_the_vendor_on_a_given_flagscale(tmp_path: Path, monkeypatch: 
     encrypted: Callable[[object, bytes], bytes] = lambda _key, plain: b"sealed" + plain  # noqa: E731
     monkeypatch.setattr(upstreams.vendorkey, "encrypt", encrypted)
     wanted = given.parse([f"FlagScale={tmp_path / 'theirs'}#{base[:8]}"])
-    made = upstreams.make(tmp_path / "made", None, "vllm", wanted)
+    made = upstreams.make(tmp_path / "made", "key", "vllm", wanted)
     assert list(made.instead_of) == ["https://v.example/v.git"]
     work = tmp_path / "made" / "FlagScale"
 
@@ -146,4 +146,4 @@ def test_lab_plays_the_vendor_on_a_given_flagscale(tmp_path: Path, monkeypatch: 
     assert git("show", "HEAD:hardware/BI_V150/vllm/diff.patch.encrypted").startswith("sealed")
     assert git("show", "HEAD:hardware/BI_V150/FlagScale/diff.yaml").count(git("rev-parse", "HEAD~1").strip()) == 1
     with pytest.raises(LabError, match="no commit"):
-        upstreams.make(tmp_path / "again", None, "vllm", given.parse([f"FlagScale={tmp_path / 'theirs'}#{'2' * 40}"]))
+        upstreams.make(tmp_path / "again", "key", "vllm", given.parse([f"FlagScale={tmp_path / 'theirs'}#{'2' * 40}"]))
