@@ -50,7 +50,7 @@ class Cluster:
     def __init__(self, lab: Lab, folder: Path) -> None:
         self.lab, self.folder = lab, folder
 
-    def r1(self, *argv: str, env: dict[str, str] | None = None, timeout: int = 300) -> Ran:
+    def r1(self, *argv: str, env: dict[str, str] | None = None, timeout: int = 600) -> Ran:
         """Run r1deploy in the folder, without a tty, 80 columns wide."""
         done = subprocess.run(
             [sys.executable, "-m", "r1deploy", *argv],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import signal
@@ -12,8 +13,10 @@ import time
 from pathlib import Path
 from typing import Any
 
+from r1deploy import content
 from r1deploy.actions.context import open_context
 from r1deploy.actions.look import lock_of, look
+from r1deploy.journal import state_home
 from tests.lab.conftest import HOSTS, Cluster
 
 
@@ -104,8 +107,35 @@ ls -d /var/lib/r1deploy/incoming* /var/lib/r1deploy/trees/*/tmp /var/lib/r1deplo
 """
 
 
-def assert_nothing_left(cluster: Cluster) -> None:
-    """No process, key, temporary folder or lock stayed behind, on the hosts or here."""
+# The vendor's key, by a line of it: in files, in any process's arguments or environment, in containers' memory.
+KEY_SEARCH = """
+grep -rlsF -e "$0" /var/lib/r1deploy /root /home /tmp /run /var/log /dev/shm 2>/dev/null
+grep -lsaF -e "$0" /proc/[0-9]*/environ /proc/[0-9]*/cmdline 2>/dev/null | grep -v "/$$/"
+for c in $(docker ps -q); do docker exec $c grep -rlsF -e "$0" /dev/shm /tmp /root 2>/dev/null; done
+true
+"""
+
+
+def assert_nothing_left(cluster: Cluster, *said: str) -> None:
+    """No process, key, temporary folder or lock stayed behind, on the hosts or here; nor is the key in what was said."""
+    secret = cluster.lab.layout.vendor_key.read_text().splitlines()[3]
     for host in HOSTS:
         assert cluster.sh(host, NOTHING_LEFT).strip() == "", host
+        # Passed as an argument of sh, it would find itself: this shell's own entries are left out.
+        code, found = cluster.lab.exec(host, "sh", "-c", KEY_SEARCH, secret)
+        assert (code, [row for row in found.split() if not row.startswith("/proc/")]) == (0, []), host
     assert not list(Path("/tmp").glob(f"r1deploy-run-{os.getuid()}-*"))
+    assert ansibles() == []
+    logs = [path.read_text(errors="replace") for path in (state_home() / "runs" / "lab").glob("*.jsonl")]
+    assert not any(secret in text for text in (*said, *logs))
+
+
+def ansibles() -> list[str]:
+    """Commands of this machine that run our playbooks: a killed run must not leave one at work."""
+    rows = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        with contextlib.suppress(OSError):
+            command = path.read_bytes().replace(b"\0", b" ").decode(errors="replace")
+            if "ansible-playbook" in command and str(content.PLAYBOOKS) in command:
+                rows.append(command)
+    return rows

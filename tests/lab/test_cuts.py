@@ -137,7 +137,7 @@ def test_the_next_run_comes_to_the_same_state(
     again = ready.r1("bootstrap", "--yes", "--wait")
     assert again.code == 0, (run.text[-3000:], again.err)
     assert state(ready) == undisturbed
-    assert_nothing_left(ready)
+    assert_nothing_left(ready, run.text, again.out, again.err)
 
 
 @pytest.mark.parametrize("fault", ["kill -9", pytest.param("Ctrl-C", marks=pytest.mark.faults), "host rebooted"])
@@ -159,7 +159,7 @@ def test_serve_is_cut(ready: Cluster, fault: str, at: str) -> None:
     finally:
         ready.lab.set_engine_fault("node1", None)
         assert ready.r1("stop").code == 0
-    assert_nothing_left(ready)
+    assert_nothing_left(ready, run.text, again.out, again.err)
 
 
 def test_a_full_disk(ready: Cluster, tmp_path_factory: pytest.TempPathFactory) -> None:
