@@ -28,13 +28,15 @@ def state_home() -> Path:
 class Journal:
     """One run's log. A folder that cannot be written costs the log, never the run: ``path`` is None then.
 
-    ``cancelled`` and ``doing`` belong to the run's lock: whether it was lost, and what to say there.
+    ``cancelled``, ``held`` and ``doing`` belong to the run's lock: whether it is known to be lost, whether
+    the head still holds it (it is asked), and what to say there.
     """
 
     def __init__(self, cluster: str, verb: str, show: Callable[[Event], None] | None = None) -> None:
         self._show = show
         self.id = uuid.uuid4().hex[:12]
         self.cancelled: Callable[[], bool] = lambda: False
+        self.held: Callable[[], bool] = lambda: True
         self.doing: Callable[[str], None] = lambda _: None
         self._stream: TextIO | None = None
         self.path: Path | None = None

@@ -27,6 +27,7 @@ from r1deploy.runner.probe import lock_path
 BEAT_SECONDS = 4.0
 SILENCE_SECONDS = 20.0
 WAIT_SECONDS = 2.0
+ANSWER_SECONDS = 15.0
 Say = Callable[[str], None]
 
 
@@ -63,6 +64,8 @@ class RunLock:
         self.doing = "beginning"
         self.source = ""
         self.lost = False
+        self._talk = threading.Lock()
+        self._answers: Any = None
 
     def __enter__(self) -> RunLock:
         told = False
@@ -85,7 +88,7 @@ class RunLock:
         with contextlib.suppress(OSError):
             self._channel.sendall(b"done\n")
             self._channel.shutdown_write()
-            self._channel.recv_exit_status()
+            self._answers.read()
         self._channel.close()
 
     def _take(self) -> dict[str, Any] | None:
@@ -100,7 +103,12 @@ class RunLock:
         }
         order = {"path": lock_path(self._cluster), "silence": SILENCE_SECONDS, "info": info}
         channel = self._remote.start(command("hold", order))
-        line = channel.makefile("r").readline()
+        channel.settimeout(ANSWER_SECONDS)
+        answers = channel.makefile("r")
+        try:
+            line = answers.readline()
+        except OSError:
+            line = ""
         try:
             answer = json.loads(line)
         except ValueError:
@@ -110,19 +118,23 @@ class RunLock:
         if "held" in answer:
             channel.close()
             return answer["held"] or {}
-        self._channel = channel
+        self._channel, self._answers = channel, answers
         return None
 
     def _beat(self) -> None:
-        while not self._stop.wait(BEAT_SECONDS):
-            try:
-                self._channel.sendall(f"{self.doing}\n".encode())
-            except OSError:
-                self.lost = True
-            if self._channel.exit_status_ready() or self._channel.closed:
-                self.lost = True
-            if self.lost:
-                return
+        while not self.lost and not self._stop.wait(BEAT_SECONDS):
+            self.held()
+
+    def held(self) -> bool:
+        """Tell the head that we live and what we do; whether it still holds the lock for us."""
+        with self._talk:
+            if not self.lost:
+                try:
+                    self._channel.sendall(f"{self.doing}\n".encode())
+                    self.lost = not self._answers.readline()
+                except OSError:
+                    self.lost = True
+        return not self.lost
 
 
 def held_by(info: dict[str, Any], cluster: str, head: str) -> LockedError:

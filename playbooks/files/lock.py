@@ -96,6 +96,9 @@ def hold(path, order):
             lines = said.decode("utf-8", "replace").split("\n")
             info.update(beat=time.time(), doing=lines[-2] if len(lines) > 1 else None)
             write(handle, info)
+            # One answer a line, so that the owner knows for sure that it still holds the lock.
+            for _ in range(data.count(b"\n")):
+                answer({"ok": True})
         elif left <= 0:
             ended.append(4)
     os.unlink(path)

@@ -52,7 +52,7 @@ def play(
         addresses={host.name: host.address for host in desired.hosts},
         cancelled=journal.cancelled,
     )
-    if journal.cancelled():
+    if not journal.held():
         raise lost(desired.head.name)
     return outcome
 
@@ -76,7 +76,7 @@ def changing(context: Context, view: View, verb: str, journal: Journal, say: Say
             def doing(step: str) -> None:
                 lock.doing = step
 
-            journal.doing, journal.cancelled = doing, lambda: lock.lost
+            journal.doing, journal.cancelled, journal.held = doing, lambda: lock.lost, lock.held
             try:
                 yield
             except BaseException as error:
@@ -86,7 +86,7 @@ def changing(context: Context, view: View, verb: str, journal: Journal, say: Say
                 if not lock.lost and verb != "reset":
                     write_history(context, view, verb, journal, result, lock.source)
     finally:
-        journal.cancelled = lambda: False
+        journal.cancelled, journal.held = lambda: False, lambda: True
         remote.close()
 
 

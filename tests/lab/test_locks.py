@@ -33,6 +33,8 @@ def busy(ready: Cluster) -> Iterator[tuple[Cluster, Running]]:
 
 def test_second_run_is_told_who_and_may_wait(busy: tuple[Cluster, Running]) -> None:
     cluster, first = busy
+    waiting = Running(cluster, "bootstrap", "--yes", "--wait")
+    waiting.until("waiting: root@")
     refused(cluster.r1("bootstrap", "--yes"), 8, "LOCKED", "root@", "runs bootstrap since", "--wait")
     # Read-only verbs never wait, and say what is going on.
     status = json.loads(cluster.r1("status", "--json").out)
@@ -40,8 +42,6 @@ def test_second_run_is_told_who_and_may_wait(busy: tuple[Cluster, Running]) -> N
     held = json.loads(cluster.r1("lock", "status", "--json").out)
     assert held["held"] and held["by"]["who"].startswith("root@")
     assert cluster.r1("plan").code == 0
-    waiting = Running(cluster, "bootstrap", "--yes", "--wait")
-    waiting.until("waiting: root@")
     assert first.end() == 0, first.text
     assert waiting.end() == 0, waiting.text
     assert cluster.r1("lock", "status").out.strip() == "Nobody holds the cluster."
