@@ -62,6 +62,7 @@ ErrorCode: Final[dict[str, str]] = {
     "IDENTITY_TWICE": "two hosts have the same machine-id or host name",
     "CLOCK_SKEW": "a host's clock is far from those of the others",
     "PORT_TAKEN": "something listens on the engine's port already",
+    "SHM_SMALL": "a host's /dev/shm is smaller than container.shm_size",
     "FOREIGN_PROCESSES": "Ray or an engine that is not ours runs on a host; FlagScale would kill it",
     "CONTAINER_FOREIGN": "a container that is not of this cluster holds our name",
     "SERVICE_RUNNING": "a step would disturb the running service",

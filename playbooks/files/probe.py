@@ -151,7 +151,16 @@ def look_net(request):
 def look_memory():
     """MiB of memory in all and available."""
     rows = dict(re.findall(r"^(\w+):\s+(\d+) kB$", read_text("/proc/meminfo") or "", re.M))
-    return {"total_mib": int(rows["MemTotal"]) // 1024, "available_mib": int(rows["MemAvailable"]) // 1024}
+    try:
+        info = os.statvfs("/dev/shm")
+        shm = info.f_blocks * info.f_frsize >> 20
+    except OSError:
+        shm = 0
+    return {
+        "total_mib": int(rows["MemTotal"]) // 1024,
+        "available_mib": int(rows["MemAvailable"]) // 1024,
+        "shm_mib": shm,
+    }
 
 
 def free_gib(path):
@@ -364,7 +373,7 @@ def leftovers_of(request):
     """What a run that was cut leaves on a host, and the next one takes away."""
     top = request["state_dir"]
     user = os.environ.get("SUDO_USER") or pwd.getpwuid(os.getuid()).pw_name
-    patterns = [top + "/incoming*", top + "/trees/*/tmp", top + "/trees/*/incoming-*"]
+    patterns = ["/dev/shm/r1deploy-*", top + "/incoming*", top + "/trees/*/tmp", top + "/trees/*/incoming-*"]
     patterns += [folder + "/*.new" for folder in (top + "/bin", top + "/trees/*", top + "/releases/*/config/*")]
     patterns.append(os.path.join(os.path.expanduser("~" + user), request["remote_tmp"], "ansible-tmp-*"))
     return sorted(path for pattern in patterns for path in glob.glob(pattern))[:50]

@@ -76,7 +76,7 @@ def host_config(client: Any, binds: list[str], machine: bool) -> dict[str, Any]:
         security_opt=["seccomp=unconfined", "apparmor=unconfined"] if machine else None,
         device_cgroup_rules=["a *:* rwm"] if machine else None,
         # A machine's own is half of its memory. The product's container gets the host's with /dev:/dev.
-        shm_size="8g" if machine else None,
+        shm_size="32g" if machine else None,
         network_mode=names.NETWORK,
     )
     if machine:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from itertools import takewhile
 
 from r1deploy.cluster.host import Host
-from r1deploy.planning.desired import Desired, ports_of
+from r1deploy.planning.desired import Desired, ports_of, size_of
 from r1deploy.planning.observed import Observed
 from r1deploy.settings.model import Settings
 
@@ -245,6 +245,16 @@ def memory(desired: Desired, host: Host, found: Observed) -> Iterator[Check]:
     yield Check("memory", host.name, free >= need, detail, "MEMORY_LOW", fix)
 
 
+def shm(desired: Desired, host: Host, found: Observed) -> Iterator[Check]:
+    """With the host's /dev mounted, the container has the host's /dev/shm, whatever --shm-size says."""
+    if not any(volume.split(":")[1:2] == ["/dev"] for volume in desired.settings.container.volumes):
+        return
+    has, need = found.memory.shm_mib, size_of(desired.settings.container) >> 20
+    detail = f"/dev/shm of {has} MiB, container.shm_size asks for {need} MiB"
+    fix = f"mount -o remount,size={need}m /dev/shm (and in /etc/fstab)"
+    yield Check("shm", host.name, has >= need, detail, "SHM_SMALL", fix, SERVE)
+
+
 def foreign(desired: Desired, host: Host, found: Observed) -> Iterator[Check]:
     """FlagScale's start kills by pattern over the whole host: nobody else's Ray or vLLM may live there.
 
@@ -429,6 +439,7 @@ PER_HOST: tuple[Callable[[Desired, Host, Observed], Iterable[Check]], ...] = (
     address,
     chips,
     foreign,
+    shm,
     names,
     weights,
 )

@@ -39,10 +39,11 @@ class Net(Part):
 
 
 class Memory(Part):
-    """MiB."""
+    """MiB; ``shm_mib`` is the size of the host's /dev/shm."""
 
     total_mib: int
     available_mib: int
+    shm_mib: int
 
 
 class Chip(Part):

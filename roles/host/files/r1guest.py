@@ -12,6 +12,7 @@ Standard library only, Python 3.8 or newer.
 
 import base64
 import contextlib
+import ctypes
 import fcntl
 import glob
 import hashlib
@@ -103,10 +104,34 @@ def run(argv, log, cwd=None, env=None, timeout=None):
 def memory_folder():
     """A 0700 folder in memory that is gone when this process is, however it ends.
 
-    A child waits for the end of a pipe that only this process holds: after a kill
-    -9 too it finds the pipe closed and removes the folder. /dev/shm is the
-    container's own, so it also ends with the container.
+    A tmpfs in a mount namespace of this process and its children: nobody else sees it, and the kernel takes it away
+    with the last of them, also when the whole container is killed. /dev/shm would not do: with the host's /dev mounted
+    it is the host's. Without the right to mount, /dev/shm has to do after all, and a child that waits for the end of a
+    pipe which only this process holds takes the folder away.
     """
+    path = tempfile.mkdtemp(prefix="r1deploy-")
+    if private_tmpfs(path):
+        yield path
+        return
+    os.rmdir(path)
+    with watched_folder() as path:
+        yield path
+
+
+def private_tmpfs(path):
+    """Mount a tmpfs of our own over a folder; False where that is not allowed."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    new_namespace, recursive_private = 0x00020000, 0x4000 | 0x40000
+    if libc.unshare(new_namespace) != 0:
+        return False
+    if libc.mount(b"none", b"/", None, recursive_private, None) != 0:
+        return False
+    return libc.mount(b"tmpfs", os.fsencode(path), b"tmpfs", 0, b"size=1m,mode=0700") == 0
+
+
+@contextlib.contextmanager
+def watched_folder():
+    """A 0700 folder in /dev/shm that a child removes when this process ends, kill -9 included."""
     path = tempfile.mkdtemp(prefix="r1deploy-", dir="/dev/shm")
     reader, writer = os.pipe()
     child = os.fork()

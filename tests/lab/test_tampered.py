@@ -1,0 +1,198 @@
+"""Input that somebody altered, and the rest of the faults that a machine can show: found by name, on its host."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tests.lab.conftest import Cluster
+from tests.lab.test_flow_faults import apart, refused
+
+pytestmark = pytest.mark.lab
+TREES = "/var/lib/r1deploy/trees"
+
+
+@pytest.fixture
+def ansible(ready: Cluster, tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Runs one role on one host, with the variables of an exported folder: past r1deploy's own checks."""
+    target = tmp_path / "export"
+    assert ready.r1("export", str(target)).code == 0
+
+    def run(role: str, host: str, **variables: object) -> subprocess.CompletedProcess[str]:
+        play = [{"name": role, "hosts": host, "gather_facts": False, "roles": [{"role": role}]}]
+        path = target / "playbooks" / f"only-{role}.yml"
+        path.write_text(yaml.safe_dump(play))
+        environment = {key: value for key, value in os.environ.items() if not key.startswith("ANSIBLE_")}
+        environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{environment['PATH']}"
+        argv = ["ansible-playbook", str(path), "-e", json.dumps(variables)]
+        return subprocess.run(argv, cwd=target, env=environment, capture_output=True, text=True, check=False)
+
+    return run
+
+
+def test_locked_ciphertext_is_the_one_that_counts(ready: Cluster, tmp_path: Path) -> None:
+    site = apart(ready, tmp_path)
+    lock = yaml.safe_load((ready.folder / "r1deploy.lock").read_text())
+    name = sorted(lock["patch"]["ciphertexts"])[0]
+    lock["patch"]["ciphertexts"][name] = "0" * 64
+    (site.folder / "r1deploy.lock").write_text(yaml.safe_dump(lock))
+    before = site.fingerprint()
+    refused(site.r1("bootstrap", "--yes"), 5, "PATCH_TAMPERED", name)
+    assert site.fingerprint() == before
+
+
+def test_ciphertext_on_the_builder(ready: Cluster, ansible: Callable[..., subprocess.CompletedProcess[str]]) -> None:
+    """The job on the host compares again, with what lies there."""
+    mark = f"{TREES}/flagscale-*/patched.json"
+    ready.sh("node1", f"for f in {mark}; do mv $f $f.away; done")
+    try:
+        lock = yaml.safe_load((ready.folder / "r1deploy.lock").read_text())
+        wrong = dict.fromkeys(lock["patch"]["ciphertexts"], "0" * 64)
+        done = ansible("patch", "node1", patch_ciphertexts=wrong, patch_key_file=str(ready.lab.layout.vendor_key))
+        assert done.returncode != 0
+        assert "diff.patch.encrypted: sha256" in done.stdout and "r1deploy.lock says 000000000000" in done.stdout
+    finally:
+        ready.sh("node1", f"for f in {mark}.away; do mv $f ${{f%.away}}; done")
+    assert ready.r1("bootstrap", "--yes").code == 0
+    assert ready.plan() == []
+
+
+def test_wheel_is_refused_where_it_was_altered(
+    ready: Cluster, ansible: Callable[..., subprocess.CompletedProcess[str]]
+) -> None:
+    wheel = ready.sh("node2", f"ls {TREES}/flagscale-*/wheels/*.whl").strip()
+    flip = f"printf X | dd of={wheel} bs=1 seek=500 conv=notrunc status=none"
+    ready.sh("node2", f"{flip}; docker exec $(docker ps -q) pip uninstall -qy vllm")
+    done = ansible("install", "node2")
+    assert done.returncode != 0
+    assert Path(wheel).name in done.stdout and "files differ" in done.stdout
+    changes = ready.plan()
+    assert [(row["step"], row["host"]) for row in changes] == [("vllm", "node2"), ("install", "node2")]
+    assert Path(wheel).name in changes[0]["current"]
+    assert ready.r1("bootstrap", "--yes").code == 0
+    assert ready.plan() == []
+
+
+def test_trust_key_from_another_address(ready: Cluster, tmp_path: Path) -> None:
+    """The head's key, stolen: from this machine it opens nothing."""
+    key = tmp_path / "stolen"
+    key.write_text(ready.sh("node1", "cat /var/lib/r1deploy/trust/id_ed25519"))
+    key.chmod(0o600)
+    address = ready.lab.hosts()[1].address
+    options = ["-F", "/dev/null", "-o", "IdentitiesOnly=yes", "-o", "BatchMode=yes", "-i", str(key)]
+    options += ["-o", f"UserKnownHostsFile={ready.lab.layout.known_hosts}"]
+    command = "docker exec flagrelease_bi /bin/bash -c 'true'"
+    done = subprocess.run(["ssh", *options, f"root@{address}", command], capture_output=True, text=True, check=False)
+    assert done.returncode == 255 and "Permission denied" in done.stderr
+
+
+# 14: a clone that somebody worked in, or that belongs to somebody else
+def test_dirty_clone_of_another_owner(ready: Cluster) -> None:
+    clone = f"{TREES}/flagscale-*/FlagScale"
+    ready.sh("node1", f"cd {clone} && echo x >> README.md && chown -R ops . && rm ../patched.json")
+    done = ready.r1("bootstrap", "--yes")
+    assert done.code == 0, done.err
+    assert ready.plan() == []
+
+
+# 17: a patch that does not apply (the newer one of the history is for training)
+def test_patch_that_does_not_apply(ready: Cluster, tmp_path: Path) -> None:
+    site = apart(ready, tmp_path)
+    bare = str(ready.lab.layout.upstreams / "FlagScale.git")
+    log = subprocess.run(
+        ["git", "-C", bare, "log", "--format=%H %s", "main"], check=True, capture_output=True, text=True
+    ).stdout
+    newer = next(row.split()[0] for row in log.splitlines() if "training" in row)
+    env = site.settings(patch__commit=newer, flagscale__ref=newer)
+    done = site.r1("bootstrap", "--yes", env=env)
+    refused(done, 6, "node1", "patch", "unpatch.py")
+    assert ready.plan() == []
+
+
+# 18: a build that fails is said with its own last lines; the next run goes on at that step
+def test_build_that_fails(ready: Cluster, tmp_path: Path) -> None:
+    site = apart(ready, tmp_path)
+    (site.folder / "r1deploy.lock").write_text((ready.folder / "r1deploy.lock").read_text())
+    text = (site.folder / "r1deploy.yaml").read_text()
+    wrong = 'vllm:\n  build: ["bash clean_vllm.sh", "echo no such header >&2; exit 3"]\n'
+    (site.folder / "r1deploy.yaml").write_text(text + wrong)
+    done = site.r1("bootstrap", "--yes")
+    refused(done, 6, "node1", "vllm", "exit code 3")
+    assert "no such header" in done.err and "Log: " in done.err
+    assert ready.plan() == []
+
+
+# 7, 21: what a host lacks, and hosts that are taken for one another
+HOSTS_WRONG = [
+    ("requests", "mv /usr/lib/python3/dist-packages/requests /root/requests.away",
+     "mv /root/requests.away /usr/lib/python3/dist-packages/requests", "TOOLS_MISSING", "python3-requests"),
+    ("machine-id", "cp /etc/machine-id /root/id.away 2>/dev/null; cat /root/other-id > /etc/machine-id",
+     "cp /root/id.away /etc/machine-id 2>/dev/null || rm -f /etc/machine-id; rm -f /root/id.away",
+     "IDENTITY_TWICE", "machine-id"),
+    ("loopback", "cp /etc/hosts /root/hosts.away; grep -v node2 /root/hosts.away > /etc/hosts; "
+     "echo 127.0.1.1 node2 >> /etc/hosts",
+     "cat /root/hosts.away > /etc/hosts; rm /root/hosts.away", "HOSTNAME_LOOPBACK", "node2 is 127.0.1.1"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("wrong", "right", "code", "word"), [row[1:] for row in HOSTS_WRONG], ids=[row[0] for row in HOSTS_WRONG]
+)
+def test_host_that_is_not_as_it_should_be(ready: Cluster, wrong: str, right: str, code: str, word: str) -> None:
+    identity = "0123456789abcdef0123456789abcdef"
+    first = ready.sh("node1", "cat /etc/machine-id 2>/dev/null || true")
+    ready.sh("node1", f"echo {identity} > /etc/machine-id")
+    ready.sh("node2", f"echo {identity} > /root/other-id; {wrong}")
+    try:
+        refused(ready.r1("preflight"), 5, "node2", code, word)
+    finally:
+        ready.sh("node2", f"{right}; rm -f /root/other-id")
+        ready.sh("node1", f"printf '%s' '{first}' > /etc/machine-id")
+
+
+def test_address_that_the_host_does_not_have(ready: Cluster, tmp_path: Path) -> None:
+    site = apart(ready, tmp_path)
+    path = site.folder / "inventory.ini"
+    address = ready.lab.hosts()[1].address
+    path.write_text(path.read_text().replace(f"{address} ", f"{address} r1_address=10.9.9.9 "))
+    refused(site.r1("preflight"), 5, "node2", "ADDRESS_ELSEWHERE", "10.9.9.9")
+
+
+# 29: whatever the user's own environment says
+@pytest.fixture
+def hostile(tmp_path: Path) -> Iterator[dict[str, str]]:
+    (tmp_path / ".ansible.cfg").write_text("[defaults]\nstdout_callback = no_such_callback\nforks = nonsense\n")
+    yield {
+        "HOME": str(tmp_path),
+        "ANSIBLE_CONFIG": "/no/such.cfg",
+        "ANSIBLE_STDOUT_CALLBACK": "no_such_callback",
+        "ANSIBLE_INVENTORY": "/no/such",
+        "LC_ALL": "C",
+        "LANG": "",
+        "PATH": "/usr/bin:/bin",
+        "XDG_STATE_HOME": "/proc/no-such-place",
+        "HTTP_PROXY": "http://127.0.0.1:9",
+        "http_proxy": "http://127.0.0.1:9",
+    }
+
+
+def test_controller_with_another_environment(ready: Cluster, hostile: dict[str, str]) -> None:
+    ready.sh("node2", "rm /var/lib/r1deploy/releases/*/config/*/env.sh")
+    done = ready.r1("bootstrap", "--yes", env=hostile)
+    assert done.code == 0, done.err
+    assert ready.plan() == []
+
+
+def test_controller_whose_disk_is_full(ready: Cluster, tmp_path: Path) -> None:
+    """No room for the run's own folder: said, not a traceback, and no host was changed."""
+    before = ready.fingerprint()
+    done = ready.r1("plan", env={"TMPDIR": "/proc"})
+    assert done.code != 0 and "Traceback" not in done.text
+    assert ready.fingerprint() == before
