@@ -100,7 +100,8 @@ def role_vars(view: View, staging: Path | str, with_key: bool) -> dict[str, Any]
         "trust_folder": f"{state}/trust",
         "trust_head": desired.head.name,
         "trust_known_hosts": known_hosts(
-            desired.workers, {name: found.ssh.host_keys for name, found in view.probed.observed.items()}
+            tuple(host for host in desired.workers if host.name in view.probed.observed),
+            {name: found.ssh.host_keys for name, found in view.probed.observed.items()},
         ),
         "trust_options": desired.authorized_line("KEY").split(" KEY ")[0],
         "trust_mark": desired.trust_mark,

@@ -23,6 +23,8 @@ CAPABILITIES = (
     "MAC_OVERRIDE", "MAC_ADMIN", "SYSLOG", "WAKE_ALARM", "BLOCK_SUSPEND", "AUDIT_READ",
 )  # fmt: skip
 READY_SECONDS = 60
+# A limit, not a reservation: what container.shm_size of the profile asks for.
+SHM_SIZE = "32g"
 
 
 def bounding_set() -> list[str]:
@@ -76,7 +78,7 @@ def host_config(client: Any, binds: list[str], machine: bool) -> dict[str, Any]:
         security_opt=["seccomp=unconfined", "apparmor=unconfined"] if machine else None,
         device_cgroup_rules=["a *:* rwm"] if machine else None,
         # A machine's own is half of its memory. The product's container gets the host's with /dev:/dev.
-        shm_size="32g" if machine else None,
+        shm_size=SHM_SIZE if machine else None,
         network_mode=names.NETWORK,
     )
     if machine:
@@ -85,6 +87,11 @@ def host_config(client: Any, binds: list[str], machine: bool) -> dict[str, Any]:
         # The inner engine makes its cgroups in the tree that is mounted below.
         config["CgroupnsMode"] = "host"
     return config
+
+
+def recipe_of(image: str) -> str:
+    """What a container of the lab is made of; another one is made anew."""
+    return f"{image} shm={SHM_SIZE}"
 
 
 def create(client: Any, name: str, image: str, address: str, binds: list[str], role: str) -> None:
@@ -96,7 +103,7 @@ def create(client: Any, name: str, image: str, address: str, binds: list[str], r
         hostname=hostname,
         name=name,
         environment={"R1LAB_ROLE": role, "container": "docker"},
-        labels={names.LABEL: role, names.RECIPE_LABEL: image},
+        labels={names.LABEL: role, names.RECIPE_LABEL: recipe_of(image)},
         host_config=host_config(client, binds, machine=role == "host"),
         networking_config=client.api.create_networking_config({names.NETWORK: endpoint}),
         stop_signal="SIGTERM",
@@ -107,7 +114,7 @@ def create(client: Any, name: str, image: str, address: str, binds: list[str], r
 def ensure(client: Any, name: str, image: str, address: str, binds: list[str], role: str, say: Say) -> bool:
     """The container runs, of this image; True when it was made or started anew."""
     found = find(client, name)
-    if found is not None and found.labels.get(names.RECIPE_LABEL) != image:
+    if found is not None and found.labels.get(names.RECIPE_LABEL) != recipe_of(image):
         say(f"{name}: replaced, its recipe has changed")
         found.remove(force=True)
         found = None

@@ -262,14 +262,14 @@ class Look:
             mode = found.state.trust.files.get("id_ed25519", (None, "0600"))[1]
             if mode != "0600":
                 rows.append(("id_ed25519", f"mode {mode}", "mode 0600", "ssh refuses a key that others can read"))
-            present = [worker for worker in self.desired.workers if worker.name in self.observed]
-            text = known_hosts(
-                tuple(present), {worker.name: self.observed[worker.name].ssh.host_keys for worker in present}
-            )
-            has = found.state.trust.files.get("known_hosts", (None, ""))[0]
-            if has != sha256(text):
-                names = ", ".join(worker.name for worker in present)
-                rows.append(("known_hosts", short(has), short(sha256(text)), f"host keys of {names}"))
+            # Without the keys of a host that does not answer, nobody can say what known_hosts has to hold.
+            if all(worker.name in self.observed for worker in self.desired.workers):
+                keys = {worker.name: self.observed[worker.name].ssh.host_keys for worker in self.desired.workers}
+                text = known_hosts(self.desired.workers, keys)
+                has = found.state.trust.files.get("known_hosts", (None, ""))[0]
+                if has != sha256(text):
+                    names = ", ".join(keys)
+                    rows.append(("known_hosts", short(has), short(sha256(text)), f"host keys of {names}"))
             yield from rows or ["key pair and known_hosts are there"]
             return
         line = self.desired.authorized_line(key) if key else None
