@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 
-.PHONY: demo test test-fast test-faults lint docs clean
+.PHONY: demo test test-fast test-faults test-long lint docs clean
 
 $(VENV)/.ready: pyproject.toml constraints.txt
 	@echo "== Python environment: $(VENV)"
@@ -26,14 +26,18 @@ demo: $(VENV)/.ready $(VENV)/.tools
 	@R1DEPLOY=$(CURDIR)/$(BIN)/r1deploy r1deploy/lab/demo.sh
 
 test: $(VENV)/.ready $(VENV)/.tools
-	@$(BIN)/python -m pytest -m "not faults"; code=$$?; [ -n "$$KEEP" ] || $(BIN)/r1deploy lab down >/dev/null 2>&1; exit $$code
+	@$(BIN)/python -m pytest -m "not faults and not long"; code=$$?; [ -n "$$KEEP" ] || $(BIN)/r1deploy lab down >/dev/null 2>&1; exit $$code
+
+# Sites, bundles, deliveries, weights, profiles, serve modes, the real engine: each a scenario of minutes.
+test-long: $(VENV)/.ready $(VENV)/.tools
+	@$(BIN)/python -m pytest -m long; code=$$?; [ -n "$$KEEP" ] || $(BIN)/r1deploy lab down >/dev/null 2>&1; exit $$code
 
 test-fast: $(VENV)/.ready
 	@$(BIN)/python -m pytest -m "not lab"
 
 # The whole matrix of steps and faults; about an hour on two cores.
 test-faults: $(VENV)/.ready $(VENV)/.tools
-	@R1DEPLOY_FAULTS=1 $(BIN)/python -m pytest tests/lab/test_cuts.py; code=$$?; [ -n "$$KEEP" ] || $(BIN)/r1deploy lab down >/dev/null 2>&1; exit $$code
+	@$(BIN)/python -m pytest tests/lab/test_cuts.py tests/lab/test_tampered.py; code=$$?; [ -n "$$KEEP" ] || $(BIN)/r1deploy lab down >/dev/null 2>&1; exit $$code
 
 lint: $(VENV)/.ready
 	@$(BIN)/ruff check .

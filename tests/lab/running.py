@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import re
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from pathlib import Path
 from typing import Any
 
-from r1deploy import content
 from r1deploy.actions.context import open_context
 from r1deploy.actions.look import lock_of, look
 from r1deploy.journal import state_home
+from r1deploy.runner.ansible import PREFIX
 from tests.lab.conftest import HOSTS, Cluster
 
 
@@ -124,18 +126,32 @@ def assert_nothing_left(cluster: Cluster, *said: str) -> None:
         for search in KEY_SEARCHES:
             code, found = cluster.lab.exec(host, "sh", "-c", search, stdin=f"{secret}\n".encode())
             assert (code, found.strip()) in ((1, ""), (2, ""), (0, "")), (host, search, found)
-    assert not list(Path("/tmp").glob(f"r1deploy-run-{os.getuid()}-*"))
-    assert ansibles() == []
+    assert ansibles(cluster) == []
+    assert abandoned() == []
     logs = [path.read_text(errors="replace") for path in (state_home() / "runs" / "lab").glob("*.jsonl")]
     assert not any(secret in text for text in (*said, *logs))
 
 
-def ansibles() -> list[str]:
-    """Commands of this machine that run our playbooks: a killed run must not leave one at work."""
+def abandoned() -> list[Path]:
+    """Folders of runs that nobody holds any more; a run that is at work holds its own."""
+    rows = []
+    for path in Path(tempfile.gettempdir()).glob(f"{PREFIX}{os.getuid()}-*"):
+        with contextlib.suppress(OSError):
+            handle = os.open(path, os.O_RDONLY)
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                rows.append(path)
+            finally:
+                os.close(handle)
+    return rows
+
+
+def ansibles(cluster: Cluster) -> list[str]:
+    """Commands of this machine that run our playbooks on the cluster: a killed run must not leave one at work."""
     rows = []
     for path in Path("/proc").glob("[0-9]*/cmdline"):
         with contextlib.suppress(OSError):
             command = path.read_bytes().replace(b"\0", b" ").decode(errors="replace")
-            if "ansible-playbook" in command and str(content.PLAYBOOKS) in command:
+            if "ansible-playbook" in command and f"{cluster.folder}/" in command:
                 rows.append(command)
     return rows

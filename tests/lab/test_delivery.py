@@ -17,7 +17,7 @@ from tests.dockersave import LAYERS, saved, sha
 from tests.lab.conftest import HOSTS, Cluster, Ran
 from tests.lab.test_weights import SHARDS, checkpoint
 
-pytestmark = pytest.mark.lab
+pytestmark = [pytest.mark.lab, pytest.mark.long]
 SMALL = "r1mailed:1"
 STATE = "/var/lib/r1mailed"
 

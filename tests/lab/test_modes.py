@@ -10,7 +10,7 @@ import pytest
 from r1deploy.cluster import hostfile, inventory
 from tests.lab.conftest import HOSTS, Cluster
 
-pytestmark = pytest.mark.lab
+pytestmark = [pytest.mark.lab, pytest.mark.long]
 PROCESSES = "ps -eo args | grep -E '[r]aylet|[g]cs_server|[v]llm serve|[r]un_inference_engine' || true"
 
 

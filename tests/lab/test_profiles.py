@@ -14,7 +14,7 @@ from r1deploy.cluster import hostfile, inventory
 from r1deploy.lab import layout, upstreams
 from tests.lab.conftest import HOSTS, Cluster
 
-pytestmark = pytest.mark.lab
+pytestmark = [pytest.mark.lab, pytest.mark.long]
 STATE = "/var/lib/r1deploy-metax"
 PROFILE = "metax-c550"
 SECONDS = 900

@@ -9,7 +9,7 @@ import pytest
 
 from tests.lab.site import Site
 
-pytestmark = pytest.mark.lab
+pytestmark = [pytest.mark.lab, pytest.mark.long]
 GIVEN = os.environ.get("R1DEPLOY_UPSTREAM_FLAGSCALE")
 
 

@@ -20,7 +20,7 @@ from r1deploy.lab.layout import gateway, network_prefix
 from tests.lab.conftest import NAME, Cluster
 from tests.lab.test_flow_faults import apart, refused
 
-pytestmark = pytest.mark.lab
+pytestmark = [pytest.mark.lab, pytest.mark.long]
 NET = network_prefix()
 HERE = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 

@@ -16,7 +16,7 @@ from r1deploy.lab.layout import VENDOR_IMAGE, network_prefix
 from tests.lab.conftest import HOSTS, Cluster
 from tests.lab.test_flow_faults import apart, refused
 
-pytestmark = pytest.mark.lab
+pytestmark = [pytest.mark.lab, pytest.mark.long]
 NET = network_prefix()
 
 

@@ -16,7 +16,7 @@ from tests.lab import standin_web as web
 from tests.lab.conftest import Cluster
 from tests.lab.test_flow_faults import apart, refused
 
-pytestmark = pytest.mark.lab
+pytestmark = [pytest.mark.lab, pytest.mark.long]
 NET = network_prefix()
 PASSWORD = "canary-91c2-proxy-password"
 LEFT = """

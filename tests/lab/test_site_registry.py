@@ -12,7 +12,7 @@ import yaml
 from tests.lab.conftest import HOSTS, Cluster, Ran
 from tests.lab.test_flow_faults import apart, refused
 
-pytestmark = pytest.mark.lab
+pytestmark = [pytest.mark.lab, pytest.mark.long]
 PORT = 5055
 IMAGE = f"127.0.0.1:{PORT}/vendor/baai:v5"
 PASSWORD = "canary-7f3a-registry-password"

@@ -94,6 +94,7 @@ def test_trust_key_from_another_address(ready: Cluster, tmp_path: Path) -> None:
 
 
 # 14: a clone that somebody worked in, or that belongs to somebody else
+@pytest.mark.faults
 def test_dirty_clone_of_another_owner(ready: Cluster) -> None:
     clone = f"{TREES}/flagscale-*/FlagScale"
     ready.sh("node1", f"cd {clone} && echo x >> README.md && chown -R ops . && rm ../patched.json")
@@ -103,6 +104,7 @@ def test_dirty_clone_of_another_owner(ready: Cluster) -> None:
 
 
 # 17: a patch that does not apply (the newer one of the history is for training)
+@pytest.mark.faults
 def test_patch_that_does_not_apply(ready: Cluster, tmp_path: Path) -> None:
     site = apart(ready, tmp_path)
     bare = str(ready.lab.layout.upstreams / "FlagScale.git")
@@ -112,11 +114,13 @@ def test_patch_that_does_not_apply(ready: Cluster, tmp_path: Path) -> None:
     newer = next(row.split()[0] for row in log.splitlines() if "training" in row)
     env = site.settings(patch__commit=newer, flagscale__ref=newer)
     done = site.r1("bootstrap", "--yes", env=env)
-    refused(done, 6, "node1", "patch", "unpatch.py")
+    assert (done.code, "unpatch.py: exit code 1" in done.text) == (6, True), done.err
+    assert "patch does not apply" in done.text or "patch failed" in done.text or "unpatching" in done.text
     assert ready.plan() == []
 
 
 # 18: a build that fails is said with its own last lines; the next run goes on at that step
+@pytest.mark.faults
 def test_build_that_fails(ready: Cluster, tmp_path: Path) -> None:
     site = apart(ready, tmp_path)
     (site.folder / "r1deploy.lock").write_text((ready.folder / "r1deploy.lock").read_text())
@@ -188,11 +192,3 @@ def test_controller_with_another_environment(ready: Cluster, hostile: dict[str, 
     done = ready.r1("bootstrap", "--yes", env=hostile)
     assert done.code == 0, done.err
     assert ready.plan() == []
-
-
-def test_controller_whose_disk_is_full(ready: Cluster, tmp_path: Path) -> None:
-    """No room for the run's own folder: said, not a traceback, and no host was changed."""
-    before = ready.fingerprint()
-    done = ready.r1("plan", env={"TMPDIR": "/proc"})
-    assert done.code != 0 and "Traceback" not in done.text
-    assert ready.fingerprint() == before

@@ -24,7 +24,7 @@ from r1deploy.lab.layout import gateway
 from tests.lab import hub
 from tests.lab.conftest import HOSTS, Cluster, Ran
 
-pytestmark = pytest.mark.lab
+pytestmark = [pytest.mark.lab, pytest.mark.long]
 LOCAL = "/srv/r1weights"
 PLACE = f"{LOCAL}/models/checkpoint"
 SHARDS = [f"model-{number}.safetensors" for number in (1, 2, 3)]
