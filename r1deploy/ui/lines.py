@@ -120,7 +120,11 @@ def moved_lines(rows: Sequence[tuple[str, str, str, str]]) -> list[str]:
     def short(value: str) -> str:
         return value.removeprefix("sha256:")[:12]
 
-    return [f"  locked    {name}  {short(old)} → {short(new)} ({ref})" for name, old, new, ref in rows]
+    found: list[str] = []
+    for name, old, new, ref in rows:
+        asked = short(ref) if new == ref else ref
+        found += wrap(f"{name}: {short(old)} → {short(new)} ({asked})", "  locked    ", " " * 14)
+    return found
 
 
 def done_lines(applied: Plan, view: View, verbose: bool) -> list[str]:

@@ -126,9 +126,9 @@ def test_upgrade_beside_the_running_service_and_back(serving: Cluster, tmp_path:
 @pytest.mark.parametrize(
     ("fault", "code"),
     [
-        ("crash-at-start", "ENGINE_DIED"),
+        pytest.param("crash-at-start", "ENGINE_DIED", marks=pytest.mark.faults),
         ("crash-while-loading", "ENGINE_DIED"),
-        ("hang", "ENGINE_SILENT"),
+        pytest.param("hang", "ENGINE_SILENT", marks=pytest.mark.faults),
         ("no-tokens", "NO_TOKENS"),
     ],
 )
