@@ -37,7 +37,7 @@ test-fast: $(VENV)/.ready
 
 # The whole matrix of steps and faults; about an hour on two cores.
 test-faults: $(VENV)/.ready $(VENV)/.tools
-	@$(BIN)/python -m pytest tests/lab/test_cuts.py tests/lab/test_tampered.py; code=$$?; [ -n "$$KEEP" ] || $(BIN)/r1deploy lab down >/dev/null 2>&1; exit $$code
+	@$(BIN)/python -m pytest tests/lab/test_cuts.py tests/lab/test_tampered.py tests/lab/test_releases.py tests/lab/test_reset.py; code=$$?; [ -n "$$KEEP" ] || $(BIN)/r1deploy lab down >/dev/null 2>&1; exit $$code
 
 lint: $(VENV)/.ready
 	@$(BIN)/ruff check .

@@ -19,10 +19,11 @@ from r1deploy.lab import Lab, LabError
 
 NAME = "flagrelease_bi"
 HOSTS = ("node1", "node2")
-# Everything of a host but what lives on its own: kernel, engine's store, logs, memory.
+# Everything of a host but what lives on its own: kernel, engine's store, logs, memory; and the line of each run.
 FINGERPRINT = """
 find / -xdev \\( -path /proc -o -path /sys -o -path /dev -o -path /run -o -path /tmp -o -path /var/lib/docker \
-  -o -path /var/log -o -path /var/lib/containerd -o -path /var/cache \\) -prune -o \\( -type f -o -type l \\) -print0 \
+  -o -path /var/log -o -path /var/lib/containerd -o -path /var/cache \
+  -o -name history.jsonl \\) -prune -o \\( -type f -o -type l \\) -print0 \
   | sort -z | xargs -0 stat -c '%n %s %Y %a %i'
 docker ps -a --no-trunc --format '{{.ID}} {{.Names}} {{.State}}'
 docker inspect -f '{{.State.StartedAt}}' $(docker ps -aq) 2>/dev/null

@@ -50,14 +50,15 @@ def test_reset_leaves_the_hosts_as_before_bootstrap(ready: Cluster, tmp_path: Pa
         gone = [row for row in before[host] if row not in after[host] and "authorized_keys" not in row]
         new = [row for row in after[host] if row not in before[host] and "authorized_keys" not in row]
         assert (gone, new) == ([], []), host
-        assert "r1deploy" not in ready.sh(host, "cat /root/.ssh/authorized_keys; docker ps -a")
+        assert "r1deploy:" not in ready.sh(host, "cat /root/.ssh/authorized_keys")
         assert ready.sh(host, "docker images -q baai:v5").strip(), "the image stays"
     assert ready.r1("bootstrap", "--yes").code == 0
 
 
+@pytest.mark.faults
 def test_a_worker_goes_and_comes(ready: Cluster, tmp_path: Path) -> None:
     """One host down: nothing begins, unless told; taken out and put back are ordinary runs."""
-    assert ready.plan() == []
+    assert ready.r1("bootstrap", "--yes").code == 0
     inventory = ready.folder / "inventory.ini"
     text = inventory.read_text()
     ready.lab.halt("node2")
