@@ -99,6 +99,11 @@ class Cluster:
             )
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The lab's own tests come last: their container and its Ray stay until the session ends."""
+    items.sort(key=lambda item: "test_lab_itself" in item.nodeid)
+
+
 @pytest.fixture(scope="session")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     """The lab, up, with clean hosts."""

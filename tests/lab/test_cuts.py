@@ -103,13 +103,9 @@ FAULTS: dict[str, Callable[[Cluster, Running], None]] = {
 # Every step is killed, every other fault meets one step; the rest is the long part.
 SHORT = {
     ("kill -9", "image"),
-    ("kill -9", "sources"),
     ("kill -9", "vllm"),
-    ("kill -9", "install"),
     ("Ctrl-C", "install"),
-    ("Ctrl-C twice", "image"),
     ("job killed", "vllm"),
-    ("network dropped", "container"),
     ("host rebooted", "install"),
 }
 MATRIX = [
