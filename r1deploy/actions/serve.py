@@ -82,7 +82,8 @@ def switch(context: Context, view: View, wanted: Record, journal: Journal, say: 
     try:
         if is_starting(view, wanted):
             say("a run that was cut has started it already: waiting for it")
-            return join(context, view, wanted, active_of(wanted, active), journal, say, progress)
+            started = active_of(wanted, active)
+            return pass_gate(context, view, wanted, started, journal, say, progress, playbook=None)
         return start(context, view, wanted, active_of(wanted, active), journal, say, progress)
     except LockedError:
         raise
@@ -183,19 +184,6 @@ def start(
     """Put a release in place on every host, start it on the head, pass the gate."""
     say(f"switching to release {record.release}/{record.config} on {len(record.hosts)} hosts")
     return pass_gate(context, view, record, active, journal, say, progress, playbook="serve.yml")
-
-
-def join(
-    context: Context,
-    view: View,
-    record: Record,
-    active: dict[str, object],
-    journal: Journal,
-    say: Say,
-    progress: Progress,
-) -> Passed:
-    """Wait for what a run that was cut has started."""
-    return pass_gate(context, view, record, active, journal, say, progress, playbook=None)
 
 
 def pass_gate(

@@ -47,18 +47,7 @@ def preflight(
     checks = act(open_context(folder, given, flags_of(sets)), lines.say)
     failed = [check for check in checks if not check.ok]
     if json:
-        rows = [
-            {
-                "name": check.name,
-                "host": check.host,
-                "ok": check.ok,
-                "detail": check.detail,
-                "fix": None if check.ok else check.fix,
-                "code": check.code,
-            }
-            for check in checks
-        ]
-        lines.document({"ok": not failed, "checks": rows})
+        lines.document({"ok": not failed, "checks": lines.check_rows(checks)})
     else:
         print("\n".join([*lines.check_lines(checks, verbose), f"{len(checks)} checks, {len(failed)} failed."]))
     if failed:
