@@ -111,16 +111,28 @@ def releases(folder: Folder = HERE, json: Json = False, sets: Set = None) -> Non
 
 
 @app.command()
-def status(folder: Folder = HERE, json: Json = False, sets: Set = None) -> None:
+def status(
+    folder: Folder = HERE,
+    json: Json = False,
+    watch: Annotated[bool, typer.Option("--watch", help="Look again every few seconds, until Ctrl-C.")] = False,
+    sets: Set = None,
+) -> None:
     """Hosts by steps, release, chips, Ray, endpoint; works with the hosts that answer."""
     from r1deploy.actions.context import open_context
     from r1deploy.actions.status import status as act
+    from r1deploy.ui.live import watched
 
-    found = act(open_context(folder, None, flags_of(sets)), lines.say)
+    def look() -> dict[str, object]:
+        return act(open_context(folder, None, flags_of(sets)), lines.say)
+
+    if json and watch:
+        raise typer.BadParameter("--watch draws for people, --json is one document: leave out one")
     if json:
-        lines.document(found)
+        lines.document(look())
+    elif watch:
+        watched(lambda: lines.status_lines(look()))
     else:
-        print("\n".join(lines.status_lines(found)))
+        print("\n".join(lines.status_lines(look())))
 
 
 @app.command()

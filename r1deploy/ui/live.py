@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 import time
@@ -11,6 +12,8 @@ from typing import TYPE_CHECKING
 from r1deploy.ui import lines
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from rich.console import RenderableType
     from rich.live import Live
 
@@ -18,6 +21,7 @@ if TYPE_CHECKING:
 
 HOST_COLUMNS, BAR_COLUMNS = 24, 30
 TICKS_PER_SECOND = 4
+WATCH_SECONDS = 3
 
 
 def progress() -> lines.Progress:
@@ -115,3 +119,34 @@ def bar_text(what: str, done: int, total: int) -> str:
     """``loading weights ━━━━━━━───────── 6/16``."""
     filled = min(BAR_COLUMNS, BAR_COLUMNS * done // max(total, 1))
     return f"{what} {'━' * filled}{'─' * (BAR_COLUMNS - filled)} {done}/{total}"
+
+
+def watched(look: Callable[[], list[str]]) -> None:
+    """Show what ``look`` returns, again and again until Ctrl-C: in place on a terminal, else each time it differs.
+
+    Raises what ``look`` raises at the first look; later ones are shown, for a watch outlives a host that is away.
+    """
+    from rich.console import Console
+    from rich.live import Live
+    from rich.text import Text
+
+    from r1deploy.errors import R1Error
+
+    console = Console(highlight=False)
+    found = look()
+    terminal = Live(console=console, auto_refresh=False) if console.is_terminal else None
+    with contextlib.suppress(KeyboardInterrupt), terminal or contextlib.nullcontext():
+        before: list[str] = []
+        while True:
+            if terminal:
+                foot = f"{time.strftime('%H:%M:%S')}, again in {WATCH_SECONDS} s; Ctrl-C ends it"
+                drawn = Text("\n".join([*found, "", foot]), no_wrap=True, overflow="ellipsis")
+                terminal.update(drawn, refresh=True)
+            elif found != before:
+                print("\n".join([*found, ""]), flush=True)
+            before = found
+            time.sleep(WATCH_SECONDS)
+            try:
+                found = look()
+            except R1Error as error:
+                found = [f"{error.code}: {error.message}"]

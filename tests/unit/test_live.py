@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import signal
+import subprocess
 import sys
 import time
 from collections.abc import Iterator
@@ -157,3 +158,38 @@ def test_on_a_real_terminal(ending: str, last: str) -> None:
     assert text.rindex(SHOWN) > text.rindex(HIDDEN), "the cursor is back"
     assert text.index(last) > text.rindex(SHOWN), "what comes after the table stands below it"
     assert text.count("node1") >= 2
+
+
+WATCHER = """
+from r1deploy.errors import R1Error
+from r1deploy.ui import live
+live.WATCH_SECONDS = 0.3
+answers = iter([["first"], ["first"], None, ["last"]])
+def look():
+    try:
+        found = next(answers)
+    except StopIteration:
+        raise KeyboardInterrupt
+    if found is None:
+        raise R1Error("PROBE_INCOMPLETE", "a host is away")
+    return found
+live.watched(look)
+print("ended")
+"""
+
+
+def test_a_watch_says_what_differs_outlives_an_error_and_ends_quietly() -> None:
+    done = subprocess.run([sys.executable, "-c", WATCHER], capture_output=True, text=True, check=False, timeout=60)
+    rows = [row for row in done.stdout.splitlines() if row]
+    assert rows == ["first", "PROBE_INCOMPLETE: a host is away", "last", "ended"]
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_a_watch_on_a_terminal_draws_in_place() -> None:
+    child = pexpect.spawn(sys.executable, ["-c", WATCHER], dimensions=(24, 80), env={**os.environ, "TERM": "xterm"})
+    child.expect("first.*again in 0.3 s", timeout=60)
+    child.expect("a host is away")
+    child.expect("last")
+    child.expect("ended")
+    child.expect(pexpect.EOF)
+    assert child.wait() == 0
