@@ -15,11 +15,13 @@ from tests.lab.running import Running, assert_nothing_left
 from tests.lab.test_flow_faults import refused
 
 pytestmark = pytest.mark.lab
+TREES = "/var/lib/r1deploy/trees"
 
 
 @pytest.fixture
 def busy(ready: Cluster) -> Iterator[tuple[Cluster, Running]]:
-    """A bootstrap that is at work: it loads the image once more on both hosts."""
+    """A bootstrap that is at work for a while: it loads the image on both hosts and builds vLLM once more."""
+    ready.sh("node1", f"rm -f {TREES}/flagscale-*/built.json {TREES}/flagscale-*/manifest.json")
     for host in ("node1", "node2"):
         ready.sh(host, "docker rmi -f baai:v5 >/dev/null")
     first = Running(ready, "bootstrap", "--yes")
