@@ -28,7 +28,7 @@ TICK = 0.5
 PARTIAL = ".r1deploy-partial"
 WRITING = threading.Lock()
 # The hub's own client in a process of its own: its prints and threads stay there. argv: what, order as JSON.
-CLIENT = r'''
+CLIENT = r"""
 import json, os, sys
 what, order = sys.argv[1], json.loads(sys.argv[2])
 sys.path.insert(0, order["client"])
@@ -63,7 +63,7 @@ except BaseException as error:
         error = error.__cause__ or error.__context__
     answer(error=chain, status=status)
     sys.exit(1)
-'''
+"""
 
 
 class Refused(Exception):

@@ -28,13 +28,13 @@ class Upstream:
 def upstreams(settings: Settings, lock: Lock) -> list[Upstream]:
     """FlagGems, FlagScale and what the patch clones as submodules. Raises PreflightError."""
     flaggems, flagscale, patch = need(lock)
+    gems = Upstream("FlagGems", settings.flaggems.url, (flaggems.commit,))
+    if not settings.patch.backends:
+        return [gems, Upstream("FlagScale", settings.flagscale.url, (flagscale.commit,))]
     facts = patch_facts(settings, patch.commit)
     base = str(facts["commit"])
     scale = tuple(dict.fromkeys((flagscale.commit, patch.commit, base)))
-    found = [
-        Upstream("FlagGems", settings.flaggems.url, (flaggems.commit,)),
-        Upstream("FlagScale", settings.flagscale.url, scale),
-    ]
+    found = [gems, Upstream("FlagScale", settings.flagscale.url, scale)]
     for name, commit in (facts.get("backends_commit") or {}).items():
         url, linked = submodule(settings, base, str(name))
         found.append(Upstream(str(name), url, tuple(dict.fromkeys((linked, str(commit))))))

@@ -75,7 +75,7 @@ class Lab:
         started = time.monotonic()
         self.layout.folder.mkdir(parents=True, exist_ok=True)
         with self._alone():
-            self._client = machine.ensure_engine(self.layout, install, say)
+            self._client = machine.ensure_engine(install, say)
             made = self._make(hosts, chosen, wanted, say)
             self._write_files(hosts, made, chosen)
         say(f"lab is up: {hosts} hosts, {self.folder} ({time.monotonic() - started:.0f} s)")
@@ -117,8 +117,13 @@ class Lab:
 
     @contextmanager
     def _alone(self) -> Iterator[None]:
-        """One ``up`` or ``down`` at a time; the lock goes with the process that holds it."""
-        with (self.layout.folder / "lock").open("w") as handle:
+        """One ``up`` or ``down`` at a time on this machine: labs share its packages, its engine and their images.
+
+        The lock goes with the process that holds it.
+        """
+        place = names.machine_folder()
+        place.mkdir(parents=True, exist_ok=True)
+        with (place / "lab.lock").open("w") as handle:
             fcntl.flock(handle, fcntl.LOCK_EX)
             yield
 
@@ -135,7 +140,7 @@ class Lab:
                 parts.remove_all(client, say)
                 client.close()
             self._client = None
-            machine.stop_engine(self.layout, say)
+            machine.stop_engine(say)
         say("lab is down; images and keys are kept")
 
     def status(self) -> dict[str, Any]:

@@ -58,10 +58,23 @@ def engine_volume(host: str) -> str:
     return f"{PREFIX}-{host}-docker"
 
 
+def machine_folder() -> Path:
+    """What all labs of this machine share: the Docker Engine that one of them started, and whose turn it is."""
+    return Path.home() / ".local" / "state" / "r1deploy"
+
+
+def engine_log() -> Path:
+    return machine_folder() / "dockerd.log"
+
+
+def engine_record() -> Path:
+    return machine_folder() / "engine.json"
+
+
 def default_folder() -> Path:
     given = os.environ.get("R1DEPLOY_LAB_DIR")
     own = "lab" if PREFIX == "r1lab" else PREFIX
-    return Path(given) if given else Path.home() / ".local" / "state" / "r1deploy" / own
+    return Path(given) if given else machine_folder() / own
 
 
 def cache_folder() -> Path:
@@ -109,11 +122,3 @@ class Layout:
     @property
     def settings(self) -> Path:
         return self.folder / "r1deploy.yaml"
-
-    @property
-    def engine_log(self) -> Path:
-        return self.folder / "dockerd.log"
-
-    @property
-    def engine_record(self) -> Path:
-        return self.folder / "engine.json"

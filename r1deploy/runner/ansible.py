@@ -15,10 +15,11 @@ import os
 import shlex
 import shutil
 import signal
+import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -169,14 +170,41 @@ def login_vars(ssh: Ssh) -> dict[str, Any]:
         found["ansible_ssh_private_key_file"] = ssh.key_file
     extra = own_options(ssh)
     if ssh.jump:
-        place, _, port = ssh.jump.partition(":")
-        command = ["ssh", "-W", "%h:%p", "-o", "BatchMode=yes", "-o", f"ConnectTimeout={ssh.connect_timeout}"]
-        command += [*(["-i", ssh.key_file] if ssh.key_file else []), *(["-p", port] if port else []), *extra, place]
         # -J would not hand our key and known_hosts to the jump host's connection.
-        extra = [*extra, "-o", f"ProxyCommand={shlex.join(command)}"]
+        extra = [*extra, "-o", f"ProxyCommand={shlex.join(jump_command(ssh, '-W', '%h:%p'))}"]
     if extra:
         found["ansible_ssh_extra_args"] = shlex.join(extra)
     return found
+
+
+def jump_command(ssh: Ssh, *options: str) -> list[str]:
+    """OpenSSH to the jump host of the settings, which must have one."""
+    place, _, port = (ssh.jump or "").partition(":")
+    found = ["ssh", *options, "-o", "BatchMode=yes", "-o", f"ConnectTimeout={ssh.connect_timeout}"]
+    found += ["-i", ssh.key_file] if ssh.key_file else []
+    found += ["-p", port] if port else []
+    return [*found, *own_options(ssh), place]
+
+
+def at_the_jump_host(ssh: Ssh, failures: list[Failure]) -> list[Failure]:
+    """Failures with the jump host's own cause, where it is the one that cannot be reached.
+
+    OpenSSH drops what the connection to a jump host says while it keeps connections
+    open (ControlPersist), so that one is asked by itself.
+    """
+    if not ssh.jump or not any(row.unreachable and row.code == "SSH_FAILED" for row in failures):
+        return failures
+    done = subprocess.run([*jump_command(ssh, "-n"), "true"], capture_output=True, text=True, check=False)
+    if done.returncode != 255:  # OpenSSH's own failures
+        return failures
+    cause = failure_of(Event("unreachable", "", "", ssh.jump, {"msg": done.stderr}), ssh.jump.partition(":")[0])
+    message = f"jump host {ssh.jump}: {cause.message}"
+    return [
+        replace(row, code=cause.code, message=message, evidence=cause.evidence, fix=cause.fix)
+        if row.unreachable and row.code == "SSH_FAILED"
+        else row
+        for row in failures
+    ]
 
 
 def own_options(ssh: Ssh) -> list[str]:
@@ -276,6 +304,7 @@ def run(
         if interrupts.count:
             raise interrupted(working)
     outcome.ok = done.rc == 0
+    outcome.failures = at_the_jump_host(target.ssh, outcome.failures)
     if not outcome.ok and not outcome.failures:
         outcome.tail = said(folder)
     return outcome

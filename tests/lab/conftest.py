@@ -100,8 +100,14 @@ class Cluster:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The lab's own tests come last: their container and its Ray stay until the session ends."""
+    """The lab's own tests come last: their container and its Ray stay until the session ends.
+
+    With several workers, those that share a lab stay with one of them.
+    """
     items.sort(key=lambda item: "test_lab_itself" in item.nodeid)
+    for item in items:
+        if item.get_closest_marker("lab"):
+            item.add_marker(pytest.mark.xdist_group("engine" if "test_real_engine" in item.nodeid else "lab"))
 
 
 @pytest.fixture(scope="session")

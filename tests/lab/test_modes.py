@@ -42,7 +42,7 @@ def test_ray_and_vllm_without_flagscale(ready: Cluster) -> None:
 
 def test_a_failed_mode_gives_way_to_the_former_one(ready: Cluster) -> None:
     assert ready.r1("serve").code == 0
-    env = ready.settings(service__mode="ray+vllm", engine__extra__no_such_argument="1")
+    env = ready.settings(service__mode="ray+vllm", engine__extra="{no_such_argument: 1}")
     assert ready.r1("bootstrap", "--yes", env=env).code == 0
     done = ready.r1("serve", env=env)
     assert done.code == 7

@@ -37,7 +37,7 @@ def metax(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterato
         "flaggems": {"url": f"{upstream}/FlagGems.git"},
         "flagscale": {"url": f"{upstream}/FlagScale.git", "ref": commit},
         "patch": {"commit": commit},
-        "engine": {"model": layout.WEIGHTS_IN_CONTAINER, "pipeline_parallel_size": 2},
+        "engine": {"model": f"{layout.MODELS_IN_CONTAINER}/DeepSeek-R1_INT8", "pipeline_parallel_size": 2},
         "env": {"VLLM_PP_LAYER_PARTITION": "31,30"},
         "disk": {"engine_gib": 2, "state_gib": 2},
         "service": {"ready_timeout": 180},
