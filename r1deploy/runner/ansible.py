@@ -162,6 +162,7 @@ def login_vars(ssh: Ssh) -> dict[str, Any]:
     """
     # Steps need root: a login that is not root's goes through sudo, unless the inventory says otherwise.
     found: dict[str, Any] = {"ansible_become": f"{{{{ (ansible_user | default('{getpass.getuser()}')) != 'root' }}}}"}
+    found["ansible_ssh_timeout"] = ssh.connect_timeout
     if ssh.user:
         found["ansible_user"] = ssh.user
     if ssh.port:
@@ -180,7 +181,7 @@ def login_vars(ssh: Ssh) -> dict[str, Any]:
 def jump_command(ssh: Ssh, *options: str) -> list[str]:
     """OpenSSH to the jump host of the settings, which must have one."""
     place, _, port = (ssh.jump or "").partition(":")
-    found = ["ssh", *options, "-o", "BatchMode=yes", "-o", f"ConnectTimeout={ssh.connect_timeout}"]
+    found = ["ssh", *options, "-o", "BatchMode=yes"]
     found += ["-i", ssh.key_file] if ssh.key_file else []
     found += ["-p", port] if port else []
     return [*found, *own_options(ssh), place]
@@ -209,8 +210,10 @@ def at_the_jump_host(ssh: Ssh, failures: list[Failure]) -> list[Failure]:
 
 def own_options(ssh: Ssh) -> list[str]:
     """Options of the settings for OpenSSH, for hosts and jump hosts alike."""
+    # Ansible gives it to its own commands; rsync's ssh would wait for the kernel's, two minutes.
+    found = ["-o", f"ConnectTimeout={ssh.connect_timeout}"]
     # Only this key: an agent with many keys runs into the server's limit of attempts.
-    found = ["-o", "IdentitiesOnly=yes"] if ssh.key_file else []
+    found += ["-o", "IdentitiesOnly=yes"] if ssh.key_file else []
     return [*found, "-o", f"UserKnownHostsFile={ssh.known_hosts}"] if ssh.known_hosts else found
 
 

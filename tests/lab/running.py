@@ -39,6 +39,14 @@ class Running:
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
 
+    def __enter__(self) -> Running:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """What a failed test leaves at work would hold the cluster against the next one."""
+        if self.process.poll() is None:
+            self.kill()
+
     def _read(self) -> None:
         assert self.process.stdout
         for line in self.process.stdout:

@@ -21,8 +21,8 @@ TREES = "/var/lib/r1deploy/trees"
 # What gives a step work, on which host, and the line of progress at which to cut.
 STEPS: dict[str, tuple[str, str]] = {
     "host": ("node2", "rm -rf /var/lib/r1deploy/bin/r1trust.py"),
-    "image": ("node2", "docker rmi -f baai:v5 >/dev/null"),
-    "container": ("node2", "docker rm -f $(docker ps -q) >/dev/null"),
+    "image": ("node2", "docker images -q | xargs -r docker rmi -f >/dev/null"),
+    "container": ("node2", "docker ps -q | xargs -r docker rm -f >/dev/null"),
     "sources": ("node1", f"rm -rf {TREES}/flaggems-*/* {TREES}/flaggems-*/.lock"),
     "patch": ("node1", f"rm {TREES}/flagscale-*/patched.json"),
     "vllm": ("node1", f"rm {TREES}/flagscale-*/built.json {TREES}/flagscale-*/manifest.json"),
@@ -129,9 +129,9 @@ def test_the_next_run_comes_to_the_same_state(
 ) -> None:
     host, script = STEPS[step]
     ready.sh(host, script)
-    run = Running(ready, "bootstrap", "--yes")
-    run.until(rf"s  {step} +({MIDDLE.get(step, '')})")
-    FAULTS[fault](ready, run)
+    with Running(ready, "bootstrap", "--yes") as run:
+        run.until(rf"s  {step} +({MIDDLE.get(step, '')})")
+        FAULTS[fault](ready, run)
     again = ready.r1("bootstrap", "--yes", "--wait")
     assert again.code == 0, (run.text[-3000:], again.err)
     assert state(ready) == undisturbed
@@ -149,9 +149,9 @@ SERVE = [
 def test_serve_is_cut(ready: Cluster, fault: str, at: str) -> None:
     ready.lab.set_engine_fault("node1", None, load_seconds=6)
     try:
-        run = Running(ready, "serve")
-        run.until(at if at == "loading" else rf"s  service +{at}")
-        FAULTS[fault](ready, run)
+        with Running(ready, "serve") as run:
+            run.until(at if at == "loading" else rf"s  service +{at}")
+            FAULTS[fault](ready, run)
         again = ready.r1("serve", "--wait")
         assert again.code == 0, (run.text[-3000:], again.err)
         if (fault, at) == ("kill -9", "loading"):
