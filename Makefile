@@ -25,7 +25,7 @@ $(VENV)/.tools: | $(VENV)/.ready
 demo: $(VENV)/.ready $(VENV)/.tools
 	@R1DEPLOY=$(CURDIR)/$(BIN)/r1deploy r1deploy/lab/demo.sh
 
-# Two workers: one has the lab's tests, the other has the real engine's lab and what needs none.
+# Two workers, each with a lab of its own; the real engine has a third one for its few minutes.
 test: $(VENV)/.ready $(VENV)/.tools
 	@$(BIN)/python -m pytest -n 2 --dist loadgroup -m "not faults and not long"; code=$$?; [ -n "$$KEEP" ] || $(BIN)/r1deploy lab down >/dev/null 2>&1; exit $$code
 

@@ -11,7 +11,7 @@ import pytest
 
 from tests.lab.site import Site
 
-pytestmark = [pytest.mark.lab, pytest.mark.long]
+pytestmark = pytest.mark.lab
 REQUIRED = os.environ.get("R1DEPLOY_ENGINE_REQUIRED") == "1"
 CANNOT = "pip cannot get the wheels"
 
