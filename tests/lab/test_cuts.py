@@ -21,7 +21,7 @@ TREES = "/var/lib/r1deploy/trees"
 # What gives a step work, on which host, and the line of progress at which to cut.
 STEPS: dict[str, tuple[str, str]] = {
     "host": ("node2", "rm -rf /var/lib/r1deploy/bin/r1trust.py"),
-    "image": ("node2", "docker images -q | xargs -r docker rmi -f >/dev/null"),
+    "image": ("node2", "docker rmi -f baai:v5 >/dev/null 2>&1 || true"),
     "container": ("node2", "docker ps -q | xargs -r docker rm -f >/dev/null"),
     "sources": ("node1", f"rm -rf {TREES}/flaggems-*/* {TREES}/flaggems-*/.lock"),
     "patch": ("node1", f"rm {TREES}/flagscale-*/patched.json"),

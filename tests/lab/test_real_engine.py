@@ -69,3 +69,17 @@ def test_the_real_engine_serves(site: Site) -> None:
     assert stopped.stdout.strip().endswith("Stopped.")
     with pytest.raises(httpx.HTTPError):
         ask(site, "/health")
+
+
+@pytest.mark.long
+def test_another_ray_on_a_worker_is_named(site: Site) -> None:
+    """22: the real Ray refuses a node whose version differs."""
+    assert "Ready to serve." in site.ok("bootstrap", "inventory.ini", "--yes")
+    where = "python3 -c 'import ray._version; print(ray._version.__file__)'"
+    other = f"sed -i 's/^version = .*/version = \"2.0.0\"/' $({where})"
+    site.ok("exec", "--host", "node2", "--", "sh", "-c", other)
+    done = site.r1("serve")
+    said = " ".join((done.stdout + done.stderr).split())
+    assert done.returncode == 7, said
+    assert "RAY_NODES_MISSING" in said and "1/2 nodes joined, missing: node2" in said
+    assert "Version mismatch" in said and "Ray or Python of that host's container is another one" in said
