@@ -40,6 +40,7 @@ def metax(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterato
         "engine": {"model": f"{layout.MODELS_IN_CONTAINER}/DeepSeek-R1_INT8", "pipeline_parallel_size": 2},
         "env": {"VLLM_PP_LAYER_PARTITION": "31,30"},
         "disk": {"engine_gib": 2, "state_gib": 2},
+        "memory": {"available_gib": 1},
         "service": {"ready_timeout": 180},
     }
     (folder / "r1deploy.yaml").write_text(yaml.safe_dump(settings))
