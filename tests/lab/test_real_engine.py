@@ -12,7 +12,7 @@ import pytest
 from tests.lab.site import Site
 
 pytestmark = pytest.mark.lab
-REQUIRED = os.environ.get("R1DEPLOY_ENGINE_REQUIRED") == "1"
+REQUIRED = os.environ.get("R1DEPLOY_LAB_ENGINE_REQUIRED") == "1"
 CANNOT = "pip cannot get the wheels"
 
 

@@ -1,4 +1,4 @@
-"""The main job on the real FlagScale, where a clone of it is given: R1DEPLOY_UPSTREAM_FLAGSCALE=URL#COMMIT."""
+"""The main job on the real FlagScale, where a clone of it is given: R1DEPLOY_LAB_UPSTREAM_FLAGSCALE=URL#COMMIT."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ import pytest
 from tests.lab.site import Site
 
 pytestmark = [pytest.mark.lab, pytest.mark.long]
-GIVEN = os.environ.get("R1DEPLOY_UPSTREAM_FLAGSCALE")
+GIVEN = os.environ.get("R1DEPLOY_LAB_UPSTREAM_FLAGSCALE")
 
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     if not GIVEN:
-        pytest.skip("R1DEPLOY_UPSTREAM_FLAGSCALE names no FlagScale: the real one is not part of this repository")
+        pytest.skip("R1DEPLOY_LAB_UPSTREAM_FLAGSCALE names no FlagScale: the real one is not part of this repository")
     found = Site(tmp_path_factory.mktemp("real-upstream"), "upstream")
     try:
         found.ok("lab", "up", "--upstream", f"FlagScale={GIVEN}")

@@ -68,7 +68,8 @@ def test_pull_with_a_login_that_leaves_no_trace(site: Cluster) -> None:
     seen = ""
     try:
         with registry(site, "node2", "baai:v5"):
-            site.sh("node2", "touch /root/pull.start")
+            for host in HOSTS:
+                site.sh(host, "touch /root/pull.start")
             watch = "while [ -d /root/registry ]; do ps axwwe; sleep 0.1; done > /root/ps.log 2>&1"
             site.sh("node2", f"setsid sh -c '{watch}' >/dev/null 2>&1 &")
             done = site.r1("bootstrap", "--yes")
@@ -94,7 +95,7 @@ def test_pull_with_a_login_that_leaves_no_trace(site: Cluster) -> None:
         assert PASSWORD not in done.text
     finally:
         for host in HOSTS:
-            site.sh(host, f"docker rmi {IMAGE} >/dev/null 2>&1; rm -f /root/ps.log; true")
+            site.sh(host, f"docker rmi {IMAGE} >/dev/null 2>&1; rm -f /root/ps.log /root/pull.start; true")
 
 
 @contextlib.contextmanager
