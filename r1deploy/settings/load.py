@@ -25,9 +25,8 @@ __all__ = ["Loaded", "Source", "from_profile", "leaves", "load", "value_from_tex
 
 FILE_NAME = "r1deploy.yaml"
 PREFIX = "R1DEPLOY_"
-# Variables with the prefix that are no settings; all of the lab's (R1DEPLOY_LAB_…) are none.
-NON_SETTINGS = frozenset({"R1DEPLOY_LAB_DIR", "R1DEPLOY_LAB_REQUIRED"})
-NON_SETTING_PREFIXES = ("R1DEPLOY_LAB_",)
+# The lab's own variables begin with our prefix too, and are no settings.
+LAB_PREFIX = f"{PREFIX}LAB_"
 
 
 @dataclass(frozen=True)
@@ -220,7 +219,7 @@ def _add_mapping(
 
 def _add_environment(merge: _Merge, environ: Mapping[str, str]) -> None:
     for name in sorted(environ):
-        if not name.startswith(PREFIX) or name in NON_SETTINGS or name.startswith(NON_SETTING_PREFIXES):
+        if not name.startswith(PREFIX) or name.startswith(LAB_PREFIX):
             continue
         path = _environment_path(name.removeprefix(PREFIX))
         _add_one(merge, path, environ[name], Source("environment", name), parse=True)
