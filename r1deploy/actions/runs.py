@@ -12,7 +12,7 @@ from r1deploy.actions.context import Context
 from r1deploy.actions.look import View
 from r1deploy.actions.resolve import Say
 from r1deploy.actions.secrets import api_key
-from r1deploy.errors import R1Error
+from r1deploy.errors import Interrupted, R1Error
 from r1deploy.journal import Journal
 from r1deploy.planning.desired import Desired
 from r1deploy.remote import Remote
@@ -61,7 +61,7 @@ def play(
 def changing(context: Context, view: View, verb: str, journal: Journal, say: Say, *, wait: bool) -> Iterator[None]:
     """Hold the lock around a run, and write its line into the history of the hosts that answered.
 
-    Raises LockedError where another run holds the cluster. Without a head there is
+    Raises LockedError where another run holds the cluster; Interrupted after Ctrl-C. Without a head there is
     nothing to hold: only ``stop`` goes on then, and says so.
     """
     if view.desired.head.name not in view.probed.observed:
@@ -79,6 +79,11 @@ def changing(context: Context, view: View, verb: str, journal: Journal, say: Say
             journal.doing, journal.cancelled, journal.held = doing, lambda: lock.lost, lock.held
             try:
                 yield
+            except KeyboardInterrupt:
+                # Between two playbooks: while one runs, the runner takes Ctrl-C and knows on which hosts.
+                result = "INTERRUPTED"
+                message = f"stopped by Ctrl-C at {lock.doing}; what was begun on the hosts goes on"
+                raise Interrupted("INTERRUPTED", message, fix="run the same command again: it joins that") from None
             except BaseException as error:
                 result = error.code if isinstance(error, R1Error) else type(error).__name__
                 raise

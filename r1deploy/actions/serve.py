@@ -13,7 +13,7 @@ from r1deploy.actions.look import View, lock_of, lock_of_any, look, record_of, r
 from r1deploy.actions.runs import api_key_of, changing, head_remote, play
 from r1deploy.actions.variables import fixed_groups
 from r1deploy.engine import Endpoint
-from r1deploy.errors import GateError, LockedError, PreflightError, R1Error
+from r1deploy.errors import GateError, Interrupted, LockedError, PreflightError, R1Error
 from r1deploy.journal import Journal
 from r1deploy.planning.observed import Active, Observed, Record
 from r1deploy.planning.records import Held, held, unneeded
@@ -85,8 +85,8 @@ def switch(context: Context, view: View, wanted: Record, journal: Journal, say: 
             started = active_of(wanted, active)
             return pass_gate(context, view, wanted, started, journal, say, progress, playbook=None)
         return start(context, view, wanted, active_of(wanted, active), journal, say, progress)
-    except LockedError:
-        raise
+    except (LockedError, Interrupted):
+        raise  # the next run joins what was begun, as after a kill
     except R1Error as error:
         back = find(view, former) if former else None
         if back is None:

@@ -31,9 +31,6 @@ def main() -> None:
         for line in lines.error_lines(error):
             lines.say(line)
         sys.exit(error.exit_code)
-    except KeyboardInterrupt:
-        lines.say("Interrupted.")
-        sys.exit(130)
     except Exception as error:
         sys.exit(report_bug(error))
 
