@@ -23,10 +23,6 @@ LOADING = re.compile(r"(\d+)% Completed \| (\d+)/(\d+)")
 DIAGNOSES = (
     (r"out of memory|OutOfMemory", "a chip ran out of memory: lower engine.gpu_memory_utilization or max_model_len"),
     (r"connectFullMesh failed|127\.0\.0\.1", "nodes talk over loopback: check the hosts' names and *_SOCKET_IFNAME"),
-    (
-        r"Version mismatch: The cluster was started with",
-        "Ray or Python of that host's container is another one: docker rm -f the container, then r1deploy bootstrap",
-    ),
     (r"unique IP address", "two nodes have the same VLLM_HOST_IP: check the addresses in the inventory"),
     (r"No such file or directory|does not appear to have|not found.*model", "the engine does not find the weights"),
     (r"placement group", "Ray has fewer chips than tp × pp asks for"),
@@ -118,7 +114,7 @@ class Gate:
             f"Ray: {len(wanted) - len(missing)}/{len(wanted)} nodes joined, missing: {names}{seen}",
             host=(missing + short)[0].name,
             evidence=self.tail,
-            fix=self._why() or f"r1deploy preflight; then r1deploy logs --serve --host {(missing + short)[0].name}",
+            fix=f"r1deploy preflight; then r1deploy logs --serve --host {(missing + short)[0].name}",
         )
 
     def ready(self, endpoint: Endpoint) -> Passed:
@@ -160,10 +156,8 @@ class Gate:
 
     def _failed(self, code: str, message: str) -> GateError:
         self._look(nodes=False)
-        fix = self._why() or "r1deploy logs --serve"
-        return GateError(code, message, host=self._record.hosts[0].name, evidence=self.tail, fix=fix)
-
-    def _why(self) -> str | None:
-        """What the engine's last lines mean."""
         text = "\n".join(self.tail)
-        return next((sentence for pattern, sentence in DIAGNOSES if re.search(pattern, text)), None)
+        why = next((sentence for pattern, sentence in DIAGNOSES if re.search(pattern, text)), None)
+        return GateError(
+            code, message, host=self._record.hosts[0].name, evidence=self.tail, fix=why or "r1deploy logs --serve"
+        )

@@ -31,4 +31,4 @@ def test_the_real_flagscale_serves(site: Site) -> None:
     said = site.ok("serve")
     assert "Ray: 2/2 nodes, 32 chips" in said
     assert "stand-in engine" in " ".join(said.split())
-    assert site.ok("stop").strip().endswith("Stopped.")
+    assert site.ok("stop").startswith("Stopped.")
