@@ -94,6 +94,7 @@ ErrorCode: Final[dict[str, str]] = {
     "GIT_REF_GONE": "a repository has no such branch, tag or commit",
     "GIT_FAILED": "git failed in another way; its last lines are shown",
     "PATCH_MISSING": "FlagScale's commit holds no patch for the device type and backends",
+    "PATCH_UNFIT": "git cannot apply the decrypted patch to the tree",
     "PATCH_TAMPERED": "an encrypted patch is not the one that r1deploy.lock names",
     "KEY_MISSING": "the vendor's key is not there",
     "KEY_NOT_FOLDER": "patch.key_dir is a file, not a folder",

@@ -153,6 +153,12 @@ CAUSES: tuple[tuple[str, str, str, str], ...] = (
         "do not go on; compare with the vendor's delivery",
     ),
     (
+        r"git apply[^\n]*\n[^\n]*(?:No valid patches in input|patch failed|patch does not apply|already exists)",
+        "PATCH_UNFIT",
+        "the vendor's patch does not fit the tree of its commit",
+        "patch.commit has to name the commit of this hardware's inference patch; see r1deploy config --sources",
+    ),
+    (
         r"sha256 \w+, r1deploy\.lock says",
         "TARBALL_DAMAGED",
         "the tarball arrived with another sha256 than it left with",

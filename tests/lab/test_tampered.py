@@ -114,7 +114,7 @@ def test_patch_that_does_not_apply(ready: Cluster, tmp_path: Path) -> None:
     newer = next(row.split()[0] for row in log.splitlines() if "training" in row)
     env = site.settings(patch__commit=newer, flagscale__ref=newer)
     done = site.r1("bootstrap", "--yes", env=env)
-    refused(done, 6, "node1: patch:", "tools/patch/unpatch.py", "exit code 1")
+    refused(done, 6, "PATCH_UNFIT", "node1: patch:", "patch.commit")
     assert "patch does not apply" in done.text or "patch failed" in done.text or "unpatching" in done.text
     assert ready.plan() == []
 
