@@ -25,9 +25,9 @@ $(VENV)/.tools: | $(VENV)/.ready
 demo: $(VENV)/.ready $(VENV)/.tools
 	@R1DEPLOY=$(CURDIR)/$(BIN)/r1deploy r1deploy/lab/demo.sh
 
-# Two workers, each with a lab of its own; the real engine has a third one for its few minutes.
+# Two workers: one has the tests on the lab, the other the real engine's lab and what needs none.
 test: $(VENV)/.ready $(VENV)/.tools
-	@$(BIN)/python -m pytest -n 2 --dist loadgroup -m "not faults and not long"; code=$$?; [ -n "$$KEEP" ] || $(BIN)/r1deploy lab down >/dev/null 2>&1; exit $$code
+	@$(BIN)/python -m pytest -n 2 -m "not faults and not long"; code=$$?; [ -n "$$KEEP" ] || $(BIN)/r1deploy lab down >/dev/null 2>&1; exit $$code
 
 # Sites, bundles, deliveries, weights, profiles, serve modes, the real engine: each a scenario of minutes.
 test-long: $(VENV)/.ready $(VENV)/.tools

@@ -19,7 +19,6 @@ from r1deploy.lab import Lab, LabError
 
 NAME = "flagrelease_bi"
 HOSTS = ("node1", "node2")
-FLOW = ("test_flow.py", "test_flow_faults.py", "test_locks.py")
 # Everything of a host but what lives on its own: kernel, engine's store, logs, memory; and the line of each run.
 FINGERPRINT = """
 find / -xdev \\( -path /proc -o -path /sys -o -path /dev -o -path /run -o -path /tmp -o -path /var/lib/docker \
@@ -101,15 +100,8 @@ class Cluster:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The lab's own tests come last: their container and its Ray stay until the session ends.
-
-    With two workers, each half of them stays with one worker and its lab.
-    """
+    """The lab's own tests come last: their container and its Ray stay until the session ends."""
     items.sort(key=lambda item: "test_lab_itself" in item.nodeid)
-    for item in items:
-        if item.get_closest_marker("lab"):
-            half = "flow" if item.path.name in FLOW else "rest"
-            item.add_marker(pytest.mark.xdist_group("engine" if "test_real_engine" in item.nodeid else half))
 
 
 @pytest.fixture(scope="session")
@@ -132,8 +124,6 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
         found.sh(host, "docker images -q | sort -u | xargs -r docker rmi -f >/dev/null 2>&1; true")
     yield found
     found.wipe()
-    if os.environ.get("PYTEST_XDIST_WORKER", "gw0") != "gw0" and not os.environ.get("KEEP"):
-        lab.down()
 
 
 @pytest.fixture(scope="session")
