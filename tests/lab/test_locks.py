@@ -19,9 +19,14 @@ TREES = "/var/lib/r1deploy/trees"
 
 
 @pytest.fixture
-def busy(ready: Cluster) -> Iterator[tuple[Cluster, Running]]:
-    """A bootstrap that is at work for a while: it loads the image on both hosts and builds vLLM once more."""
+def more(ready: Cluster) -> None:
+    """More for the next bootstrap to do: vLLM is built again too."""
     ready.sh("node1", f"rm -f {TREES}/flagscale-*/built.json {TREES}/flagscale-*/manifest.json")
+
+
+@pytest.fixture
+def busy(ready: Cluster) -> Iterator[tuple[Cluster, Running]]:
+    """A bootstrap that is at work: it loads the image once more on both hosts."""
     for host in ("node1", "node2"):
         ready.sh(host, "docker rmi -f baai:v5 >/dev/null")
     first = Running(ready, "bootstrap", "--yes")
@@ -33,7 +38,7 @@ def busy(ready: Cluster) -> Iterator[tuple[Cluster, Running]]:
     assert ready.plan() == []
 
 
-def test_second_run_is_told_who_and_may_wait(busy: tuple[Cluster, Running]) -> None:
+def test_second_run_is_told_who_and_may_wait(more: None, busy: tuple[Cluster, Running]) -> None:
     cluster, first = busy
     waiting = Running(cluster, "bootstrap", "--yes", "--wait")
     waiting.until("waiting: root@")
