@@ -173,8 +173,7 @@ def login_vars(ssh: Ssh) -> dict[str, Any]:
     if ssh.jump:
         # -J would not hand our key and known_hosts to the jump host's connection.
         extra = [*extra, "-o", f"ProxyCommand={shlex.join(jump_command(ssh, '-W', '%h:%p'))}"]
-    if extra:
-        found["ansible_ssh_extra_args"] = shlex.join(extra)
+    found["ansible_ssh_extra_args"] = shlex.join(extra)
     return found
 
 
@@ -193,7 +192,8 @@ def at_the_jump_host(ssh: Ssh, failures: list[Failure]) -> list[Failure]:
     OpenSSH drops what the connection to a jump host says while it keeps connections
     open (ControlPersist), so that one is asked by itself.
     """
-    if not ssh.jump or not any(row.unreachable and row.code == "SSH_FAILED" for row in failures):
+    unnamed = [row for row in failures if row.unreachable and row.code == "SSH_FAILED"]
+    if not ssh.jump or not unnamed:
         return failures
     done = subprocess.run([*jump_command(ssh, "-n"), "true"], capture_output=True, text=True, check=False)
     if done.returncode != 255:  # OpenSSH's own failures
@@ -202,7 +202,7 @@ def at_the_jump_host(ssh: Ssh, failures: list[Failure]) -> list[Failure]:
     message = f"jump host {ssh.jump}: {cause.message}"
     return [
         replace(row, code=cause.code, message=message, evidence=cause.evidence, fix=cause.fix)
-        if row.unreachable and row.code == "SSH_FAILED"
+        if row in unnamed
         else row
         for row in failures
     ]

@@ -211,7 +211,10 @@ def failure_of(event: Event, address: str | None = None) -> Failure:
     for pattern, code, sentence, fix in CAUSES:
         unreachable_only = code.startswith(("SSH_", "HOSTKEY_"))
         if (event.kind == "unreachable" or not unreachable_only) and re.search(pattern, whole):
+            # The lines that show it: a job's own error may be a mere exit code, with the cause in its output.
             lines = tuple(line for line in said.splitlines() if line.strip())[-6:]
+            if evidence and not re.search(pattern, said):
+                lines = evidence
             hint = fix.format(address=address or host)
             unreachable = event.kind == "unreachable"
             return Failure(host, event.step, event.task, code, sentence, lines, hint, unreachable)

@@ -1,6 +1,6 @@
 """Steps × faults: wherever a run is cut, the next one comes to the same state and nothing stays behind.
 
-The short part runs with the other tests: the steps that take long are killed, and most faults come once.
+The short part runs with the other tests: a kill, a Ctrl-C and a lost host, in the steps that take long.
 The whole matrix is ``make test-faults``.
 """
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator
@@ -10,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from r1deploy.lab.layout import network_prefix
-from tests.lab.conftest import NAME, Cluster, Ran
+from tests.lab.conftest import HOSTS, NAME, Cluster, Ran
 
 pytestmark = pytest.mark.lab
 NET = network_prefix()
@@ -276,6 +277,26 @@ def test_bad_engine(ready: Cluster, fault: str, code: str) -> None:
     finally:
         ready.lab.set_engine_fault("node1", None)
         assert ready.r1("stop").code == 0
+
+
+def test_bad_release_gives_way_to_the_former_one(ready: Cluster) -> None:
+    assert ready.r1("serve").code == 0
+    new = ["--set", "engine.max_num_seqs=128"]
+    done = ready.r1("bootstrap", "--yes", *new)
+    assert done.code == 0, done.err
+    assert set(re.findall(r"^ +\d+s  (\w+)", done.err, re.M)) == {"config"}
+    assert ready.r1("serve").out.startswith("Serves already.")
+    try:
+        broken = ready.r1("serve", *new, "--set", "engine.extra.no_such_argument=1")
+        assert broken.code == 5  # that configuration was never bootstrapped
+        assert ready.r1("bootstrap", "--yes", "--set", "engine.extra.no_such_argument=1").code == 0
+        done = ready.r1("serve", "--set", "engine.extra.no_such_argument=1")
+        refused(done, 7, "serves again")
+        assert ready.r1("serve").out.startswith("Serves already.")
+        for host in HOSTS:
+            assert "release" in ready.sh(host, "cat /var/lib/r1deploy/active.json")
+    finally:
+        ready.r1("stop")
 
 
 # 8: an image that does not fit the driver
