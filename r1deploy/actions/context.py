@@ -11,7 +11,9 @@ from r1deploy.bundle import Unpacked, opened
 from r1deploy.cluster import hostfile
 from r1deploy.cluster import inventory as inventories
 from r1deploy.errors import UsageError
+from r1deploy.remote import Remote
 from r1deploy.runner.ansible import Target
+from r1deploy.runner.probe import Probed
 from r1deploy.settings import lockfile
 from r1deploy.settings.load import Loaded, load
 from r1deploy.settings.model import Settings
@@ -37,6 +39,15 @@ class Context:
     def target(self) -> Target:
         """What the runner needs to reach the hosts."""
         return Target(self.inventory, self.settings.ssh)
+
+    def remote(self, probed: Probed, name: str) -> Remote:
+        """A connection to a host of the inventory, with the login that Ansible has for it."""
+        host = next(host for host in probed.hosts if host.name == name)
+        return Remote(host, probed.login.get(name, {}), self.settings.ssh)
+
+    def head(self, probed: Probed) -> Remote:
+        """A connection to the head."""
+        return self.remote(probed, probed.hosts[0].name)
 
     @property
     def lock_path(self) -> Path:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import time
 from collections.abc import Callable
@@ -9,13 +10,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from r1deploy.engine import Answer, Endpoint
-from r1deploy.errors import GateError
+from r1deploy.errors import GateError, UnreachableError
 from r1deploy.planning.observed import Record
 from r1deploy.remote import Remote
 from r1deploy.runlock import lost
 from r1deploy.settings.model import Settings
 
 Say = Callable[[str], None]
+Connect = Callable[[str], Remote]
 Progress = Callable[[str, int, int], None]
 POLL_SECONDS = 2.0
 LOADING = re.compile(r"(\d+)% Completed \| (\d+)/(\d+)")
@@ -29,6 +31,11 @@ DIAGNOSES = (
     (r"error 801", "the image's driver libraries are newer than the host's driver"),
     (r"[Aa]ddress already in use", "the engine's port is taken"),
 )
+# Ray refuses a node whose Ray or Python is another one, and says so where FlagScale throws it away.
+VERSIONS = """
+import json, platform, ray
+print(json.dumps(f"Ray {ray.__version__} (Python {platform.python_version()})"))
+"""
 WATCH = """
 import json, os
 log, pid_file, offset = {log!r}, {pid!r}, {offset}
@@ -67,14 +74,16 @@ class Passed:
 
 
 class Gate:
-    """Watches one start of the service from the controller."""
+    """Watches one start of the service from the controller. In: ``connect``, host's name → a connection to it."""
 
-    def __init__(self, record: Record, settings: Settings, remote: Remote, say: Say, progress: Progress) -> None:
+    def __init__(
+        self, record: Record, settings: Settings, remote: Remote, connect: Connect, say: Say, progress: Progress
+    ) -> None:
         logs = f"{settings.state_dir}/releases/{record.release}/outputs/{record.service}/serve_logs"
         self.log = f"{logs}/host_0_localhost.output"
         self._pid = f"{logs}/pids/host_0_localhost.pid"
         self._record, self._settings, self._remote = record, settings, remote
-        self._say, self._progress = say, progress
+        self._connect, self._say, self._progress = connect, say, progress
         self._offset = 0
         self.tail: list[str] = []
         self.cancelled: Callable[[], bool] = lambda: False
@@ -106,16 +115,30 @@ class Gate:
             if time.monotonic() > deadline:
                 break
             self._pause()
+        others = self._other_versions([host.name for host in missing])
         names = ", ".join(host.name for host in missing + short)
         strangers = ", ".join(sorted(set(nodes) - set(wanted)))
         seen = f"; joined from other addresses: {strangers}" if strangers else ""
         raise GateError(
             "RAY_NODES_MISSING",
-            f"Ray: {len(wanted) - len(missing)}/{len(wanted)} nodes joined, missing: {names}{seen}",
+            f"Ray: {len(wanted) - len(missing)}/{len(wanted)} nodes joined, missing: {names}{seen}{others}",
             host=(missing + short)[0].name,
             evidence=self.tail,
-            fix=f"r1deploy preflight; then r1deploy logs --serve --host {(missing + short)[0].name}",
+            fix=f"docker rm -f {self._record.container} there, then r1deploy bootstrap: its Ray was changed by hand"
+            if others
+            else f"r1deploy preflight; then r1deploy logs --serve --host {(missing + short)[0].name}",
         )
+
+    def _other_versions(self, names: list[str]) -> str:
+        """The words for hosts whose Ray or Python is not the head's; empty where they agree or do not answer."""
+        own = self._remote.python_in(self._record.container, self._settings.python.executable, VERSIONS)
+        differ = []
+        for name in names:
+            with contextlib.suppress(UnreachableError), self._connect(name) as remote:
+                found = remote.python_in(self._record.container, self._settings.python.executable, VERSIONS)
+                if found and found != own:
+                    differ.append(f"{found} on {name}")
+        return f"; {own} on {self._record.hosts[0].name} and {', '.join(differ)} do not join" if own and differ else ""
 
     def ready(self, endpoint: Endpoint) -> Passed:
         """Wait for health, the model's id and one answer with tokens. Raises GateError."""

@@ -10,7 +10,6 @@ from r1deploy import runlock
 from r1deploy.actions.context import Context
 from r1deploy.actions.look import View, lock_of_any, look, refuse_unreachable
 from r1deploy.actions.resolve import Say
-from r1deploy.actions.runs import head_remote
 from r1deploy.journal import logs_of
 
 
@@ -24,7 +23,7 @@ def status(context: Context, say: Say) -> dict[str, Any] | None:
 def release(context: Context, say: Say) -> dict[str, Any] | None:
     """End the hold of another run; returns what the lock said. Raises UnreachableError."""
     view = with_head(context, say)
-    remote = head_remote(context, view.probed)
+    remote = context.head(view.probed)
     try:
         return runlock.release(remote, context.settings.cluster)
     finally:

@@ -9,7 +9,6 @@ from concurrent.futures import ThreadPoolExecutor
 from r1deploy.actions.context import Context
 from r1deploy.actions.look import lock_of_any, look
 from r1deploy.errors import UsageError
-from r1deploy.remote import Remote
 
 Line = Callable[[str], None]
 
@@ -30,7 +29,7 @@ def logs(context: Context, show: Line, *, host: str | None, build: bool, follow:
 
     def one(index: int) -> None:
         found = hosts[index]
-        remote = Remote(found, view.probed.login.get(found.name, {}), context.settings.ssh)
+        remote = context.remote(view.probed, found.name)
         try:
             remote.run(command, line=lambda line: show(f"{found.name.ljust(wide)} | {line}"))
         finally:

@@ -11,7 +11,7 @@ from r1deploy.actions.context import Context
 from r1deploy.actions.look import View, lock_of, look, unreachable
 from r1deploy.cluster.host import Host
 from r1deploy.errors import PreflightError, UsageError
-from r1deploy.remote import Remote, destination, options, sudo_of
+from r1deploy.remote import destination, options, sudo_of
 
 Line = Callable[[str], None]
 
@@ -59,7 +59,7 @@ def execute(context: Context, command: Sequence[str], host: str | None, out: Lin
         found = hosts[index]
         head = f"{found.name.ljust(wide)} | "
         line = shlex.join(["docker", "exec", containers[index], *command])
-        with Remote(found, view.probed.login.get(found.name, {}), context.settings.ssh) as remote:
+        with context.remote(view.probed, found.name) as remote:
             return remote.run(line, lambda text: out(head + text), lambda text: err(head + text))[0]
 
     with ThreadPoolExecutor(len(hosts)) as pool:
@@ -86,6 +86,6 @@ def tunnel(context: Context, port: int, ready: Line) -> None:
     """
     view = view_of(context)
     head = hosts_of(view, view.desired.head.name)[0]
-    with Remote(head, view.probed.login.get(head.name, {}), context.settings.ssh) as remote:
+    with context.remote(view.probed, head.name) as remote:
         ready(remote.forward(context.settings.engine.port, port))
         remote.wait()

@@ -15,18 +15,10 @@ from r1deploy.actions.secrets import api_key
 from r1deploy.errors import Interrupted, R1Error
 from r1deploy.journal import Journal
 from r1deploy.planning.desired import Desired
-from r1deploy.remote import Remote
 from r1deploy.runlock import RunLock, lost, who
 from r1deploy.runner.ansible import Outcome, run
-from r1deploy.runner.probe import Probed
 
 HISTORY = "history.jsonl"
-
-
-def head_remote(context: Context, probed: Probed) -> Remote:
-    """A connection to the head."""
-    head = probed.hosts[0]
-    return Remote(head, probed.login.get(head.name, {}), context.settings.ssh)
 
 
 def play(
@@ -68,7 +60,7 @@ def changing(context: Context, view: View, verb: str, journal: Journal, say: Say
         say(f"{view.desired.head.name} does not answer: nothing keeps other runs away")
         yield
         return
-    remote = head_remote(context, view.probed)
+    remote = context.head(view.probed)
     result = "ok"
     try:
         with RunLock(remote, context.settings.cluster, verb, say, wait=wait) as lock:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import functools
 import shlex
 from dataclasses import dataclass
 
@@ -10,7 +11,7 @@ from r1deploy.actions.bootstrap import refuse_blocked, refuse_failed
 from r1deploy.actions.context import Context
 from r1deploy.actions.gate import Gate, Passed, Progress, Say
 from r1deploy.actions.look import View, lock_of, lock_of_any, look, record_of, refuse_unreachable
-from r1deploy.actions.runs import api_key_of, changing, head_remote, play
+from r1deploy.actions.runs import api_key_of, changing, play
 from r1deploy.actions.variables import fixed_groups
 from r1deploy.engine import Endpoint
 from r1deploy.errors import GateError, Interrupted, LockedError, PreflightError, R1Error
@@ -68,7 +69,7 @@ def serves_already(context: Context, view: View) -> Passed | None:
     record = record_of(view)
     if not is_active(view, record):
         return None
-    with head_remote(context, view.probed) as remote:
+    with context.head(view.probed) as remote:
         return serves(endpoint_of(context, record, api_key_of(context), remote), record)
 
 
@@ -202,9 +203,9 @@ def pass_gate(
     config = f"{settings.state_dir}/releases/{record.release}/config/{record.config}"
     variables = service_vars(context, record, config, active)
     groups = fixed_groups(desired)
-    remote = head_remote(context, view.probed)
+    remote = context.head(view.probed)
     try:
-        gate = Gate(record, settings, remote, say, progress)
+        gate = Gate(record, settings, remote, functools.partial(context.remote, view.probed), say, progress)
         gate.cancelled = journal.cancelled
         if playbook:
             gate.before()

@@ -7,7 +7,7 @@ from typing import Any
 from r1deploy.actions.context import Context
 from r1deploy.actions.look import View, lock_of_any, look, record_of
 from r1deploy.actions.resolve import Say
-from r1deploy.actions.runs import api_key_of, head_remote
+from r1deploy.actions.runs import api_key_of
 from r1deploy.actions.serve import endpoint_of
 from r1deploy.planning.steps import STEP_NAMES
 
@@ -39,7 +39,7 @@ def models(context: Context, view: View) -> list[str]:
     if found or not context.settings.service.api_key_file:
         return found
     record = record_of(view)
-    with head_remote(context, view.probed) as remote:
+    with context.head(view.probed) as remote:
         return endpoint_of(context, record, api_key_of(context), remote).models() or []
 
 

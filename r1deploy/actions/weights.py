@@ -155,7 +155,7 @@ def open_hosts(context: Context) -> Iterator[Hosts]:
     hosts = Hosts(context, probed, path, source=source)
     try:
         for host in probed.hosts:
-            hosts.remotes[host.name] = Remote(host, probed.login.get(host.name, {}), context.settings.ssh)
+            hosts.remotes[host.name] = context.remote(probed, host.name)
         yield hosts
     except KeyboardInterrupt:
         raise Interrupted(
@@ -417,7 +417,7 @@ def send(
     failed: list[BaseException] = []
     # A connection of its own: closing it ends the offer, and nothing else.
     kept = hosts.remotes[source.name]
-    hosts.remotes[source.name] = Remote(source, hosts.probed.login.get(source.name, {}), hosts.settings.ssh)
+    hosts.remotes[source.name] = hosts.context.remote(hosts.probed, source.name)
     thread = threading.Thread(target=offer, daemon=True)
     try:
         thread.start()

@@ -82,3 +82,29 @@ def test_another_ray_on_a_worker_is_named(site: Site) -> None:
     said = " ".join((done.stdout + done.stderr).split())
     assert done.returncode == 7, said
     assert "RAY_NODES_MISSING" in said and "1/2 nodes joined, missing: node2" in said
+    assert "Ray 2.0.0 (Python 3.11" in said and "on node2 do not join" in said and "docker rm -f" in said
+
+
+MODES = [
+    # Ray spans both hosts; vLLM's CPU platform computes in one process of the head, whatever the executor.
+    pytest.param("ray+vllm", ["engine.extra.distributed_executor_backend=mp"], 2, id="ray+vllm"),
+    pytest.param("vllm", ["engine.pipeline_parallel_size=2"], 1, id="vllm"),
+]
+
+
+@pytest.mark.long
+@pytest.mark.parametrize(("mode", "sets", "hosts"), MODES)
+def test_the_real_engine_without_flagscale(site: Site, mode: str, sets: list[str], hosts: int) -> None:
+    flags = [word for pair in (f"service.mode={mode}", *sets) for word in ("--set", pair)]
+    inventory = site.folder / "inventory.ini"
+    whole = inventory.read_text()
+    inventory.write_text("".join(line for line in whole.splitlines(True) if hosts == 2 or not line.startswith("node2")))
+    try:
+        assert "Ready to serve." in site.ok("bootstrap", "inventory.ini", "--yes", *flags)
+        said = site.ok("serve", *flags)
+        assert ("Ray: 2/2 nodes, 32 chips" in said) == (hosts == 2)
+        assert ask(site, "/v1/models").json()["data"][0]["id"] == "deepseek_r1"
+        assert "DeepseekV3ForCausalLM" in site.ok("logs", "--serve", "-n", "2000", *flags)
+        assert site.ok("stop", *flags).strip().endswith("Stopped.")
+    finally:
+        inventory.write_text(whole)

@@ -328,7 +328,7 @@ def test_log_and_pid_lie_where_the_gate_looks() -> None:
     script = found.files["node1"]["serve.sh"].decode()
     record = Record.model_validate_json(found.files["node1"]["release.json"])
     quiet: Any = None
-    gate = Gate(record, PROFILE, quiet, quiet, quiet)
+    gate = Gate(record, PROFILE, quiet, quiet, quiet, quiet)
     assert f">> {gate.log} 2>&1" in script and f"> {gate._pid}\n" in script
 
 
