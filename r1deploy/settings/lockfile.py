@@ -96,8 +96,9 @@ def write(path: Path, lock: Lock) -> None:
     try:
         _replace(path, text.encode("utf-8"))
     except (OSError, ValueError) as error:
+        why = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
         raise ConfigError(
-            "LOCK_WRITE", f"cannot write {path}: {error}", fix="check the folder's permissions"
+            "LOCK_WRITE", f"cannot write {path}: {why}", fix="make room there, or let this user write there"
         ) from error
 
 

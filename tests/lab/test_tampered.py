@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import subprocess
@@ -190,5 +191,31 @@ def hostile(tmp_path: Path) -> Iterator[dict[str, str]]:
 def test_controller_with_another_environment(ready: Cluster, hostile: dict[str, str]) -> None:
     ready.sh("node2", "rm /var/lib/r1deploy/releases/*/config/*/env.sh")
     done = ready.r1("bootstrap", "--yes", env=hostile)
+    assert done.code == 0, done.err
+    assert ready.plan() == []
+
+
+@pytest.fixture
+def full(tmp_path: Path) -> Iterator[Path]:
+    """A folder on a file system of its own, without a byte left."""
+    place = tmp_path / "full"
+    place.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(place)], check=True)
+    yield place
+    subprocess.run(["umount", "-l", str(place)], check=True)
+
+
+@pytest.mark.faults
+def test_controller_whose_disk_is_full(ready: Cluster, full: Path) -> None:
+    """29: the log and the run's own files give way; what must be recorded and cannot be stops the run before any host."""
+    for name in ("r1deploy.yaml", "inventory.ini"):
+        (full / name).write_bytes((ready.folder / name).read_bytes())
+    with contextlib.suppress(OSError):
+        (full / "fill").write_bytes(bytes(2**20))
+    ready.sh("node2", "rm /var/lib/r1deploy/releases/*/config/*/env.sh")
+    before = ready.fingerprint()
+    refused(Cluster(ready.lab, full).r1("bootstrap", "--yes"), 3, "LOCK_WRITE", "No space left on device")
+    assert ready.fingerprint() == before
+    done = ready.r1("bootstrap", "--yes", env={"XDG_STATE_HOME": str(full), "TMPDIR": str(full)})
     assert done.code == 0, done.err
     assert ready.plan() == []
