@@ -207,7 +207,7 @@ def full(tmp_path: Path) -> Iterator[Path]:
 
 @pytest.mark.faults
 def test_controller_whose_disk_is_full(ready: Cluster, full: Path) -> None:
-    """29: the log and the run's own files give way; what must be recorded and cannot be stops the run before any host."""
+    """29: the log and the run's own files give way; what cannot be recorded is not begun."""
     for name in ("r1deploy.yaml", "inventory.ini"):
         (full / name).write_bytes((ready.folder / name).read_bytes())
     with contextlib.suppress(OSError):
