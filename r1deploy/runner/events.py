@@ -214,7 +214,7 @@ def failure_of(event: Event, address: str | None = None) -> Failure:
             # The lines that show it: a job's own error may be a mere exit code, with the cause in its output.
             lines = tuple(line for line in said.splitlines() if line.strip())[-6:]
             if evidence and not re.search(pattern, said):
-                lines = evidence
+                lines = up_to(pattern, evidence)
             hint = fix.format(address=address or host)
             unreachable = event.kind == "unreachable"
             return Failure(host, event.step, event.task, code, sentence, lines, hint, unreachable)
@@ -222,6 +222,16 @@ def failure_of(event: Event, address: str | None = None) -> Failure:
     code = "SSH_FAILED" if unreachable else "STEP_FAILED"
     message = next((line for line in said.splitlines() if line.strip()), "no message")
     return Failure(host, event.step, event.task, code, message[:300], evidence, None, unreachable)
+
+
+def up_to(pattern: str, lines: tuple[str, ...]) -> tuple[str, ...]:
+    """The lines that a pattern is found in and some before; what a tool says after its cause is its own traceback."""
+    text = "\n".join(lines)
+    found = re.search(pattern, text)
+    if not found:
+        return lines
+    last = text.count("\n", 0, found.end())
+    return lines[max(0, last - 5) : last + 1]
 
 
 def text_of(result: dict[str, Any]) -> str:
