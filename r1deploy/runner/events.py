@@ -225,13 +225,13 @@ def failure_of(event: Event, address: str | None = None) -> Failure:
 
 
 def up_to(pattern: str, lines: tuple[str, ...]) -> tuple[str, ...]:
-    """The lines that a pattern is found in and some before; what a tool says after its cause is its own traceback."""
+    """The lines that a pattern is found in, and two before; what a tool says after its cause is its own traceback."""
     text = "\n".join(lines)
     found = re.search(pattern, text)
     if not found:
         return lines
-    last = text.count("\n", 0, found.end())
-    return lines[max(0, last - 5) : last + 1]
+    first, last = (text.count("\n", 0, place) for place in found.span())
+    return lines[max(0, first - 2) : last + 1]
 
 
 def text_of(result: dict[str, Any]) -> str:
