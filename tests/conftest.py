@@ -1,4 +1,4 @@
-"""What holds for all tests: hypothesis' settings, and a Ctrl-C that reaches what the tests start."""
+"""What holds for all tests: hypothesis' settings, a Ctrl-C that reaches what the tests start, a lab for each worker."""
 
 from __future__ import annotations
 
@@ -18,17 +18,51 @@ settings.load_profile("everyday")
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
+# Each worker of a parallel run has a lab of its own beside the first one's: another name and the networks after it.
+WORKER = os.environ.get("PYTEST_XDIST_WORKER", "gw0")
+if WORKER != "gw0":
+    first, second, third = os.environ.get("R1DEPLOY_LAB_NETWORK", "172.31.250").split(".")
+    os.environ["R1DEPLOY_LAB_NETWORK"] = f"{first}.{second}.{(int(third) + int(WORKER[2:])) % 256}"
+    os.environ["R1DEPLOY_LAB_NAME"] = f"{os.environ.get('R1DEPLOY_LAB_NAME', 'r1lab')}-{WORKER}"
 
-class OneWorkerPerLab(LoadScopeScheduling):
-    """Of a parallel run one worker has all tests on the lab, another the real engine's lab; the rest goes anywhere."""
+# The files of the lab's tests in the order in which a parallel run hands them out: the long ones before the short ones.
+FIRST = "tests/lab/test_flow.py"
+THEN = ("test_real_engine", "test_flow_faults", "test_locks", "test_releases", "test_cuts", "test_lab_itself")
+
+
+def place(item: pytest.Item) -> tuple[int, int]:
+    """Where a test stands: the flow, what needs no lab (while the first lab is made), the other files on the lab."""
+    file = item.nodeid.partition("::")[0]
+    if not file.startswith("tests/lab/"):
+        return 1, 0
+    if file == FIRST:
+        return 0, 0
+    order = [number for number, name in enumerate(THEN) if file.endswith(f"/{name}.py")]
+    return 2, order[0] if order else len(THEN)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Sort by place; the order within a file stays."""
+    items.sort(key=place)
+
+
+class FileByFile(LoadScopeScheduling):
+    """A file of tests on the lab goes to one worker: its tests build on each other. The rest goes anywhere."""
 
     def _split_scope(self, nodeid: str) -> str:
-        file, _, _ = nodeid.partition("::")
-        if not file.startswith("tests/lab/"):
-            return nodeid
-        return "real engine" if file.endswith("test_real_engine.py") else "lab"
+        file = nodeid.partition("::")[0]
+        return file if file.startswith("tests/lab/") else nodeid
 
 
-def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> OneWorkerPerLab:
-    """xdist 3.8 has groups for this, which pytest 9.2 does not let it write into a test's id."""
-    return OneWorkerPerLab(config, log)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> FileByFile:
+    """xdist's own ``loadfile`` would also keep the files without a lab together: some take a minute."""
+    config.option.loadscopereorder = False  # our order: xdist's puts the files with many tests first
+    return FileByFile(config, log)
+
+
+def pytest_sessionfinish() -> None:
+    """A worker's own lab goes with it; the first one's is ``make test``'s to take down."""
+    if WORKER != "gw0" and not os.environ.get("KEEP"):
+        from r1deploy.lab import Lab
+
+        Lab().down(lambda _: None)

@@ -99,11 +99,6 @@ class Cluster:
             )
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The lab's own tests come last: their container and its Ray stay until the session ends."""
-    items.sort(key=lambda item: "test_lab_itself" in item.nodeid)
-
-
 @pytest.fixture(scope="session")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     """The lab, up, with clean hosts."""
@@ -126,9 +121,9 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     found.wipe()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def ready(cluster: Cluster) -> Cluster:
-    """The cluster after one bootstrap."""
+    """The cluster after a bootstrap, whatever the file before left."""
     if cluster.plan():
         done = cluster.r1("bootstrap", "--yes")
         assert done.code == 0, done.err

@@ -63,7 +63,7 @@ def clean(hands: Hands) -> None:
         hands.ssh(host, f"docker rm -f {NAME} >/dev/null 2>&1; {forget}; true")
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def lab() -> Lab:
     found = Lab()
     try:
@@ -75,7 +75,7 @@ def lab() -> Lab:
     return found
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def hands(lab: Lab) -> Iterator[Hands]:
     """Two hosts with the vendor's image loaded and the product's container started."""
     found = Hands(lab)
@@ -98,7 +98,7 @@ def hands(lab: Lab) -> Iterator[Hands]:
         found.ssh(host, "docker rmi baai:v5; true")
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def sources(hands: Hands, lab: Lab) -> str:
     """FlagGems and FlagScale cloned in the head's container; returns the patch's commit."""
     hands.head(f"rm -rf {WORK} && mkdir -p {WORK} && cd {WORK} && git clone -q {UPSTREAM}/FlagGems.git")
@@ -120,7 +120,7 @@ def unpatch(hands: Hands, commit: str, code: int, order: str = "vllm FlagScale")
     return hands.head(f"mkdir -p {WORK}/tmp && cd {WORK}/FlagScale && TMPDIR={WORK}/tmp {line}", code)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def tree(hands: Hands, lab: Lab, sources: str) -> str:
     """The patched tree, vLLM built and everything installed on the head, then on the worker."""
     put_key(hands, lab.layout.vendor_key.read_bytes())

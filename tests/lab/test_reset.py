@@ -32,29 +32,6 @@ def test_reset_asks_for_the_name(ready: Cluster) -> None:
     assert ready.fingerprint() == before
 
 
-def test_reset_leaves_the_hosts_as_before_bootstrap(ready: Cluster, tmp_path: Path) -> None:
-    ready.wipe()
-    for host in HOSTS:
-        ready.sh(host, "rm -rf /root/.r1deploy-tmp /run/r1deploy")
-    before = tree(ready)
-    done = ready.r1("bootstrap", "--yes")
-    assert done.code == 0, done.err
-    assert ready.r1("serve").code == 0
-    assert tree(ready) != before
-    done = ready.r1("reset", "--yes", "lab")
-    assert done.code == 0, done.err
-    assert "Removed lab from 2 hosts." in done.out
-    after = tree(ready)
-    for host in HOSTS:
-        # The login's authorized_keys is a file that others share: its line is gone, its time has moved.
-        gone = [row for row in before[host] if row not in after[host] and "authorized_keys" not in row]
-        new = [row for row in after[host] if row not in before[host] and "authorized_keys" not in row]
-        assert (gone, new) == ([], []), host
-        assert "r1deploy:" not in ready.sh(host, "cat /root/.ssh/authorized_keys")
-        assert ready.sh(host, "docker images -q baai:v5").strip(), "the image stays"
-    assert ready.r1("bootstrap", "--yes").code == 0
-
-
 @pytest.mark.faults
 def test_a_worker_goes_and_comes(ready: Cluster, tmp_path: Path) -> None:
     """One host down: nothing begins, unless told; taken out and put back are ordinary runs."""
@@ -96,3 +73,26 @@ def test_skip_unreachable_never_skips_the_head(ready: Cluster, tmp_path: Path) -
     first = ready.lab.hosts()[0].address
     (site.folder / "inventory.ini").write_text(text.replace(f"{first} ", f"{first} ansible_port=2222 ", 1))
     refused(site.r1("bootstrap", "--yes", "--skip-unreachable"), 4, "node1", "SSH_REFUSED")
+
+
+def test_reset_leaves_the_hosts_as_before_bootstrap(cluster: Cluster) -> None:
+    """The last one here: it leaves nothing for the others."""
+    cluster.wipe()
+    for host in HOSTS:
+        cluster.sh(host, "rm -rf /root/.r1deploy-tmp /run/r1deploy")
+    before = tree(cluster)
+    done = cluster.r1("bootstrap", "--yes")
+    assert done.code == 0, done.err
+    assert cluster.r1("serve").code == 0
+    assert tree(cluster) != before
+    done = cluster.r1("reset", "--yes", "lab")
+    assert done.code == 0, done.err
+    assert "Removed lab from 2 hosts." in done.out
+    after = tree(cluster)
+    for host in HOSTS:
+        # The login's authorized_keys is a file that others share: its line is gone, its time has moved.
+        gone = [row for row in before[host] if row not in after[host] and "authorized_keys" not in row]
+        new = [row for row in after[host] if row not in before[host] and "authorized_keys" not in row]
+        assert (gone, new) == ([], []), host
+        assert "r1deploy:" not in cluster.sh(host, "cat /root/.ssh/authorized_keys")
+        assert cluster.sh(host, "docker images -q baai:v5").strip(), "the image stays"
