@@ -25,20 +25,24 @@ $(VENV)/.tools: | $(VENV)/.ready
 demo: $(VENV)/.ready $(VENV)/.tools
 	@R1DEPLOY=$(CURDIR)/$(BIN)/r1deploy r1deploy/lab/demo.sh
 
-# Two workers: one has the tests on the lab, the other the real engine's lab and what needs none.
+# Two workers, each with a lab of its own. KEEP=1 leaves the labs.
+define run-tests
+@$(BIN)/python -m pytest -n 2 -m "$(1)"; code=$$?; [ -n "$$KEEP" ] || $(BIN)/r1deploy lab down >/dev/null 2>&1; exit $$code
+endef
+
 test: $(VENV)/.ready $(VENV)/.tools
-	@$(BIN)/python -m pytest -n 2 -m "not faults and not long"; code=$$?; [ -n "$$KEEP" ] || $(BIN)/r1deploy lab down >/dev/null 2>&1; exit $$code
+	$(call run-tests,not faults and not long)
 
 # Sites, bundles, deliveries, weights, profiles, serve modes, the real engine: each a scenario of minutes.
 test-long: $(VENV)/.ready $(VENV)/.tools
-	@$(BIN)/python -m pytest -m long; code=$$?; [ -n "$$KEEP" ] || $(BIN)/r1deploy lab down >/dev/null 2>&1; exit $$code
-
-test-fast: $(VENV)/.ready
-	@$(BIN)/python -m pytest -m "not lab"
+	$(call run-tests,long)
 
 # The whole matrix of steps and faults; about an hour on two cores.
 test-faults: $(VENV)/.ready $(VENV)/.tools
-	@$(BIN)/python -m pytest tests/lab/test_cuts.py tests/lab/test_tampered.py tests/lab/test_releases.py tests/lab/test_reset.py; code=$$?; [ -n "$$KEEP" ] || $(BIN)/r1deploy lab down >/dev/null 2>&1; exit $$code
+	$(call run-tests,faults)
+
+test-fast: $(VENV)/.ready
+	@$(BIN)/python -m pytest -m "not lab"
 
 lint: $(VENV)/.ready
 	@$(BIN)/ruff check .

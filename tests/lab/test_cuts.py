@@ -1,6 +1,6 @@
 """Steps × faults: wherever a run is cut, the next one comes to the same state and nothing stays behind.
 
-The short part runs with the other tests: a kill, a Ctrl-C and a lost host, in the steps that take long.
+The short part runs with the other tests: a kill and a Ctrl-C, in the steps that take long.
 The whole matrix is ``make test-faults``.
 """
 
@@ -100,11 +100,10 @@ FAULTS: dict[str, Callable[[Cluster, Running], None]] = {
     "engine killed": restart_the_engine,
     "host rebooted": reboot,
 }
-# A kill, a Ctrl-C and a lost host in the steps that take long; the rest is the long part.
+# A kill and a Ctrl-C in the steps that take long; the rest is the long part.
 SHORT = {
     ("kill -9", "vllm"),
     ("Ctrl-C", "install"),
-    ("host rebooted", "install"),
 }
 MATRIX = [
     pytest.param(fault, step, id=f"{step}: {fault}", marks=[] if (fault, step) in SHORT else [pytest.mark.faults])
@@ -137,12 +136,13 @@ def test_the_next_run_comes_to_the_same_state(
 
 
 SERVE = [
-    pytest.param(fault, at, marks=[] if (fault, at) == ("kill -9", "loading") else [pytest.mark.faults])
+    (fault, at)
     for fault in ("kill -9", "Ctrl-C", "host rebooted")
     for at in ("Put the container in place", "Run flagscale serve", "loading")
 ]
 
 
+@pytest.mark.faults
 @pytest.mark.parametrize(("fault", "at"), SERVE)
 def test_serve_is_cut(ready: Cluster, fault: str, at: str) -> None:
     ready.lab.set_engine_fault("node1", None, load_seconds=6)

@@ -83,30 +83,51 @@ def test_again_starts_no_playbook(ready: Cluster, tmp_path: Path) -> None:
     assert logs[0].read_text() == ""
 
 
-DRIFTS = [
-    ("worker tree", "node2", f"echo x >> $(echo {TREE}/setup.py)", [("vllm", "node2")]),
-    ("configuration", "node1", "echo '# x' >> $(ls /var/lib/r1deploy/releases/*/config/*/hostfile.txt)", [("config", "node1")]),  # noqa: E501 - one shell line
-    ("mode of env.sh", "node2", "chmod 644 /var/lib/r1deploy/releases/*/config/*/env.sh", [("config", "node2")]),
-    ("container gone", "node2", "docker rm -f $(docker ps -q) >/dev/null", [("container", "node2"), *[("install", "node2")] * 3]),  # noqa: E501 - one shell line
-    ("container stopped", "node1", "docker stop -t 1 $(docker ps -q) >/dev/null", [("container", "node1")]),
-    ("package removed", "node1", "docker exec $(docker ps -q) pip uninstall -qy vllm", [("install", "node1")]),
-    ("trusted line", "node2", "sed -i 's/restrict,//' /root/.ssh/authorized_keys", [("trust", "node2")]),
-    ("helper", "node1", "echo '#' >> /var/lib/r1deploy/bin/r1trust.py", [("host", "node1")]),
-    ("checkout", "node1", "git -c safe.directory='*' -C $(echo /var/lib/r1deploy/trees/flaggems-*/FlagGems) checkout -q HEAD~1", [("sources", "node1")]),  # noqa: E501 - one shell line
-]  # fmt: skip
+# Drifts that one look finds together: what is done to which host, and the changes that the plan names, step by step.
+DRIFTS: dict[str, tuple[list[tuple[str, str]], list[tuple[str, str]]]] = {
+    "files": (
+        [
+            ("node1", "echo '#' >> /var/lib/r1deploy/bin/r1trust.py"),
+            ("node2", f"echo x >> $(echo {TREE}/setup.py)"),
+            ("node2", "sed -i 's/restrict,//' /root/.ssh/authorized_keys"),
+            ("node1", "echo '# x' >> $(ls /var/lib/r1deploy/releases/*/config/*/hostfile.txt)"),
+            ("node2", "chmod 644 /var/lib/r1deploy/releases/*/config/*/env.sh"),
+        ],
+        [("host", "node1"), ("vllm", "node2"), ("trust", "node2"), ("config", "node1"), ("config", "node2")],
+    ),
+    "containers": (
+        [
+            ("node1", "docker exec $(docker ps -q) pip uninstall -qy vllm"),
+            ("node2", "docker rm -f $(docker ps -q) >/dev/null"),
+        ],
+        [("container", "node2"), ("install", "node1"), *[("install", "node2")] * 3],
+    ),
+    "a stopped container": (
+        [("node1", "docker stop -t 1 $(docker ps -q) >/dev/null")],
+        [("container", "node1")],
+    ),
+}
 
 
-@pytest.mark.parametrize(("host", "script", "wanted"), [row[1:] for row in DRIFTS], ids=[row[0] for row in DRIFTS])
+@pytest.mark.parametrize(("scripts", "wanted"), DRIFTS.values(), ids=DRIFTS.keys())
 def test_plan_names_exactly_the_drift_and_bootstrap_mends_it(
-    ready: Cluster, host: str, script: str, wanted: list[tuple[str, str]]
+    ready: Cluster, scripts: list[tuple[str, str]], wanted: list[tuple[str, str]]
 ) -> None:
-    ready.sh(host, script)
+    for host, script in scripts:
+        ready.sh(host, script)
+    assert [(row["step"], row["host"]) for row in ready.plan()] == wanted
+    done = ready.r1("bootstrap", "--yes")
+    assert done.code == 0, done.err
+    assert ready.plan() == []
+
+
+def test_a_moved_checkout_is_checked_out_and_built_again(ready: Cluster) -> None:
+    clone = "$(echo /var/lib/r1deploy/trees/flaggems-*/FlagGems)"
+    ready.sh("node1", f"git -c safe.directory='*' -C {clone} checkout -q HEAD~1")
     found = [(row["step"], row["host"]) for row in ready.plan()]
-    if "checkout" in script:  # the wheel is built again, so what comes from it follows
-        assert found[0] == wanted[0]
-        assert {step for step, _ in found} == {"sources", "install"}
-    else:
-        assert found == wanted
+    # The wheel is built again, so what comes from it follows.
+    assert found[0] == ("sources", "node1")
+    assert {step for step, _ in found} == {"sources", "install"}
     done = ready.r1("bootstrap", "--yes")
     assert done.code == 0, done.err
     assert ready.plan() == []

@@ -263,11 +263,15 @@ def test_serve_before_bootstrap(unchanged: Cluster) -> None:
     refused(unchanged.r1("serve", "--set", "engine.max_num_seqs=7"), 5, "NOT_BOOTSTRAPPED", "r1deploy bootstrap")
 
 
+# The other ways to fail, with a former release to go back to, are test_releases.py's.
 @pytest.mark.parametrize(
     ("fault", "code"),
-    [("crash-at-start", "ENGINE_DIED"), ("crash-while-loading", "ENGINE_DIED"), ("no-tokens", "NO_TOKENS"),
-     ("wrong-model", "MODEL_WRONG"), ("hang", "ENGINE_SILENT")],
-)  # fmt: skip
+    [
+        ("no-tokens", "NO_TOKENS"),
+        pytest.param("wrong-model", "MODEL_WRONG", marks=pytest.mark.faults),
+        pytest.param("hang", "ENGINE_SILENT", marks=pytest.mark.faults),
+    ],
+)
 def test_bad_engine(ready: Cluster, fault: str, code: str) -> None:
     ready.lab.set_engine_fault("node1", fault)
     try:
@@ -279,6 +283,7 @@ def test_bad_engine(ready: Cluster, fault: str, code: str) -> None:
         assert ready.r1("stop").code == 0
 
 
+@pytest.mark.faults
 def test_bad_release_gives_way_to_the_former_one(ready: Cluster) -> None:
     assert ready.r1("serve").code == 0
     new = ["--set", "engine.max_num_seqs=128"]

@@ -55,6 +55,7 @@ def test_second_run_is_told_who_and_may_wait(more: None, busy: tuple[Cluster, Ru
     assert_nothing_left(cluster)
 
 
+@pytest.mark.faults
 def test_lock_of_a_killed_run_is_free_at_once(busy: tuple[Cluster, Running]) -> None:
     cluster, first = busy
     first.kill()

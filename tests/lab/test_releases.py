@@ -140,6 +140,7 @@ def test_a_bad_release_never_wins(serving: Cluster, fault: str, code: str) -> No
     env = serving.settings(env__R1LAB_ENGINE_FAULT=fault, service__ready_timeout=12)
     done = serving.r1("bootstrap", "--yes", env=env)
     assert done.code == 0, done.err
+    assert set(re.findall(r"^ +\d+s  (\w+)", done.err, re.M)) == {"config"}
     done = serving.r1("serve", env=env)
     refused(done, 7, code, f"release {before['release']}/{before['config']} serves again")
     assert "  | " in done.err
