@@ -179,3 +179,24 @@ print(sorted(render(settings, hosts, release_of(settings, inputs), inputs, {"a":
     done = bare(venv / "bin" / "python", "-c", code)
     assert done.returncode == 0, done.stderr
     assert "'env.sh', 'hostfile.txt'" in done.stdout
+
+
+@pytest.mark.long
+def test_the_wheels_of_a_bundle_install_without_an_index(tmp_path: Path) -> None:
+    """What ``bundle create --with-python`` gathers is enough for a new environment."""
+    from r1deploy.actions.bundle import wheels
+
+    place = tmp_path / "python"
+    assert len(wheels(place)) > 20
+    subprocess.run([sys.executable, "-m", "venv", str(tmp_path / "venv")], check=True)
+    own = tmp_path / "venv" / "bin"
+    pip = [str(own / "pip"), "install", "-q", "--disable-pip-version-check", "--no-index", "--find-links", str(place)]
+    subprocess.run([*pip, "r1deploy"], check=True, cwd=tmp_path)
+    clean = {"PATH": f"{own}:/usr/bin:/bin", "HOME": str(tmp_path)}
+    for argv in (["r1deploy", "--help"], ["r1deploy", "lab", "status"], ["ansible-playbook", "--version"]):
+        done = subprocess.run(argv, env=clean, cwd=tmp_path, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+    hostfile = tmp_path / "hostfile.txt"
+    hostfile.write_text("10.0.0.1 slots=16 type=gpu\n")
+    subprocess.run(["r1deploy", "init", "hostfile.txt"], env=clean, cwd=tmp_path, check=True)
+    assert (tmp_path / "r1deploy.yaml").is_file() and (tmp_path / "inventory.ini").is_file()
