@@ -81,6 +81,7 @@ HOST = Recipe(
     packages=(
         "python3", "python3-requests", "openssh-server", "docker.io", "docker-cli", "iptables", "iproute2", "git",
         "rsync", "procps", "sudo", "ca-certificates", "iputils-ping", "kmod", "less",
+        "libfaketime",  # containers share the machine's clock: a host whose clock is wrong has this preloaded
     ),
     layers=("host",),
     steps=(

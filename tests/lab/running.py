@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import itertools
 import os
 import re
 import signal
@@ -18,6 +19,7 @@ from typing import Any
 from r1deploy.actions.context import open_context
 from r1deploy.actions.look import lock_of, look
 from r1deploy.journal import state_home
+from r1deploy.render import SECRET
 from r1deploy.runner.ansible import PREFIX
 from tests.lab.conftest import HOSTS, Cluster
 
@@ -117,7 +119,7 @@ ls -d /var/lib/r1deploy/incoming* /var/lib/r1deploy/trees/*/tmp /var/lib/r1deplo
 """
 
 
-# Where the vendor's key could be: files, arguments and environments of processes, memory of containers. The pattern
+# Where a secret could be: files, arguments and environments of processes, memory of containers. The pattern
 # comes on standard input: in an argument the search would find itself.
 KEY_SEARCHES = (
     "grep -rlsF -f - /var/lib/r1deploy /root /home /tmp /run /var/log /dev/shm",
@@ -126,21 +128,27 @@ KEY_SEARCHES = (
 )
 
 
-def assert_nothing_left(cluster: Cluster, *said: str) -> None:
-    """No process, key, folder or lock stayed behind, on the hosts or here; nor is the key in what was said."""
-    secret = cluster.lab.layout.vendor_key.read_text().splitlines()[3]
+def assert_nothing_left(cluster: Cluster, *said: str, api_key: str | None = None) -> None:
+    """No process, secret, folder or lock stayed behind, on the hosts or here; nor is a secret in what was said.
+
+    In: the API key that the cluster is set up with. It lies in one 0600 file of the configuration, and nowhere else.
+    """
+    secrets = [cluster.lab.layout.vendor_key.read_text().splitlines()[3], *([api_key] if api_key else [])]
     for host in HOSTS:
         assert cluster.sh(host, NOTHING_LEFT).strip() == "", host
-        for search in KEY_SEARCHES:
-            code, found = cluster.lab.exec(host, "sh", "-c", search, stdin=f"{secret}\n".encode())
-            assert (code, found.strip()) in ((1, ""), (2, ""), (0, "")), (host, search, found)
+        for secret, search in itertools.product(secrets, KEY_SEARCHES):
+            _, found = cluster.lab.exec(host, "sh", "-c", search, stdin=f"{secret}\n".encode())
+            places = [path for path in found.split() if secret != api_key or not path.endswith(f"/{SECRET}")]
+            assert places == [], (host, search, found)
+        modes = cluster.sh(host, f"find /var/lib/r1deploy -name {SECRET} ! -perm 600")
+        assert modes.strip() == "", (host, modes)
     assert ansibles(cluster) == []
     assert abandoned() == []
     logs = []
     for path in (state_home() / "runs" / "lab").glob("*.jsonl"):
         with contextlib.suppress(FileNotFoundError):  # pruned meanwhile, by a run on another lab
             logs.append(path.read_text(errors="replace"))
-    assert not any(secret in text for text in (*said, *logs))
+    assert not any(secret in text for text in (*said, *logs) for secret in secrets)
 
 
 def abandoned() -> list[Path]:

@@ -113,7 +113,20 @@ MATRIX = [
 
 
 @pytest.fixture(scope="module")
-def undisturbed(ready: Cluster) -> Iterator[dict[str, Any]]:
+def api_key(ready: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A canary: the cluster has an API key while it is cut."""
+    key = "canary-of-the-cuts-51c0"
+    path = tmp_path_factory.mktemp("secrets") / "api-key"
+    path.touch(mode=0o600)
+    path.write_text(key)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("R1DEPLOY_SERVICE__API_KEY_FILE", str(path))
+        assert ready.r1("bootstrap", "--yes").code == 0
+        yield key
+
+
+@pytest.fixture(scope="module")
+def undisturbed(ready: Cluster, api_key: str) -> Iterator[dict[str, Any]]:
     """The state that every run has to come to."""
     found = state(ready)
     assert found["plan"] == []
@@ -122,7 +135,7 @@ def undisturbed(ready: Cluster) -> Iterator[dict[str, Any]]:
 
 @pytest.mark.parametrize(("fault", "step"), MATRIX)
 def test_the_next_run_comes_to_the_same_state(
-    ready: Cluster, undisturbed: dict[str, Any], fault: str, step: str
+    ready: Cluster, undisturbed: dict[str, Any], api_key: str, fault: str, step: str
 ) -> None:
     host, script = STEPS[step]
     ready.sh(host, script)
@@ -132,7 +145,7 @@ def test_the_next_run_comes_to_the_same_state(
     again = ready.r1("bootstrap", "--yes", "--wait")
     assert again.code == 0, (run.text[-3000:], again.err)
     assert state(ready) == undisturbed
-    assert_nothing_left(ready, run.text, again.out, again.err)
+    assert_nothing_left(ready, run.text, again.out, again.err, api_key=api_key)
 
 
 SERVE = [
@@ -144,7 +157,7 @@ SERVE = [
 
 @pytest.mark.faults
 @pytest.mark.parametrize(("fault", "at"), SERVE)
-def test_serve_is_cut(ready: Cluster, fault: str, at: str) -> None:
+def test_serve_is_cut(ready: Cluster, api_key: str, fault: str, at: str) -> None:
     ready.lab.set_engine_fault("node1", None, load_seconds=6)
     try:
         with Running(ready, "serve") as run:
@@ -159,7 +172,7 @@ def test_serve_is_cut(ready: Cluster, fault: str, at: str) -> None:
     finally:
         ready.lab.set_engine_fault("node1", None)
         assert ready.r1("stop").code == 0
-    assert_nothing_left(ready, run.text, again.out, again.err)
+    assert_nothing_left(ready, run.text, again.out, again.err, api_key=api_key)
 
 
 @pytest.mark.faults

@@ -144,6 +144,8 @@ HOSTS_WRONG = [
     ("loopback", "cp /etc/hosts /root/hosts.away; grep -v node2 /root/hosts.away > /etc/hosts; "
      "echo 127.0.1.1 node2 >> /etc/hosts",
      "cat /root/hosts.away > /etc/hosts; rm /root/hosts.away", "HOSTNAME_LOOPBACK", "node2 is 127.0.1.1"),
+    ("clock", "dpkg -L libfaketime | grep '/libfaketime.so.1$' > /etc/ld.so.preload; echo +300s > /etc/faketimerc",
+     "rm /etc/ld.so.preload /etc/faketimerc", "CLOCK_SKEW", "s from the median"),
 ]  # fmt: skip
 
 
