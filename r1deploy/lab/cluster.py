@@ -101,6 +101,11 @@ class Lab:
             access.authorize(self._client, name, public)
             if number in changed:
                 say(f"{names.node_name(number)} is up at {names.node_address(number)}")
+            if not answers(names.node_address(number), 22):
+                raise LabError(
+                    f"{names.node_name(number)} runs, but {names.node_address(number)} does not answer from here",
+                    "another network here may have the same addresses (ip route); R1DEPLOY_LAB_NETWORK names others",
+                )
         first = names.container_name(names.node_name(1))
         if engine.random_weights:
             weights.ensure_random(self._client, first, engine.weights, vendor, say)
