@@ -13,7 +13,9 @@ from pathlib import Path
 import pytest
 import yaml
 
+from r1deploy.render import SECRET
 from tests.lab.conftest import Cluster
+from tests.lab.running import assert_nothing_left
 from tests.lab.test_flow_faults import apart, refused
 
 pytestmark = pytest.mark.lab
@@ -221,3 +223,28 @@ def test_controller_whose_disk_is_full(ready: Cluster, full: Path) -> None:
     done = ready.r1("bootstrap", "--yes", env={"XDG_STATE_HOME": str(full), "TMPDIR": str(full)})
     assert done.code == 0, done.err
     assert ready.plan() == []
+
+
+@pytest.mark.faults
+def test_no_secret_in_the_loudest_output_of_plain_ansible(ready: Cluster, tmp_path: Path) -> None:
+    """25: an exported folder under -vvv: the patch is applied with the vendor's key, the API key is written."""
+    key = "canary-of-the-export-9b2e"
+    for name, text in (("api-key", key), (SECRET, f"export VLLM_API_KEY={key}\n")):
+        (tmp_path / name).touch(mode=0o600)
+        (tmp_path / name).write_text(text)
+    env = ready.settings(service__api_key_file=tmp_path / "api-key")
+    target = tmp_path / "export"
+    assert ready.r1("export", str(target), env=env).code == 0
+    ready.sh("node1", f"rm {TREES}/flagscale-*/patched.json")
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("ANSIBLE_")}
+    environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{environment['PATH']}"
+    argv = ["ansible-playbook", "playbooks/bootstrap.yml", "-vvv", "--diff"]
+    argv += ["-e", f"patch_key_file={ready.lab.layout.vendor_key}", "-e", f"config_api_key_file={tmp_path / SECRET}"]
+    done = subprocess.run(argv, cwd=target, env=environment, capture_output=True, text=True, check=False)
+    try:
+        assert done.returncode == 0, done.stdout[-3000:]
+        assert json.loads(ready.r1("plan", "--json", env=env).out)["changes"] == []
+        ready.sh("node1", f"ls {TREES}/flagscale-*/patched.json")
+        assert_nothing_left(ready, done.stdout, done.stderr, api_key=key)
+    finally:
+        assert ready.r1("bootstrap", "--yes").code == 0
