@@ -305,6 +305,7 @@ def test_bad_release_gives_way_to_the_former_one(ready: Cluster) -> None:
 
 
 # 8: an image that does not fit the driver
+@pytest.mark.faults
 def test_driver_does_not_fit_the_image(ready: Cluster) -> None:
     ready.sh("node2", "docker exec $(docker ps -q) pip uninstall -qy vllm")
     ready.lab.set_chips("node2", cuda="N/A")

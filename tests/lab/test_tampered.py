@@ -51,6 +51,7 @@ def test_locked_ciphertext_is_the_one_that_counts(ready: Cluster, tmp_path: Path
     assert site.fingerprint() == before
 
 
+@pytest.mark.faults
 def test_ciphertext_on_the_builder(ready: Cluster, ansible: Callable[..., subprocess.CompletedProcess[str]]) -> None:
     """The job on the host compares again, with what lies there."""
     mark = f"{TREES}/flagscale-*/patched.json"
