@@ -220,7 +220,9 @@ def failure_of(event: Event, address: str | None = None) -> Failure:
             return Failure(host, event.step, event.task, code, sentence, lines, hint, unreachable)
     unreachable = event.kind == "unreachable"
     code = "SSH_FAILED" if unreachable else "STEP_FAILED"
-    message = next((line for line in said.splitlines() if line.strip()), "no message")
+    lines = tuple(line for line in said.splitlines() if line.strip()) or ("no message",)
+    # Of a traceback the last line says what happened.
+    message = lines[-1] if lines[0].startswith("Traceback") else lines[0]
     return Failure(host, event.step, event.task, code, message[:300], evidence, None, unreachable)
 
 

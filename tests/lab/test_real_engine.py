@@ -76,9 +76,12 @@ def test_another_ray_on_a_worker_is_named(site: Site) -> None:
     """22: the real Ray refuses a node whose version differs."""
     assert "Ready to serve." in site.ok("bootstrap", "inventory.ini", "--yes")
     where = "python3 -c 'import ray._version; print(ray._version.__file__)'"
-    other = f"sed -i 's/^version = .*/version = \"2.0.0\"/' $({where})"
+    other = f"sed -i.own 's/^version = .*/version = \"2.0.0\"/' $({where})"
     site.ok("exec", "--host", "node2", "--", "sh", "-c", other)
-    done = site.r1("serve")
+    try:
+        done = site.r1("serve")
+    finally:
+        site.ok("exec", "--host", "node2", "--", "sh", "-c", f"f=$({where}); mv $f.own $f")
     said = " ".join((done.stdout + done.stderr).split())
     assert done.returncode == 7, said
     assert "RAY_NODES_MISSING" in said and "1/2 nodes joined, missing: node2" in said
@@ -105,6 +108,7 @@ def test_the_real_engine_without_flagscale(site: Site, mode: str, sets: list[str
         assert ("Ray: 2/2 nodes, 32 chips" in said) == (hosts == 2)
         assert ask(site, "/v1/models").json()["data"][0]["id"] == "deepseek_r1"
         assert "DeepseekV3ForCausalLM" in site.ok("logs", "--serve", "-n", "2000", *flags)
-        assert site.ok("stop", *flags).strip().endswith("Stopped.")
+        stopped = site.r1("stop", *flags)
+        assert stopped.stdout.strip().endswith("Stopped."), stopped.stderr
     finally:
         inventory.write_text(whole)
