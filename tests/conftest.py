@@ -25,20 +25,18 @@ if WORKER != "gw0":
     os.environ["R1DEPLOY_LAB_NETWORK"] = f"{first}.{second}.{(int(third) + int(WORKER[2:])) % 256}"
     os.environ["R1DEPLOY_LAB_NAME"] = f"{os.environ.get('R1DEPLOY_LAB_NAME', 'r1lab')}-{WORKER}"
 
-# The files of the lab's tests in the order in which a parallel run hands them out: the long ones before the short ones.
-FIRST = "tests/lab/test_flow.py"
-THEN = ("test_real_engine", "test_flow_faults", "test_locks", "test_releases", "test_cuts", "test_lab_itself")
+# In this order a parallel run hands out the files on the lab: the long ones first, and what needs no lab in the end.
+# The real engine's wheels are downloaded while the first lab is made.
+ORDER = ("flow", "real_engine", "flow_faults", "releases", "locks", "cuts", "lab_itself")
 
 
-def place(item: pytest.Item) -> tuple[int, int]:
-    """Where a test stands: the flow, what needs no lab (while the first lab is made), the other files on the lab."""
+def place(item: pytest.Item) -> int:
+    """Where a test stands."""
     file = item.nodeid.partition("::")[0]
     if not file.startswith("tests/lab/"):
-        return 1, 0
-    if file == FIRST:
-        return 0, 0
-    order = [number for number, name in enumerate(THEN) if file.endswith(f"/{name}.py")]
-    return 2, order[0] if order else len(THEN)
+        return len(ORDER) + 1
+    name = file.removeprefix("tests/lab/test_").removesuffix(".py")
+    return ORDER.index(name) if name in ORDER else len(ORDER)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -66,7 +66,7 @@ class Lab:
         ``upstream``: real repositories for stand-ins, as ``NAME=URL`` or ``NAME=URL#COMMIT``.
         Raises LabError; WheelsMissing where the real engine cannot be had.
         """
-        from r1deploy.lab import engines, given
+        from r1deploy.lab import engines, given, images
 
         wanted = given.parse(upstream)
         chosen = engines.choose(engine, wanted)
@@ -74,6 +74,7 @@ class Lab:
             raise LabError(f"{hosts} hosts cannot be had", f"ask for 1 to {names.MAX_HOSTS}")
         started = time.monotonic()
         self.layout.folder.mkdir(parents=True, exist_ok=True)
+        images.fetch_wheels(machine.client(), chosen.image, say)
         with self._alone():
             self._client = machine.ensure_engine(install, say)
             made = self._make(hosts, chosen, wanted, say)

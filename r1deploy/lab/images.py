@@ -67,6 +67,9 @@ class Recipe:
         text = json.dumps([self.base_hash(), listed.read_text(), self.carried, DROP_IN_WHEELS])
         return hashlib.sha256(text.encode()).hexdigest()[:12]
 
+    def wheels_image(self) -> str:
+        return f"r1lab-base:{self.wheels}-{self.wheels_hash()}"
+
     def image_hash(self) -> str:
         below = self.wheels_hash() if self.wheels else self.base_hash()
         digest = hashlib.sha256(json.dumps([below, self.steps, self.command]).encode())
@@ -200,9 +203,18 @@ def bootstrap(recipe: Recipe, tarball: Path) -> None:
     partial.rename(tarball)
 
 
+def fetch_wheels(client: Any | None, recipe: Recipe, say: Say) -> None:
+    """Download what the recipe will install, if it will: minutes in which another lab may use this machine.
+
+    Raises WheelsMissing.
+    """
+    if recipe.wheels and (client is None or inspect(client, recipe.wheels_image()) is None):
+        wheels.ensure(recipe.wheels, say)
+
+
 def ensure_wheels(client: Any, recipe: Recipe, base: str, say: Say) -> str:
     """The base with a list of wheels installed, as an image of this machine's engine. Raises WheelsMissing."""
-    name = f"r1lab-base:{recipe.wheels}-{recipe.wheels_hash()}"
+    name = recipe.wheels_image()
     if inspect(client, name) is not None:
         return name
     folder = wheels.ensure(recipe.wheels, say)

@@ -74,6 +74,7 @@ def test_lock_of_a_silent_run_frees_itself(busy: tuple[Cluster, Running]) -> Non
     assert "LOCK_LOST" in first.text
 
 
+@pytest.mark.faults
 def test_released_lock_ends_the_run_that_held_it(busy: tuple[Cluster, Running]) -> None:
     cluster, first = busy
     assert "Released: root@" in cluster.r1("lock", "release", "--yes").out
