@@ -28,7 +28,8 @@ STEPS: dict[str, tuple[str, str]] = {
     "vllm": ("node1", f"rm {TREES}/flagscale-*/built.json {TREES}/flagscale-*/manifest.json"),
     "install": ("node2", "docker exec $(docker ps -q) pip uninstall -qy vllm"),
     "trust": ("node2", "sed -i 's/restrict,//' /root/.ssh/authorized_keys"),
-    "config": ("node2", "rm /var/lib/r1deploy/releases/*/config/*/env.sh"),
+    # Of the configurations that are there only the one with the API key, which is the newest, is what a run looks after.
+    "config": ("node2", "rm $(ls -td /var/lib/r1deploy/releases/*/config/* | head -n 1)/env.sh"),
 }
 # The task of a step that takes longest: to cut there is to cut in the middle.
 MIDDLE = {
