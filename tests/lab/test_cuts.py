@@ -28,7 +28,7 @@ STEPS: dict[str, tuple[str, str]] = {
     "vllm": ("node1", f"rm {TREES}/flagscale-*/built.json {TREES}/flagscale-*/manifest.json"),
     "install": ("node2", "docker exec $(docker ps -q) pip uninstall -qy vllm"),
     "trust": ("node2", "sed -i 's/restrict,//' /root/.ssh/authorized_keys"),
-    # Of the configurations that are there only the one with the API key, which is the newest, is what a run looks after.
+    # The newest one, with the API key: what an older release needs is looked after by rollback.
     "config": ("node2", "rm $(ls -td /var/lib/r1deploy/releases/*/config/* | head -n 1)/env.sh"),
 }
 # The task of a step that takes longest: to cut there is to cut in the middle.
