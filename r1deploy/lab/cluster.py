@@ -74,7 +74,9 @@ class Lab:
             raise LabError(f"{hosts} hosts cannot be had", f"ask for 1 to {names.MAX_HOSTS}")
         started = time.monotonic()
         self.layout.folder.mkdir(parents=True, exist_ok=True)
-        images.fetch_wheels(machine.client(), chosen.image, say)
+        client = machine.client()
+        if client is not None or install:  # without an engine nothing is downloaded for a lab that cannot start
+            images.fetch_wheels(client, chosen.image, say)
         with self._alone():
             self._client = machine.ensure_engine(install, say)
             made = self._make(hosts, chosen, wanted, say)

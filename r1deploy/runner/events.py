@@ -208,19 +208,17 @@ def failure_of(event: Event, address: str | None = None) -> Failure:
     said = text_of(event.result)
     evidence = tuple(evidence_of(event.result))
     whole = "\n".join((said, *evidence))
+    lines = tuple(line for line in said.splitlines() if line.strip()) or ("no message",)
+    unreachable = event.kind == "unreachable"
     for pattern, code, sentence, fix in CAUSES:
         unreachable_only = code.startswith(("SSH_", "HOSTKEY_"))
-        if (event.kind == "unreachable" or not unreachable_only) and re.search(pattern, whole):
+        if (unreachable or not unreachable_only) and re.search(pattern, whole):
             # The lines that show it: a job's own error may be a mere exit code, with the cause in its output.
-            lines = tuple(line for line in said.splitlines() if line.strip())[-6:]
-            if evidence and not re.search(pattern, said):
-                lines = up_to(pattern, evidence)
+            elsewhere = evidence and not re.search(pattern, said)
+            shown = up_to(pattern, evidence) if elsewhere else lines[-6:]
             hint = fix.format(address=address or host)
-            unreachable = event.kind == "unreachable"
-            return Failure(host, event.step, event.task, code, sentence, lines, hint, unreachable)
-    unreachable = event.kind == "unreachable"
+            return Failure(host, event.step, event.task, code, sentence, shown, hint, unreachable)
     code = "SSH_FAILED" if unreachable else "STEP_FAILED"
-    lines = tuple(line for line in said.splitlines() if line.strip()) or ("no message",)
     # Of a traceback the last line says what happened.
     message = lines[-1] if lines[0].startswith("Traceback") else lines[0]
     return Failure(host, event.step, event.task, code, message[:300], evidence, None, unreachable)
