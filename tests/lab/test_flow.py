@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import httpx
 import pytest
 
 from tests.lab.conftest import HOSTS, NAME, Cluster
+from tests.lab.running import plain_ansible
 
 pytestmark = pytest.mark.lab
 TREE = "/var/lib/r1deploy/trees/flagscale-*/FlagScale/build/BI_V150/FlagScale"
@@ -202,13 +200,11 @@ def test_export_runs_with_plain_ansible(ready: Cluster, tmp_path: Path) -> None:
     text = "".join(path.read_text(errors="replace") for path in target.rglob("*") if path.is_file())
     assert secret not in text
     ready.sh("node2", "rm /var/lib/r1deploy/releases/*/config/*/env.sh")
-    environment = {key: value for key, value in os.environ.items() if not key.startswith("ANSIBLE_")}
-    environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{environment['PATH']}"
-    argv = ["ansible-playbook", "playbooks/bootstrap.yml", "-e", f"patch_key_file={ready.lab.layout.vendor_key}"]
-    first = subprocess.run(argv, cwd=target, env=environment, capture_output=True, text=True, check=False)
+    argv = ["playbooks/bootstrap.yml", "-e", f"patch_key_file={ready.lab.layout.vendor_key}"]
+    first = plain_ansible(target, *argv)
     assert first.returncode == 0, first.stdout[-3000:]
     assert ready.plan() == []
-    second = subprocess.run(argv, cwd=target, env=environment, capture_output=True, text=True, check=False)
+    second = plain_ansible(target, *argv)
     assert second.returncode == 0
     recap = second.stdout.split("PLAY RECAP")[1]
     assert "node2" in recap

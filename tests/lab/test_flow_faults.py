@@ -268,10 +268,12 @@ def test_serve_before_bootstrap(unchanged: Cluster) -> None:
     refused(unchanged.r1("serve", "--set", "engine.max_num_seqs=7"), 5, "NOT_BOOTSTRAPPED", "r1deploy bootstrap")
 
 
-# The other ways to fail, with a former release to go back to, are test_releases.py's.
+# What fails with a former release to go back to is in test_releases.py.
 @pytest.mark.parametrize(
     ("fault", "code"),
     [
+        pytest.param("crash-at-start", "ENGINE_DIED", marks=pytest.mark.faults),
+        pytest.param("crash-while-loading", "ENGINE_DIED", marks=pytest.mark.faults),
         ("no-tokens", "NO_TOKENS"),
         pytest.param("wrong-model", "MODEL_WRONG", marks=pytest.mark.faults),
         pytest.param("hang", "ENGINE_SILENT", marks=pytest.mark.faults),

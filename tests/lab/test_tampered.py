@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -15,7 +13,7 @@ import yaml
 
 from r1deploy.render import SECRET
 from tests.lab.conftest import Cluster
-from tests.lab.running import assert_nothing_left
+from tests.lab.running import assert_nothing_left, plain_ansible
 from tests.lab.test_flow_faults import apart, refused
 
 pytestmark = pytest.mark.lab
@@ -32,10 +30,7 @@ def ansible(ready: Cluster, tmp_path: Path) -> Callable[..., subprocess.Complete
         play = [{"name": role, "hosts": host, "gather_facts": False, "roles": [{"role": role}]}]
         path = target / "playbooks" / f"only-{role}.yml"
         path.write_text(yaml.safe_dump(play))
-        environment = {key: value for key, value in os.environ.items() if not key.startswith("ANSIBLE_")}
-        environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{environment['PATH']}"
-        argv = ["ansible-playbook", str(path), "-e", json.dumps(variables)]
-        return subprocess.run(argv, cwd=target, env=environment, capture_output=True, text=True, check=False)
+        return plain_ansible(target, str(path), "-e", json.dumps(variables))
 
     return run
 
@@ -213,13 +208,12 @@ def full(tmp_path: Path) -> Iterator[Path]:
 @pytest.mark.faults
 def test_controller_whose_disk_is_full(ready: Cluster, full: Path) -> None:
     """29: the log and the run's own files give way; what cannot be recorded is not begun."""
-    for name in ("r1deploy.yaml", "inventory.ini"):
-        (full / name).write_bytes((ready.folder / name).read_bytes())
+    site = apart(ready, full)
     with contextlib.suppress(OSError):
         (full / "fill").write_bytes(bytes(2**20))
     ready.sh("node2", "rm /var/lib/r1deploy/releases/*/config/*/env.sh")
     before = ready.fingerprint()
-    refused(Cluster(ready.lab, full).r1("bootstrap", "--yes"), 3, "LOCK_WRITE", "No space left on device")
+    refused(site.r1("bootstrap", "--yes"), 3, "LOCK_WRITE", "No space left on device")
     assert ready.fingerprint() == before
     done = ready.r1("bootstrap", "--yes", env={"XDG_STATE_HOME": str(full), "TMPDIR": str(full)})
     assert done.code == 0, done.err
@@ -237,11 +231,8 @@ def test_no_secret_in_the_loudest_output_of_plain_ansible(ready: Cluster, tmp_pa
     target = tmp_path / "export"
     assert ready.r1("export", str(target), env=env).code == 0
     ready.sh("node1", f"rm {TREES}/flagscale-*/patched.json")
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("ANSIBLE_")}
-    environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{environment['PATH']}"
-    argv = ["ansible-playbook", "playbooks/bootstrap.yml", "-vvv", "--diff"]
-    argv += ["-e", f"patch_key_file={ready.lab.layout.vendor_key}", "-e", f"config_api_key_file={tmp_path / SECRET}"]
-    done = subprocess.run(argv, cwd=target, env=environment, capture_output=True, text=True, check=False)
+    argv = ["-e", f"patch_key_file={ready.lab.layout.vendor_key}", "-e", f"config_api_key_file={tmp_path / SECRET}"]
+    done = plain_ansible(target, "playbooks/bootstrap.yml", "-vvv", "--diff", *argv)
     try:
         assert done.returncode == 0, done.stdout[-3000:]
         assert json.loads(ready.r1("plan", "--json", env=env).out)["changes"] == []

@@ -192,11 +192,9 @@ def test_the_wheels_of_a_bundle_install_without_an_index(tmp_path: Path) -> None
     own = tmp_path / "venv" / "bin"
     pip = [str(own / "pip"), "install", "-q", "--disable-pip-version-check", "--no-index", "--find-links", str(place)]
     subprocess.run([*pip, "r1deploy"], check=True, cwd=tmp_path)
-    clean = {"PATH": f"{own}:/usr/bin:/bin", "HOME": str(tmp_path)}
-    for argv in (["r1deploy", "--help"], ["r1deploy", "lab", "status"], ["ansible-playbook", "--version"]):
-        done = subprocess.run(argv, env=clean, cwd=tmp_path, capture_output=True, text=True, check=False)
+    (tmp_path / "hostfile.txt").write_text("10.0.0.1 slots=16 type=gpu\n")
+    clean = (f"PATH={own}:/usr/bin:/bin", f"HOME={tmp_path}")
+    for line in ("r1deploy --help", "r1deploy lab status", "ansible-playbook --version", "r1deploy init hostfile.txt"):
+        done = bare(*clean, *line.split(), cwd=str(tmp_path))
         assert done.returncode == 0, done.stderr
-    hostfile = tmp_path / "hostfile.txt"
-    hostfile.write_text("10.0.0.1 slots=16 type=gpu\n")
-    subprocess.run(["r1deploy", "init", "hostfile.txt"], env=clean, cwd=tmp_path, check=True)
     assert (tmp_path / "r1deploy.yaml").is_file() and (tmp_path / "inventory.ini").is_file()
