@@ -127,6 +127,7 @@ ErrorCode: Final[dict[str, str]] = {
     "RESET_NAME": "reset was given another name than the cluster's",
     "LAB_FAILED": "the lab on this machine failed",
     "TUNNEL_FAILED": "a port of the head cannot be brought here over SSH",
+    "YES_MISSING": "what would be done has to be agreed to, and there is no terminal to ask at",
     "TTY_MISSING": "shell needs a terminal",
     "REGISTRY_PASSWORD": "the file with the registry's password cannot be read or is open to others",
     "REGISTRY_AUTH": "the registry refuses the login",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +21,16 @@ def status(context: Context, say: Say) -> dict[str, Any] | None:
     return held.model_dump(by_alias=True) if held else None
 
 
-def release(context: Context, say: Say) -> dict[str, Any] | None:
-    """End the hold of another run; returns what the lock said. Raises UnreachableError."""
+def release(context: Context, confirm: Callable[[dict[str, Any]], None], say: Say) -> dict[str, Any] | None:
+    """End the hold of another run; returns what the lock said. In: ``confirm`` takes who holds it, and may refuse.
+
+    Raises UnreachableError.
+    """
     view = with_head(context, say)
+    held = view.probed.observed[view.desired.head.name].lock
+    if held is None:
+        return None
+    confirm(held.model_dump(by_alias=True))
     remote = context.head(view.probed)
     try:
         return runlock.release(remote, context.settings.cluster)

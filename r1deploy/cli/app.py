@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -39,6 +40,26 @@ def flags_of(given: list[str] | None) -> dict[str, object]:
             raise UsageError("SETTINGS_VALUE", f"--set {item}: KEY=VALUE is expected", fix="--set engine.port=9011")
         flags[key] = value_from_text(key, value)
     return flags
+
+
+def agreed(question: str, yes: bool) -> None:
+    """Ask before something happens on the hosts. In: ``yes``, whether the answer was given beforehand (``--yes``).
+
+    Raises UsageError YES_MISSING without a terminal to ask at; Interrupted where the answer is no.
+    """
+    from rich.console import Console
+    from rich.prompt import Confirm
+
+    from r1deploy.errors import Interrupted, UsageError
+
+    if yes:
+        return
+    if not sys.stdin.isatty():
+        message = "this has to be agreed to, and there is no terminal to ask at; nothing was done"
+        raise UsageError("YES_MISSING", message, fix="add --yes, when this is what you want")
+    # Standard output may be a pipe that waits for the result: typer's own question writes a blank there.
+    if not Confirm.ask(question, console=Console(stderr=True, markup=False), default=False):
+        raise Interrupted("INTERRUPTED", "the answer was no; nothing was done")
 
 
 @app.callback(invoke_without_command=True)

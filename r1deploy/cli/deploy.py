@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from r1deploy.cli.app import HERE, Folder, Inventory, Json, Set, Verbose, Wait, app, flags_of
+from r1deploy.cli.app import HERE, Folder, Inventory, Json, Set, Verbose, Wait, agreed, app, flags_of
 from r1deploy.ui import lines
 from r1deploy.ui.choices import choice_lines
 from r1deploy.ui.live import progress
@@ -135,8 +135,7 @@ def bootstrap(
     def confirm(view: View) -> None:
         locks = moved(read(context.lock_path), view.lock)
         lines.say("\n".join([*lines.moved_lines(locks), *lines.plan_lines(view.plan, verbose)]))
-        if not yes and sys.stdin.isatty():
-            typer.confirm("Go on?", abort=True)
+        agreed("Go on?", yes)
 
     with progress() as shown:
         journal = Journal(context.settings.cluster, "bootstrap", shown.event)

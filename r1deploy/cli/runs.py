@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import sys
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from r1deploy.cli.app import HERE, Folder, Json, Set, app, flags_of
+from r1deploy.cli.app import HERE, Folder, Json, Set, agreed, app, flags_of
 from r1deploy.ui import lines
 
 lock_app = typer.Typer(help="Who holds the cluster.", no_args_is_help=True)
@@ -39,10 +38,11 @@ def lock_release(
     from r1deploy.actions.lock import release as act
     from r1deploy.runlock import sentence
 
-    context = open_context(folder, None, flags_of(sets))
-    if not yes and sys.stdin.isatty():
-        typer.confirm("The run that holds the cluster will stop where it is. Release it?", abort=True)
-    found = act(context, lines.say)
+    def confirm(held: dict[str, Any]) -> None:
+        lines.say("\n".join(lines.wrap(sentence(held), "", "  ")))
+        agreed("The run that holds the cluster will stop where it is. Release it?", yes)
+
+    found = act(open_context(folder, None, flags_of(sets)), confirm, lines.say)
     print("\n".join(lines.wrap(f"Released: {sentence(found)}" if found else "Nobody held it.", "", "  ")))
 
 
