@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from r1deploy.cluster.host import Host
+from r1deploy.dockercli import docker
 from r1deploy.errors import UnreachableError
 from r1deploy.runner.ansible import login_vars
 from r1deploy.settings.model import Ssh
@@ -156,7 +157,7 @@ class Remote:
 
     def python_in(self, container: str, python: str, code: str) -> Any:
         """The JSON that a script prints last inside a container, or None where it gives none."""
-        argv = ["docker", "exec", container, python, "-c", code]
+        argv = docker("exec", container, python, "-c", code)
         status, text = self.run(shlex.join(argv), timeout=ANSWER_SECONDS)
         lines = text.strip().splitlines()
         if status != 0 or not lines:

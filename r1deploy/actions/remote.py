@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from r1deploy.actions.context import Context
 from r1deploy.actions.look import View, lock_of, look, unreachable
 from r1deploy.cluster.host import Host
+from r1deploy.dockercli import docker
 from r1deploy.errors import PreflightError, UsageError
 from r1deploy.remote import destination, options, sudo_of
 
@@ -58,7 +59,7 @@ def execute(context: Context, command: Sequence[str], host: str | None, out: Lin
     def one(index: int) -> int:
         found = hosts[index]
         head = f"{found.name.ljust(wide)} | "
-        line = shlex.join(["docker", "exec", containers[index], *command])
+        line = shlex.join(docker("exec", containers[index], *command))
         with context.remote(view.probed, found.name) as remote:
             return remote.run(line, lambda text: out(head + text), lambda text: err(head + text))[0]
 
@@ -75,7 +76,7 @@ def shell(context: Context, host: str | None) -> int:
     found = hosts_of(view, host or view.desired.head.name)[0]
     login = view.probed.login.get(found.name, {})
     sudo = ["sudo"] if sudo_of(login, found.user or "")[0] else []
-    inside = shlex.join([*sudo, "docker", "exec", "-it", container_of(view, found), "/bin/bash"])
+    inside = shlex.join([*sudo, *docker("exec", "-it", container_of(view, found), "/bin/bash")])
     return subprocess.call(["ssh", *options(login, context.settings.ssh), "-t", destination(found, login), inside])
 
 

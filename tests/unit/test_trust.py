@@ -16,6 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from r1deploy import content
+from r1deploy.dockercli import SOCKET
 
 SCRIPT = content.HELPERS / "r1trust.py"
 OURS = "flagrelease_bi"
@@ -146,9 +147,10 @@ def test_every_command_in_single_quotes_arrives_as_it_was_sent(command: str) -> 
 def ask(tmp_path: Path, request_: str | None) -> subprocess.CompletedProcess[str]:
     """Run the script as sshd does, with a docker that says what it got."""
     fake = tmp_path / "docker"
-    fake.write_text('#!/bin/sh\nprintf "<%s>" docker "$@"\n', encoding="utf-8")
+    fake.write_text('#!/bin/sh\nprintf "<%s>" docker "$@"; env | grep ^DOCKER_\nexit 0\n', encoding="utf-8")
     fake.chmod(0o755)
-    env = {"PATH": f"{tmp_path}:{os.environ['PATH']}"} | (
+    elsewhere = {"DOCKER_HOST": "tcp://192.0.2.1:2376", "DOCKER_TLS_VERIFY": "1", "DOCKER_CONTEXT": "elsewhere"}
+    env = {"PATH": f"{tmp_path}:{os.environ['PATH']}", **elsewhere} | (
         {} if request_ is None else {"SSH_ORIGINAL_COMMAND": request_}
     )
     return subprocess.run(
@@ -157,8 +159,10 @@ def ask(tmp_path: Path, request_: str | None) -> subprocess.CompletedProcess[str
 
 
 def test_the_script_runs_the_words_without_a_shell(tmp_path: Path) -> None:
+    """The engine of the socket runs them, whatever root's environment says (field.md 4.1)."""
     done = ask(tmp_path, f"docker exec {OURS} /bin/bash -c 'echo $(id); `reboot`'")
-    assert (done.returncode, done.stdout) == (0, f"<docker><exec><{OURS}></bin/bash><-c><echo $(id); `reboot`>")
+    words = f"<docker><--host><{SOCKET}><exec><{OURS}></bin/bash><-c><echo $(id); `reboot`>"
+    assert (done.returncode, done.stdout) == (0, words)
 
 
 @pytest.mark.parametrize("request_", [None, "", "id", f"docker exec -it {OURS} /bin/bash -c 'id'"])

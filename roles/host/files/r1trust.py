@@ -11,6 +11,8 @@ import os
 import shlex
 import sys
 
+# One engine for all, whatever root's docker context or environment say: r1deploy/dockercli.py.
+SOCKET = "unix:///var/run/docker.sock"
 SHAPE = "docker exec CONTAINER /bin/bash -c COMMAND"
 
 
@@ -43,7 +45,8 @@ def main(argv):
     if argv is None:
         sys.stderr.write("r1deploy: this key may only run: %s\n" % SHAPE)
         return 126
-    return os.execvp(argv[0], argv)
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("DOCKER_")}
+    return os.execvpe("docker", ["docker", "--host", SOCKET, *argv[1:]], environment)
 
 
 if __name__ == "__main__":
