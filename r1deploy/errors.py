@@ -15,6 +15,7 @@ from typing import ClassVar, Final
 ErrorCode: Final[dict[str, str]] = {
     "BUG": "r1deploy itself failed; the traceback is in the log file",
     "INTERRUPTED": "the run was interrupted; the message says on which hosts work may still go on",
+    "USAGE": "the command line is not one that r1deploy knows",
     "HOSTFILE_MISSING": "the hostfile is not there or cannot be read",
     "HOSTFILE_EMPTY": "the hostfile names no host",
     "HOSTFILE_ENCODING": "the hostfile is not UTF-8 text",

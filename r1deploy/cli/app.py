@@ -4,20 +4,55 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 from r1deploy import __version__
+from r1deploy.ui import streams
+
+
+class Unread(Exception):
+    """Nobody reads our output any more."""
+
+
+class Root(TyperGroup):
+    """The program: Typer would end on every broken pipe without a word, also on one that is not our output's."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the verb. Raises Unread."""
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError as error:
+            if streams.reader_gone():
+                raise Unread from error
+            raise RuntimeError("a pipe broke that is not our output") from error
+
 
 app = typer.Typer(
+    cls=Root,
     help="From a hostfile to a served DeepSeek-R1, again and again.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
 )
 
-Folder = Annotated[Path, typer.Option("-C", "--dir", help="Folder of r1deploy.yaml and r1deploy.lock.")]
+HERE = Path()
+
+
+def folder_of(context: typer.Context, value: Path) -> Path:
+    """The folder, whether ``-C`` stands before the verb or behind it. Raises BadParameter where the two differ."""
+    before: Path | None = context.find_root().params.get("folder")
+    if before is None:
+        return value
+    if value not in (HERE, before):
+        raise typer.BadParameter(f"{value} here and {before} before the verb: which one?")
+    return before
+
+
+FOLDER_HELP = "Folder of r1deploy.yaml and r1deploy.lock."
+Folder = Annotated[Path, typer.Option("-C", "--dir", help=FOLDER_HELP, callback=folder_of)]
 Json = Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")]
 Verbose = Annotated[bool, typer.Option("-v", "--verbose", help="Say why the rest stays as it is.")]
 Set = Annotated[list[str] | None, typer.Option("--set", help="KEY=VALUE over the settings, like engine.port=9011.")]
@@ -25,7 +60,6 @@ Inventory = Annotated[
     Path | None, typer.Argument(help="Ansible inventory or hostfile; remembered.", show_default=False)
 ]
 Wait = Annotated[bool, typer.Option("--wait", help="Wait while another run holds the cluster.")]
-HERE = Path()
 
 
 def flags_of(given: list[str] | None) -> dict[str, object]:
@@ -49,21 +83,25 @@ def agreed(question: str, yes: bool) -> None:
     """
     from rich.console import Console
     from rich.prompt import Confirm
+    from rich.text import Text
 
     from r1deploy.errors import Interrupted, UsageError
 
     if yes:
         return
-    if not sys.stdin.isatty():
+    if sys.stdin is None or not sys.stdin.isatty():
         message = "this has to be agreed to, and there is no terminal to ask at; nothing was done"
         raise UsageError("YES_MISSING", message, fix="add --yes, when this is what you want")
     # Standard output may be a pipe that waits for the result: typer's own question writes a blank there.
-    if not Confirm.ask(question, console=Console(stderr=True, markup=False), default=False):
+    if not Confirm.ask(Text(question), console=Console(stderr=True, markup=False), default=False):
         raise Interrupted("INTERRUPTED", "the answer was no; nothing was done")
 
 
 @app.callback(invoke_without_command=True)
-def root(version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False) -> None:
+def root(
+    version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
+    folder: Annotated[Path | None, typer.Option("-C", "--dir", help=FOLDER_HELP, show_default=False)] = None,
+) -> None:
     """From a hostfile to a served DeepSeek-R1, again and again."""
     if version:
         print(f"r1deploy {__version__}")

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import sys
 import traceback
+from pathlib import Path
+
+import typer
+from typer.exceptions import TyperException
 
 from r1deploy.cli import (  # noqa: F401 - each adds its verbs to the app
     bundle,
@@ -16,32 +20,95 @@ from r1deploy.cli import (  # noqa: F401 - each adds its verbs to the app
     vendor,
     weights,
 )
-from r1deploy.cli.app import app
-from r1deploy.errors import R1Error
-from r1deploy.ui import lines
+from r1deploy.cli.app import Unread, app
+from r1deploy.errors import Interrupted, R1Error, UsageError
+from r1deploy.ui import lines, streams
+
+STOPPED = Interrupted("INTERRUPTED", "stopped by Ctrl-C")
 
 
 def main() -> None:
     """Entry point of ``r1deploy``: runs the app, maps errors to exit codes."""
+    streams.fit()
     try:
-        app(upgrade_all(sys.argv[1:]))
+        code = run(sys.argv[1:])
+        for stream in streams.streams():
+            stream.flush()
+    except BrokenPipeError:
+        code = streams.closed()
+    except SystemExit as stop:
+        # So Typer and rich end where the reader of --help goes away.
+        if stop.code != 1:
+            raise
+        code = streams.closed()
+    sys.exit(code)
+
+
+def run(arguments: list[str]) -> int:
+    """Run a command line; the exit code. Errors are said here. Raises BrokenPipeError where nobody reads us."""
+    json = "--json" in ours(arguments)
+    try:
+        # None where a verb ended, a number where it asked for that exit code.
+        code = int(app(upgrade_all(arguments), prog_name="r1deploy", standalone_mode=False) or 0)
+        if code == STOPPED.exit_code and json:
+            lines.document({"ok": False, "error": STOPPED.to_dict()})
+        return code
     except R1Error as error:
-        if "--json" in sys.argv:
-            lines.document({"ok": False, "error": error.to_dict()})
-        for line in lines.error_lines(error):
-            lines.say(line)
-        sys.exit(error.exit_code)
+        return report(error, json)
+    except TyperException as error:
+        return report(usage(error), json) if str(error) else UsageError.exit_code  # its help was printed
+    except typer.Abort:
+        return report(STOPPED, json)
+    except BrokenPipeError:
+        raise
+    except Unread as error:
+        raise BrokenPipeError from error
     except Exception as error:
-        sys.exit(report_bug(error))
+        if json:
+            said = R1Error("BUG", f"{type(error).__name__}: {error}"[:200])
+            lines.document({"ok": False, "error": said.to_dict()})
+        return report_bug(error)
+
+
+def report(error: R1Error, json: bool) -> int:
+    """Say an error, with ``--json`` as one document too; its exit code."""
+    if json:
+        lines.document({"ok": False, "error": error.to_dict()})
+    for line in lines.error_lines(error):
+        lines.say(line)
+    return error.exit_code
+
+
+def usage(error: TyperException) -> UsageError:
+    """What the parser of the command line refuses, as an error of ours."""
+    where = getattr(error, "ctx", None)  # not every one was met inside of a command
+    return UsageError("USAGE", error.format_message(), fix=f"{where.command_path if where else 'r1deploy'} --help")
+
+
+def ours(arguments: list[str]) -> list[str]:
+    """The words that are for r1deploy; behind ``--`` stands a command for the container."""
+    return arguments[: arguments.index("--")] if "--" in arguments else arguments
 
 
 def upgrade_all(arguments: list[str]) -> list[str]:
-    """``--upgrade`` without a name means all: Typer has no options with an optional value."""
-    names = {name.value for name in deploy.Locked}
-    return [
-        "--upgrade=all" if word == "--upgrade" and not names.intersection(arguments[at + 1 : at + 2]) else word
-        for at, word in enumerate(arguments)
-    ]
+    """``--upgrade`` without a name means all: Typer has no options with an optional value.
+
+    What follows it is a name, unless it is an option or the path of an inventory.
+    """
+    found = list(arguments)
+    for at, word in enumerate(ours(arguments)):
+        if word == "--upgrade" and not named(arguments[at + 1 : at + 2]):
+            found[at] = "--upgrade=all"
+    return found
+
+
+def named(following: list[str]) -> bool:
+    """Whether the word after ``--upgrade`` is meant as its value, right or wrong."""
+    if not following or following[0].startswith("-"):
+        return False
+    word = following[0]
+    is_path = "." in word or "/" in word or Path(word).exists()
+    return not is_path or word in {name.value for name in deploy.Locked}
 
 
 def report_bug(error: Exception) -> int:
