@@ -29,8 +29,9 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from rerun import parallel, script, show
+from rerun import parallel, show
 
+from r1deploy import shipping
 from r1deploy.actions.resolve import patch_paths
 from r1deploy.runner.probe import request_of
 from r1deploy.settings import lockfile
@@ -170,7 +171,7 @@ def r1deploy(folder: Path) -> None:
 def ssh(folder: Path, port: int) -> Callable[[], None]:
     """The same probe through one plain ssh a host, all at once."""
     request = request_of(load(folder, {}, {}).settings, ())
-    scripts = {address: script(request | {"address": address}) for address in ADDRESSES}
+    scripts = {address: shipping.parcel(request | {"address": address}) for address in ADDRESSES}
     options = ["-p", str(port), "-o", "BatchMode=yes", "-o", f"UserKnownHostsFile={folder}/known_hosts"]
     options += ["-o", "ControlPath=none", "-o", "IdentitiesOnly=yes", "-i", str(folder / "user_key")]
     return lambda: parallel(scripts, options, getpass.getuser())

@@ -6,14 +6,13 @@ It prints seconds of wall (median, min, max) and the ratio pair by pair; it judg
 
 from __future__ import annotations
 
-import json
 import statistics
 import subprocess
 import sys
 import time
 from pathlib import Path
 
-from r1deploy import content
+from r1deploy import shipping
 from r1deploy.actions.context import open_context
 from r1deploy.runner.probe import probe, request_of
 
@@ -23,7 +22,9 @@ def main() -> None:
     runs = int(sys.argv[1]) if len(sys.argv) > 1 else 5
     context = open_context(Path(), None, {})
     hosts = probe(context.target, context.settings).hosts
-    scripts = {host.address: script(request_of(context.settings, ()) | {"address": host.address}) for host in hosts}
+    scripts = {
+        host.address: shipping.parcel(request_of(context.settings, ()) | {"address": host.address}) for host in hosts
+    }
     ssh = context.settings.ssh
     options = ["-o", "BatchMode=yes", "-o", f"UserKnownHostsFile={ssh.known_hosts}", "-i", str(ssh.key_file)]
     ours, plain = [], []
@@ -37,19 +38,11 @@ def main() -> None:
     show("ratio", [a / b for a, b in zip(ours[1:], plain[1:], strict=True)])
 
 
-def script(request: dict[str, object]) -> bytes:
-    """What the probe's plugin sends."""
-    names = ("module_utils/r1_tree.py", "module_utils/r1_weights.py", "files/probe.py")
-    parts = [content.PLAYBOOKS / name for name in names]
-    text = "\n".join(path.read_text(encoding="utf-8") for path in parts)
-    return f"{text}\nmain({json.dumps(request)!r})".encode()
-
-
 def parallel(scripts: dict[str, bytes], options: list[str], user: str) -> None:
     """One ssh a host, all at once."""
     running = []
     for address, text in scripts.items():
-        argv = ["ssh", *options, f"{user}@{address}", "/usr/bin/python3 -"]
+        argv = ["ssh", *options, f"{user}@{address}", shipping.command("/usr/bin/python3", "probe")]
         process = subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL)
         assert process.stdin
         process.stdin.write(text)

@@ -9,10 +9,11 @@ import shlex
 import socket
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from r1deploy import shipping
 from r1deploy.cluster.host import Host
 from r1deploy.dockercli import docker
 from r1deploy.errors import UnreachableError
@@ -104,17 +105,18 @@ class Remote:
                 stream.end()
         return int(done.exited), str(done.stdout) or str(done.stderr)
 
-    def start(self, command: str) -> Any:
-        """Start a command as root that stays; returns its channel. Raises UnreachableError."""
+    def start(self, module: str, order: Mapping[str, Any]) -> Any:
+        """Start a module of ``r1deploy.onhost`` as root; returns its channel. Raises UnreachableError."""
         import paramiko
 
         try:
             if not self._connection.is_connected:
                 self._connection.open()
             channel = self._connection.transport.open_session()
-            channel.exec_command(self.sudo + command)
+            channel.exec_command(self.sudo + shipping.command("/usr/bin/python3", module))
             if self._password:
                 channel.sendall(f"{self._password}\n".encode())
+            channel.sendall(shipping.parcel(order))
         except (OSError, EOFError, paramiko.SSHException, paramiko.ProxyCommandFailure) as error:
             raise UnreachableError("SSH_FAILED", f"{self.host.name}: {error}", host=self.host.name) from error
         return channel
@@ -128,24 +130,17 @@ class Remote:
         except (AttributeError, OSError):
             return "a jump host"
 
-    def script(self, source: str, payload: bytes, line: Line) -> tuple[int, str]:
-        """Run a Python script as root on the host; it goes in on standard input, so nothing of it shows in ``ps``.
+    def script(self, module: str, order: Mapping[str, Any], payload: bytes, line: Line) -> tuple[int, str]:
+        """Run a module of ``r1deploy.onhost`` as root on the host.
 
-        In: what the script may read there after itself; ``line`` takes each line it prints. Returns its exit code
+        In: its order; what it may read after that; ``line`` takes each line it prints. Returns its exit code
         and what it said on standard error. Raises UnreachableError.
         """
         import paramiko
 
-        text = source.encode()
-        loader = "import sys; i = sys.stdin.buffer; exec(compile(i.read(int(i.readline())), 'r1deploy', 'exec'))"
+        channel = self.start(module, order)
         try:
-            if not self._connection.is_connected:
-                self._connection.open()
-            channel = self._connection.transport.open_session()
-            channel.exec_command(f"{self.sudo}/usr/bin/python3 -c {shlex.quote(loader)}")
-            if self._password:
-                channel.sendall(f"{self._password}\n".encode())
-            channel.sendall(f"{len(text)}\n".encode() + text + payload)
+            channel.sendall(payload)
             channel.shutdown_write()
             with channel.makefile("r") as output:
                 for row in output:

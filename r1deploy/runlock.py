@@ -10,7 +10,6 @@ import contextlib
 import datetime
 import getpass
 import json
-import shlex
 import socket
 import threading
 import time
@@ -19,7 +18,6 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Any
 
-from r1deploy import content
 from r1deploy.errors import LockedError, UnreachableError
 from r1deploy.remote import Remote
 from r1deploy.runner.probe import lock_path
@@ -36,16 +34,11 @@ def who() -> str:
     return f"{getpass.getuser()}@{socket.gethostname()}"
 
 
-def command(mode: str, order: dict[str, Any]) -> str:
-    """Shell command that runs the lock's script on the head."""
-    script = (content.PLAYBOOKS / "files" / "lock.py").read_text(encoding="utf-8")
-    return shlex.join(["python3", "-c", script, mode, json.dumps(order)])
-
-
 def release(remote: Remote, cluster: str) -> dict[str, Any] | None:
     """End another run's hold; returns what the lock said, None where nobody held it."""
-    _, text = remote.run(command("release", {"path": lock_path(cluster)}))
-    found: dict[str, Any] | None = json.loads(text.strip().splitlines()[-1])["released"]
+    said: list[str] = []
+    remote.script("lock", {"op": "release", "path": lock_path(cluster)}, b"", said.append)
+    found: dict[str, Any] | None = json.loads(said[-1])["released"]
     return found
 
 
@@ -101,8 +94,8 @@ class RunLock:
             "verb": self._verb,
             "doing": None,
         }
-        order = {"path": lock_path(self._cluster), "silence": SILENCE_SECONDS, "info": info}
-        channel = self._remote.start(command("hold", order))
+        order = {"op": "hold", "path": lock_path(self._cluster), "silence": SILENCE_SECONDS, "info": info}
+        channel = self._remote.start("lock", order)
         channel.settimeout(ANSWER_SECONDS)
         answers = channel.makefile("r")
         try:

@@ -1,6 +1,6 @@
 """Action plugin: run the probe's script on a host in one remote execution.
 
-The script goes to the host's Python on standard input: no file is written
+The package ``onhost`` goes to the host's Python on standard input: no file is written
 there, no module is unpacked, nothing changes. Measured: an ordinary module
 costs five times as much on the host.
 """
@@ -13,7 +13,8 @@ from typing import Any
 
 from ansible.plugins.action import ActionBase
 
-HERE = Path(__file__).resolve().parent.parent
+from r1deploy import shipping
+
 MARK = "r1probe:"
 INVENTORY_KEYS = (
     "ansible_host",
@@ -52,15 +53,9 @@ class ActionModule(ActionBase):
         interpreter = self._templar.template(task_vars.get("ansible_python_interpreter") or "/usr/bin/python3")
         if str(interpreter).startswith("auto"):
             interpreter = "/usr/bin/python3"
-        script = "\n".join(
-            [
-                (HERE / "module_utils" / "r1_tree.py").read_text(encoding="utf-8"),
-                (HERE / "module_utils" / "r1_weights.py").read_text(encoding="utf-8"),
-                (HERE / "files" / "probe.py").read_text(encoding="utf-8"),
-                f"main({json.dumps(request)!r})",
-            ]
+        done = self._low_level_execute_command(
+            shipping.command(str(interpreter), "probe"), in_data=shipping.parcel(request), sudoable=True
         )
-        done = self._low_level_execute_command(f"{interpreter} -", in_data=script.encode(), sudoable=True)
         line = next((row for row in done["stdout"].splitlines() if row.startswith(MARK)), None)
         if line is None:
             result["failed"] = True

@@ -55,28 +55,14 @@ import base64
 import contextlib
 import http.client
 import json
-import socket
 from urllib.parse import quote, urlencode
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.onhost.engine import Engine
 
 
 class Refused(Exception):
     """What the engine said when it did not do what it was asked."""
-
-
-class Engine(http.client.HTTPConnection):
-    """HTTP over the engine's socket."""
-
-    def __init__(self, path, timeout):
-        http.client.HTTPConnection.__init__(self, "localhost", timeout=timeout)
-        self.path = path
-
-    def connect(self):
-        """Open the socket."""
-        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self.sock.settimeout(self.timeout)
-        self.sock.connect(self.path)
 
 
 def split(name):

@@ -54,7 +54,7 @@ files:
 import os
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible.module_utils.r1_tree import STAMPS, load, record, stamps, store, verify
+from ansible.module_utils.onhost.trees import STAMPS, load, record, stamps, store, verify
 
 
 def main() -> None:

@@ -19,7 +19,7 @@ from r1deploy.render import SECRET
 from r1deploy.runner.ansible import login_vars
 from r1deploy.settings import redact
 
-IGNORED = shutil.ignore_patterns("__pycache__", "probe.yml", "r1_probe.py", "probe.py")
+IGNORED = shutil.ignore_patterns("__pycache__", "probe.yml", "r1_probe.py", "probe.py", "lock.py", "weights.py")
 # A password is no part of an export; the name is the key above it.
 UNSAID = frozenset({"name", "ansible_become_password"})
 

@@ -10,8 +10,9 @@ from pathlib import Path
 
 from r1deploy.actions.resolve import blobs, patch_paths, prove_key
 from r1deploy.actions.tarball import inspect
-from r1deploy.actions.weights import damage, few, library
+from r1deploy.actions.weights import damage, few
 from r1deploy.errors import PreflightError, UsageError
+from r1deploy.onhost import checkpoint
 from r1deploy.planning.checks import Check, fits
 from r1deploy.settings import lockfile
 from r1deploy.settings.load import load
@@ -65,7 +66,7 @@ def sums(delivery: Path, progress: Progress) -> Iterator[Check]:
             continue
         place = str(listing.relative_to(delivery))
         try:
-            wanted: dict[str, str] = library()["parse_sums"](listing.read_text(encoding="utf-8"))
+            wanted: dict[str, str] = checkpoint.parse_sums(listing.read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
             fix = "a line of the file is: sha256, two spaces, name"
             yield Check("sha256", None, False, f"{place}: {error}", "MANIFEST_INVALID", fix)
@@ -154,14 +155,13 @@ def ciphertexts(settings: Settings, lock: Lock | None) -> Mapping[str, str]:
 
 def weights(settings: Settings, delivery: Path) -> Iterator[Check]:
     """The checkpoint: all shards, whole, and small enough for the chips."""
-    functions = library()
-    folders = checkpoints(delivery, functions["INDEX"])
+    folders = checkpoints(delivery, checkpoint.INDEX)
     if not folders:
         fix = f"{ASK}; or r1deploy weights pull ({settings.weights.repo}) and --without weights"
         yield Check("weights", None, False, "no checkpoint (safetensors) in it", "WEIGHTS_MISSING", fix)
     for folder in folders:
         place = folder.relative_to(delivery)
-        seen = functions["look_checkpoint"](str(folder))
+        seen = checkpoint.look_checkpoint(str(folder))
         if not seen["config"]:
             yield Check("weights", None, False, f"{place}: no config.json", "WEIGHTS_MISSING", ASK)
         if seen["missing"] or seen["bad"]:

@@ -1,6 +1,6 @@
 """The checkpoint on the hosts: look, hash, bring to the hosts that lack it, pull from a hub.
 
-What reads and writes runs on the hosts (``playbooks/files/weights.py``, sent over
+What reads and writes runs on the hosts (``r1deploy.onhost.weights``, sent over
 SSH): 671 GB never pass through the controller. Whether two hosts see one folder is
 found out with a file of random content, since a share has many file systems and a
 path or a device number proves nothing.
@@ -24,12 +24,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from r1deploy import content
 from r1deploy.actions.context import Context
 from r1deploy.actions.look import refuse_unreachable
 from r1deploy.actions.resolve import Say
 from r1deploy.cluster.host import Host
 from r1deploy.errors import ApplyError, ConfigError, Interrupted, PreflightError, R1Error, UsageError
+from r1deploy.onhost import checkpoint
 from r1deploy.planning.checks import Check, fits, named
 from r1deploy.remote import Remote
 from r1deploy.runner.probe import Probed, probe
@@ -66,7 +66,6 @@ class Hosts:
     probed: Probed
     path: str
     remotes: dict[str, Remote] = field(default_factory=dict)
-    source: str = ""
 
     @property
     def settings(self) -> Settings:
@@ -99,8 +98,7 @@ class Hosts:
 
         order = {"op": op, "path": self.path, "record": f"{self.settings.state_dir}/weights.json", **request}
         order.pop("ready", None)
-        source = f"{self.source}\nmain({json.dumps(order)!r})\n"
-        code, said = self.remotes[host.name].script(source, payload, take)
+        code, said = self.remotes[host.name].script("weights", order, payload, take)
         if last.get("kind") == "error":
             raise refusal(host.name, last)
         if last.get("kind") != "done" or code != 0:
@@ -150,9 +148,7 @@ def open_hosts(context: Context) -> Iterator[Hosts]:
         raise ConfigError("SETTINGS_VALUE", "engine.model lies in no volume of the container", fix="container.volumes")
     probed = probe(context.target, context.settings)
     refuse_unreachable(probed)
-    parts = ("module_utils/r1_weights.py", "files/weights.py")
-    source = "\n".join((content.PLAYBOOKS / part).read_text(encoding="utf-8") for part in parts)
-    hosts = Hosts(context, probed, path, source=source)
+    hosts = Hosts(context, probed, path)
     try:
         for host in probed.hosts:
             hosts.remotes[host.name] = context.remote(probed, host.name)
@@ -196,18 +192,10 @@ def manifest_of(settings: Settings) -> dict[str, str] | None:
         return None
     path = Path(settings.weights.manifest)
     try:
-        found: dict[str, str] = library()["parse_sums"](path.read_text(encoding="utf-8"))
+        found: dict[str, str] = checkpoint.parse_sums(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise PreflightError("MANIFEST_INVALID", f"{path}: {error}", fix=FIXES["MANIFEST_INVALID"]) from None
     return found
-
-
-def library() -> dict[str, Any]:
-    """The functions of ``r1_weights.py``: what the hosts run on their folders, the controller runs on a delivery."""
-    path = content.PLAYBOOKS / "module_utils" / "r1_weights.py"
-    space: dict[str, Any] = {"__name__": "r1_weights"}
-    exec(compile(path.read_text(encoding="utf-8"), str(path), "exec"), space)
-    return space
 
 
 def where(group: Sequence[Host]) -> str | None:

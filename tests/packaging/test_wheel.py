@@ -15,6 +15,7 @@ import pytest
 import r1deploy
 
 TOP = Path(__file__).resolve().parents[2]
+ONHOST = sorted((TOP / "r1deploy" / "onhost").glob("*.py"))
 CONTENT = ("playbooks", "roles", "templates", "inventory")
 # What git ignores, laid where a build could pick it up.
 JUNK = (
@@ -33,7 +34,7 @@ def git_files() -> list[str]:
     """Files of the checkout that git knows or would know."""
     argv = ["git", "ls-files", "--cached", "--others", "--exclude-standard", "-z"]
     done = subprocess.run(argv, cwd=TOP, capture_output=True, check=True)
-    return sorted({name for name in done.stdout.decode().split("\0") if name and (TOP / name).is_file()})
+    return sorted({name for name in done.stdout.decode().split("\0") if name and (TOP / name).exists()})
 
 
 def shipped() -> dict[str, str]:
@@ -41,7 +42,9 @@ def shipped() -> dict[str, str]:
     found = {}
     for name in git_files():
         first = name.split("/")[0]
-        if first == "r1deploy":
+        if (TOP / name).is_dir():  # a link: what it leads to is there too
+            found.update({f"r1deploy/_content/{name}/{path.name}": f"{name}/{path.name}" for path in ONHOST})
+        elif first == "r1deploy":
             found[name] = name
         elif first in CONTENT:
             found[f"r1deploy/_content/{name}"] = name
@@ -55,7 +58,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     copy = folder / "copy"
     for name in git_files():
         (copy / name).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy2(TOP / name, copy / name)
+        shutil.copy2(TOP / name, copy / name, follow_symlinks=False)
     for name in JUNK:
         (copy / name).parent.mkdir(parents=True, exist_ok=True)
         (copy / name).write_text("junk", encoding="utf-8")
@@ -104,7 +107,8 @@ def test_it_holds_what_git_holds_and_nothing_else(wheel: Path) -> None:
     [
         "r1deploy/_content/playbooks/bootstrap.yml",
         "r1deploy/_content/playbooks/ansible.cfg",
-        "r1deploy/_content/playbooks/files/probe.py",
+        "r1deploy/_content/playbooks/module_utils/onhost/trees.py",
+        "r1deploy/onhost/probe.py",
         "r1deploy/_content/roles/host/files/r1trust.py",
         "r1deploy/_content/roles/service/tasks/start.yml",
         "r1deploy/_content/roles/config/meta/argument_specs.yml",

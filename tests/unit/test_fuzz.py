@@ -30,6 +30,7 @@ from r1deploy.cluster import hostfile, inventory
 from r1deploy.cluster.host import Host
 from r1deploy.cluster.hostfile import HostEntry
 from r1deploy.errors import ConfigError, ErrorCode, R1Error
+from r1deploy.onhost import probe
 from r1deploy.planning.observed import Chips
 from r1deploy.planning.release import Inputs, release_of
 from r1deploy.render import render
@@ -466,17 +467,6 @@ def test_lock_file_is_read_or_refused(tmp_path: Path, data: bytes) -> None:
 # What the smi tool prints
 
 
-def load_probe() -> dict[str, Any]:
-    """The script's namespace, with the smi tool as a function: a process an example would be slow."""
-    space: dict[str, Any] = {"__name__": "__main__"}
-    for name in ("module_utils/r1_tree.py", "files/probe.py"):
-        exec(compile((content.PLAYBOOKS / name).read_text(encoding="utf-8"), name, "exec"), space)
-    return space
-
-
-PROBE = load_probe()
-
-
 def look_chips(rows: str, names: str, table: str, code: int = 0) -> Chips:
     """What look_chips makes of a tool that prints these texts."""
 
@@ -484,14 +474,14 @@ def look_chips(rows: str, names: str, table: str, code: int = 0) -> Chips:
         said = {1: table, 2: names}.get(len(argv), rows)
         return subprocess.CompletedProcess(argv, code if said is rows else 0, said, "")
 
-    PROBE["subprocess"] = types.SimpleNamespace(run=run, TimeoutExpired=subprocess.TimeoutExpired)
+    probe.subprocess = types.SimpleNamespace(run=run, TimeoutExpired=subprocess.TimeoutExpired)
     try:
         request = {
             "chip": {**BASE.chip.model_dump(), "smi": ["/bin/true"], "devices": "/nowhere/*", "smi_list": ["-L"]}
         }
-        found = Chips.model_validate(PROBE["look_chips"](request))
+        found = Chips.model_validate(probe.look_chips(request))
     finally:
-        PROBE["subprocess"] = subprocess
+        probe.subprocess = subprocess
     json.dumps(found.model_dump())
     return found
 

@@ -1,8 +1,6 @@
 """What ``r1deploy weights`` does on a host: look, hash, offer to other hosts, fetch from one, pull from a hub.
 
-Runs on the host's Python (3.8 or newer) from standard input, behind the source of
-``module_utils/r1_weights.py``; standard library only, and rsync and the hub's
-client as programs of their own. Each answer is a marked line of JSON: ``progress``
+rsync and the hub's client are programs of their own. Each answer is a marked line of JSON: ``progress``
 rows at least once a second, at the end one ``done`` or ``error``. When nobody reads
 them any more (the controller is gone) writing fails, and the work ends with it.
 """
@@ -22,6 +20,17 @@ import tarfile
 import tempfile
 import threading
 import time
+
+from .checkpoint import (
+    SUMS,
+    content_files,
+    known_sums,
+    look_checkpoint,
+    parse_sums,
+    read_json,
+    shards_of,
+    stamp,
+)
 
 MARK = "r1:"
 TICK = 0.5
@@ -439,7 +448,7 @@ def git_blob(path):
 
 
 def unpack(folder, length):
-    """Unpack the hub's client, which follows the script on standard input."""
+    """Unpack the hub's client, which follows the order on standard input."""
     os.makedirs(os.path.dirname(folder), exist_ok=True)
     partial = tempfile.mkdtemp(prefix="hub-", dir=os.path.dirname(folder))
     try:

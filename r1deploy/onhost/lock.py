@@ -1,7 +1,6 @@
 """The cluster's lock, held on the head by this process as long as its owner is heard.
 
-Runs on the host's Python (3.8 or newer), standard library only, started over SSH:
-``python3 -c SCRIPT hold|release ORDER``. The kernel's lock on the file is the truth;
+The kernel's lock on the file is the truth;
 what stands in the file is for people. The owner sends a line a few seconds apart
 on standard input (what it is doing); silence or the end of the connection frees
 the lock, so that nobody has to clean up after a dead owner.
@@ -119,10 +118,7 @@ def release(path):
     return 0
 
 
-def main(argv):
-    """Entry point."""
-    order = json.loads(argv[2])
-    return hold(order["path"], order) if argv[1] == "hold" else release(order["path"])
-
-
-sys.exit(main(sys.argv))
+def main(text):
+    """Hold or release; returns the exit code. In: the order as JSON, ``op`` in it."""
+    order = json.loads(text)
+    return hold(order["path"], order) if order["op"] == "hold" else release(order["path"])

@@ -1,4 +1,4 @@
-"""The probe's script against made-up folders. It is no module: its source and r1_tree's run in one namespace."""
+"""The probe against made-up folders."""
 
 from __future__ import annotations
 
@@ -13,25 +13,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from r1deploy import content
+from r1deploy.onhost import checkpoint, probe, trees
 from r1deploy.planning.observed import Chips, TreeState, Weights
 from r1deploy.settings.load import from_profile
 
 COMMIT, OTHER = "a" * 40, "b" * 40
 CHIP = from_profile("iluvatar-bi-v150").chip
-
-
-def load_script() -> dict[str, Any]:
-    """As the action plugin sends it: r1_tree.py, r1_weights.py, probe.py; the call of main is left out here."""
-    names = ("module_utils/r1_tree.py", "module_utils/r1_weights.py", "files/probe.py")
-    paths = [content.PLAYBOOKS / name for name in names]
-    source = "\n".join(path.read_text(encoding="utf-8") for path in paths)
-    space: dict[str, Any] = {"__name__": "__main__"}
-    exec(compile(source, "probe", "exec"), space)
-    return space
-
-
-SCRIPT = load_script()
 
 
 def put(path: Path, data: str | bytes) -> Path:
@@ -52,14 +39,14 @@ def tree(tmp_path: Path) -> Path:
     put(tmp_path / "src" / "__pycache__" / "a.pyc", "x")
     put(tmp_path / "wheels" / "w.whl", "PK")
     (tmp_path / "src" / "link").symlink_to("a.py")
-    manifest = SCRIPT["record"](str(tmp_path), ["src", "wheels"])
-    SCRIPT["store"](str(tmp_path / "manifest.json"), manifest)
-    SCRIPT["store"](str(tmp_path / "stamps.json"), SCRIPT["stamps"](str(tmp_path), manifest))
+    manifest = trees.record(str(tmp_path), ["src", "wheels"])
+    trees.store(str(tmp_path / "manifest.json"), manifest)
+    trees.store(str(tmp_path / "stamps.json"), trees.stamps(str(tmp_path), manifest))
     return tmp_path
 
 
 def state(root: Path) -> TreeState:
-    return TreeState.model_validate(SCRIPT["state"](str(root)))
+    return TreeState.model_validate(trees.state(str(root)))
 
 
 def test_intact_tree(tree: Path) -> None:
@@ -74,7 +61,7 @@ def test_an_intact_tree_is_not_read_again(tree: Path, monkeypatch: pytest.Monkey
     def read(path: str) -> None:
         raise AssertionError(f"{path} was read")
 
-    monkeypatch.setitem(SCRIPT, "_lines", read)
+    monkeypatch.setattr(trees, "_lines", read)
     assert state(tree).bad == ()
 
 
@@ -131,7 +118,7 @@ def test_manifest_that_was_edited(tree: Path) -> None:
 def test_many_bad_files_are_counted_and_some_are_named(tmp_path: Path) -> None:
     for number in range(8):
         put(tmp_path / "src" / str(number), "x")
-    SCRIPT["store"](str(tmp_path / "manifest.json"), SCRIPT["record"](str(tmp_path), ["src"]))
+    trees.store(str(tmp_path / "manifest.json"), trees.record(str(tmp_path), ["src"]))
     for number in range(7):
         put(tmp_path / "src" / str(number), "y")
     found = state(tmp_path)
@@ -142,14 +129,14 @@ def test_many_bad_files_are_counted_and_some_are_named(tmp_path: Path) -> None:
 def test_no_manifest_or_half_of_one_is_no_tree(tmp_path: Path, text: str | None) -> None:
     if text is not None:
         put(tmp_path / "manifest.json", text)
-    assert SCRIPT["state"](str(tmp_path)) is None
+    assert trees.state(str(tmp_path)) is None
 
 
 # Clones
 
 
 def test_git_head(tmp_path: Path) -> None:
-    head = SCRIPT["git_head"]
+    head = probe.git_head
     assert head(str(tmp_path)) is None, "no clone"
     put(tmp_path / ".git" / "HEAD", f"{COMMIT}\n")
     assert head(str(tmp_path)) == COMMIT, "detached"
@@ -171,7 +158,7 @@ def shard(path: Path, size: int = 64, cut: int = 0, tensor: str = "w", length: i
     put(path, data[: len(data) - cut])
 
 
-def checkpoint(folder: Path, names: list[str], index: bool = True) -> None:
+def put_checkpoint(folder: Path, names: list[str], index: bool = True) -> None:
     for number, name in enumerate(names):
         shard(folder / name, tensor=f"layer{number}")
     put(folder / "config.json", '{"num_hidden_layers": 2}')
@@ -181,11 +168,11 @@ def checkpoint(folder: Path, names: list[str], index: bool = True) -> None:
 
 
 def weights(folder: Path) -> Weights:
-    return Weights.model_validate(SCRIPT["look_weights"](str(folder), str(folder) + ".record"))
+    return Weights.model_validate(probe.look_weights(str(folder), str(folder) + ".record"))
 
 
 def test_whole_checkpoint(tmp_path: Path) -> None:
-    checkpoint(tmp_path, ["a.safetensors", "b.safetensors"])
+    put_checkpoint(tmp_path, ["a.safetensors", "b.safetensors"])
     found = weights(tmp_path)
     assert (found.exists, found.index, found.config, found.shards) == (True, True, True, 2)
     assert (found.missing, found.bad) == ((), ())
@@ -194,14 +181,14 @@ def test_whole_checkpoint(tmp_path: Path) -> None:
 
 def test_same_checkpoints_have_the_same_sum(tmp_path: Path) -> None:
     for name in ("one", "two", "three"):
-        checkpoint(tmp_path / name, ["a.safetensors", "b.safetensors"])
+        put_checkpoint(tmp_path / name, ["a.safetensors", "b.safetensors"])
     shard(tmp_path / "three" / "b.safetensors", size=65, tensor="layer1")
     one, two, three = (weights(tmp_path / name).sum for name in ("one", "two", "three"))
     assert one == two != three
 
 
 def test_cut_shard(tmp_path: Path) -> None:
-    checkpoint(tmp_path, ["a.safetensors", "b.safetensors"])
+    put_checkpoint(tmp_path, ["a.safetensors", "b.safetensors"])
     shard(tmp_path / "b.safetensors", cut=1, tensor="layer1")
     found = weights(tmp_path)
     assert (found.missing, found.bad) == ((), ("b.safetensors",))
@@ -219,7 +206,7 @@ def test_cut_shard(tmp_path: Path) -> None:
     ids=["a tensor of the index is not in it", "a shape that does not fit", "less than its header"],
 )
 def test_shard_of_another_kind(tmp_path: Path, how: dict[str, Any], why: str) -> None:
-    checkpoint(tmp_path, ["a.safetensors", "b.safetensors"])
+    put_checkpoint(tmp_path, ["a.safetensors", "b.safetensors"])
     assert weights(tmp_path).bad == ()
     shard(tmp_path / "b.safetensors", **how)
     found = weights(tmp_path)
@@ -228,11 +215,11 @@ def test_shard_of_another_kind(tmp_path: Path, how: dict[str, Any], why: str) ->
 
 def test_bytes_are_remembered_until_a_file_changes(tmp_path: Path) -> None:
     folder, record = tmp_path / "c", tmp_path / "c.record"
-    checkpoint(folder, ["a.safetensors", "b.safetensors"])
+    put_checkpoint(folder, ["a.safetensors", "b.safetensors"])
     assert weights(folder).content is None
-    names = SCRIPT["content_files"](str(folder))
+    names = checkpoint.content_files(str(folder))
     assert names == ["a.safetensors", "b.safetensors", "config.json", "model.safetensors.index.json"]
-    rows = {name: [*SCRIPT["stamp"](str(folder / name)), "a" * 64] for name in names}
+    rows = {name: [*checkpoint.stamp(str(folder / name)), "a" * 64] for name in names}
     put(record, json.dumps({"path": str(folder), "files": rows}))
     first = weights(folder).content
     assert first is not None
@@ -243,7 +230,7 @@ def test_bytes_are_remembered_until_a_file_changes(tmp_path: Path) -> None:
 
 
 def test_sums_file() -> None:
-    parse = SCRIPT["parse_sums"]
+    parse = checkpoint.parse_sums
     one, two = "a" * 64, "B" * 64
     assert parse(f"# c\n{one}  ./x/y.bin\n\n{two} *z\n") == {"x/y.bin": one, "z": two.lower()}
     with pytest.raises(ValueError, match="line 2"):
@@ -256,27 +243,27 @@ def test_sums_file() -> None:
      struct.pack("<Q", 8) + b'{"a": 1}', struct.pack("<Q", 27) + b'{"a":{"data_offsets":null}}', b"version https://git-lfs"],
 )  # fmt: skip
 def test_a_shard_that_is_none(tmp_path: Path, data: bytes) -> None:
-    checkpoint(tmp_path, ["a.safetensors", "b.safetensors"])
+    put_checkpoint(tmp_path, ["a.safetensors", "b.safetensors"])
     put(tmp_path / "a.safetensors", data)
     assert weights(tmp_path).bad == ("a.safetensors",)
 
 
 def test_missing_shard(tmp_path: Path) -> None:
-    checkpoint(tmp_path, ["a.safetensors", "b.safetensors"])
+    put_checkpoint(tmp_path, ["a.safetensors", "b.safetensors"])
     (tmp_path / "a.safetensors").unlink()
     found = weights(tmp_path)
     assert (found.shards, found.missing, found.bad) == (2, ("a.safetensors",), ())
 
 
 def test_no_index(tmp_path: Path) -> None:
-    checkpoint(tmp_path, ["b.safetensors", "a.safetensors"], index=False)
+    put_checkpoint(tmp_path, ["b.safetensors", "a.safetensors"], index=False)
     found = weights(tmp_path)
     assert (found.index, found.shards, found.missing, found.bad) == (False, 2, (), ())
 
 
 @pytest.mark.parametrize("text", ["{", "[]", '{"weight_map": []}', "null"])
 def test_an_index_that_is_none(tmp_path: Path, text: str) -> None:
-    checkpoint(tmp_path, ["a.safetensors"], index=False)
+    put_checkpoint(tmp_path, ["a.safetensors"], index=False)
     put(tmp_path / "model.safetensors.index.json", text)
     found = weights(tmp_path)
     assert found.shards == 1
@@ -284,7 +271,7 @@ def test_an_index_that_is_none(tmp_path: Path, text: str) -> None:
 
 
 def test_no_folder_no_config(tmp_path: Path) -> None:
-    assert SCRIPT["look_weights"](None, "") is None
+    assert probe.look_weights(None, "") is None
     assert weights(tmp_path / "nothing").exists is False
     found = weights(tmp_path)
     assert (found.exists, found.config, found.shards) == (True, False, 0)
@@ -315,7 +302,7 @@ esac
 
 def chips(tool: Path | str, **more: object) -> Chips:
     request = {"chip": {**CHIP.model_dump(), "smi": ["/nowhere/ixsmi", str(tool)], **more}}
-    return Chips.model_validate(SCRIPT["look_chips"](request))
+    return Chips.model_validate(probe.look_chips(request))
 
 
 def test_healthy_chips(tmp_path: Path) -> None:
@@ -401,11 +388,11 @@ def test_the_whole_script_prints_one_marked_line(tmp_path: Path, capsys: pytest.
         "lock": str(tmp_path / "lock"), "remote_tmp": ".r1deploy-tmp",
         "weights": None, "chip": {**CHIP.model_dump(), "smi": ["/nowhere"]},
     }  # fmt: skip
-    SCRIPT["look_engine"], before = (lambda: {"ok": False, "error": "not asked"}), SCRIPT["look_engine"]
+    probe.look_engine, before = (lambda: {"ok": False, "error": "not asked"}), probe.look_engine
     try:
-        SCRIPT["main"](json.dumps(request))
+        probe.main(json.dumps(request))
     finally:
-        SCRIPT["look_engine"] = before
+        probe.look_engine = before
     out = capsys.readouterr().out
     assert out.count("\n") == 1 and out.startswith("r1probe:")
     from r1deploy.planning.observed import Observed

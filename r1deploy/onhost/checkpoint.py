@@ -1,7 +1,6 @@
 """Checkpoints in safetensors form: what a folder has to hold, and whether it does.
 
-Runs on the hosts (Python 3.8 or newer, standard library only): in the probe and
-in front of ``files/weights.py``; on the controller for a delivery.
+For the probe and for ``weights``; on the controller for a delivery.
 
 Only headers are read here: a shard is whole when its header can be read, its
 tensors are as long as their shapes say, they end where the file ends, and every
@@ -9,12 +8,15 @@ tensor that the index puts into it is there. What the bytes are is a matter of
 sha256, remembered with size, times and inode in a record.
 """
 
+from __future__ import annotations
+
 import glob
 import hashlib
 import json
 import os
 import re
 import struct
+from typing import Any
 
 INDEX = "model.safetensors.index.json"
 SUMS = "SHA256SUMS"
@@ -96,12 +98,19 @@ def check_shard(path, tensors):
     return size, hashlib.sha256(raw).hexdigest()
 
 
-def look_checkpoint(folder):
+def look_checkpoint(folder: str) -> dict[str, Any]:
     """The checkpoint of a folder by its headers: shards, those missing, ``{those not whole: why}``, bytes, layers.
 
     ``sum`` is equal for folders that hold the same, as far as headers and sizes tell.
     """
-    found = {"path": folder, "exists": os.path.isdir(folder), "shards": 0, "missing": [], "bad": [], "bytes": 0}
+    found: dict[str, Any] = {
+        "path": folder,
+        "exists": os.path.isdir(folder),
+        "shards": 0,
+        "missing": [],
+        "bad": [],
+        "bytes": 0,
+    }
     if not found["exists"]:
         return found
     shards = shards_of(folder)
@@ -171,7 +180,7 @@ def content_digest(record, folder):
     return hashlib.sha256(json.dumps(sums, sort_keys=True).encode()).hexdigest()
 
 
-def parse_sums(text):
+def parse_sums(text: str) -> dict[str, str]:
     """``{name: sha256}`` of a file as sha256sum writes it. Raises ValueError with the line's number."""
     found = {}
     for number, line in enumerate(text.splitlines(), 1):

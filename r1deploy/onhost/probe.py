@@ -1,7 +1,6 @@
 """The probe: one look at a host, read-only, as one small JSON document.
 
-Runs on the host's Python (3.8 or newer) from standard input, behind the source
-of ``module_utils/r1_tree.py`` and ``r1_weights.py``; standard library only. It starts no Docker
+It starts no Docker
 client and no exec: it asks the engine through its socket and reads inside a
 container through the root folder of the container's own process. The only
 commands it runs are the vendor's smi tool and ``sudo -n true``.
@@ -26,34 +25,13 @@ import subprocess
 import sys
 import time
 
+from . import engine
+from .checkpoint import content_digest, look_checkpoint, read_json
+from .trees import load, state
+
 SCHEMA = 1
 FOREIGN = re.compile(r"(^|/)(raylet|gcs_server)(\s|$)|\bvllm serve\b|run_inference_engine|run_fs_serve_vllm|ray::")
 ENGINE = re.compile(r"\bvllm serve\b|run_inference_engine")
-
-
-class UnixConnection(http.client.HTTPConnection):
-    """HTTP over the engine's socket."""
-
-    def __init__(self, path, timeout):
-        http.client.HTTPConnection.__init__(self, "localhost", timeout=timeout)
-        self.path = path
-
-    def connect(self):
-        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self.sock.settimeout(self.timeout)
-        self.sock.connect(self.path)
-
-
-def engine_get(path, timeout=10):
-    """(status, JSON) of one GET to the engine."""
-    connection = UnixConnection("/var/run/docker.sock", timeout)
-    try:
-        connection.request("GET", path)
-        answer = connection.getresponse()
-        body = answer.read()
-        return answer.status, json.loads(body) if body else None
-    finally:
-        connection.close()
 
 
 def read_text(path):
@@ -235,8 +213,8 @@ def look_engine():
     if not os.path.exists("/var/run/docker.sock"):
         return {"ok": False, "error": "no Docker Engine: /var/run/docker.sock is not there"}
     try:
-        status, version = engine_get("/version")
-        _, info = engine_get("/info")
+        status, version = engine.get("/version")
+        _, info = engine.get("/info")
     except PermissionError:
         return {"ok": False, "error": "no right to use /var/run/docker.sock"}
     except (OSError, ValueError, http.client.HTTPException) as error:
@@ -249,7 +227,7 @@ def look_engine():
 
 def look_image(name):
     """Id of an image by name, or None."""
-    status, found = engine_get("/images/" + name + "/json")
+    status, found = engine.get("/images/" + name + "/json")
     return {"id": found["Id"], "arch": found.get("Architecture")} if status == 200 else None
 
 
@@ -294,14 +272,14 @@ def container_root(found):
 def look_containers(request):
     """Containers of this cluster, by label, and any other that holds our name."""
     label = json.dumps({"label": ["r1deploy.cluster=" + request["cluster"]]})
-    _, ours = engine_get("/containers/json?all=1&filters=" + label.replace(" ", "").replace('"', "%22"))
+    _, ours = engine.get("/containers/json?all=1&filters=" + label.replace(" ", "").replace('"', "%22"))
     ids = [row["Id"] for row in ours]
-    status, named = engine_get("/containers/" + request["container"] + "/json")
+    status, named = engine.get("/containers/" + request["container"] + "/json")
     if status == 200 and named["Id"] not in ids:
         ids.append(named["Id"])
     rows = []
     for identity in ids:
-        status, found = engine_get("/containers/" + identity + "/json")
+        status, found = engine.get("/containers/" + identity + "/json")
         if status != 200:
             continue
         labels = found["Config"].get("Labels") or {}
@@ -481,7 +459,7 @@ def look_weights(path, record):
 
 
 def main(text):
-    """Look at all and print one marked line."""
+    """Look at all and print one marked line. In: the order as JSON."""
     request = json.loads(text)
     found = {"schema": SCHEMA, "host": look_host(), "net": look_net(request), "memory": look_memory()}
     with concurrent.futures.ThreadPoolExecutor(4) as pool:

@@ -1,7 +1,6 @@
 """Manifests of file trees: what a built tree holds, and whether it still does.
 
-Runs on the hosts (Python 3.8 or newer, standard library only), in the module
-``r1_tree`` and, put in front of the probe's script, in the probe.
+For the Ansible module ``r1_tree`` and for the probe.
 
 A manifest is ``{"version": 1, "digest": sha256, "files": {path: [sha256, size]}}``.
 Files that a build or an import leaves behind (``.git``, byte code) do not count;

@@ -1,0 +1,33 @@
+"""The Docker Engine's socket: the one way in which what runs on hosts asks it."""
+
+import http.client
+import json
+import socket
+
+SOCKET = "/var/run/docker.sock"
+
+
+class Engine(http.client.HTTPConnection):
+    """HTTP over the engine's socket."""
+
+    def __init__(self, path, timeout):
+        http.client.HTTPConnection.__init__(self, "localhost", timeout=timeout)
+        self.path = path
+
+    def connect(self):
+        """Open the socket."""
+        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.sock.settimeout(self.timeout)
+        self.sock.connect(self.path)
+
+
+def get(path, timeout=10):
+    """(status, JSON) of one GET to the engine. Raises OSError, ValueError, http.client.HTTPException."""
+    connection = Engine(SOCKET, timeout)
+    try:
+        connection.request("GET", path)
+        answer = connection.getresponse()
+        body = answer.read()
+        return answer.status, json.loads(body) if body else None
+    finally:
+        connection.close()
