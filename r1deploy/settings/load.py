@@ -99,7 +99,7 @@ class _Merge:
 def load(folder: Path, flags: Mapping[str, object], environ: Mapping[str, str]) -> Loaded:
     """Return the settings of the cluster whose ``r1deploy.yaml`` lies in ``folder``.
 
-    ``flags``: dotted path → value of the right type; None means "not given". ``environ``: the environment;
+    ``flags``: dotted path → value of the right type; None is null. ``environ``: the environment;
     of it only ``R1DEPLOY_SECTION__KEY`` counts. Without r1deploy.yaml the profile stands alone.
     Relative paths in values mean ``folder``. Raises ConfigError with all problems at once (SETTINGS_*,
     PROFILE_UNKNOWN), UsageError where ``folder`` is none.
@@ -128,7 +128,8 @@ def from_profile(profile: str, folder: Path = Path()) -> Settings:
 def value_from_text(path: str, text: str) -> object:
     """Return the value that ``text`` (of ``--set`` or a variable) means for the setting ``path``.
 
-    Text settings take it as it is, others as a YAML value; for a boolean only true and false are one.
+    Text settings take it as it is, others as a YAML value; for a boolean only true and false are one. ``null``, and
+    nothing at all, unset what may be null; ``null`` removes a mapping's key.
     An unknown path gives the text back: ``load`` refuses it with its name.
     """
     found = schema.find(tuple(path.split(".")))
@@ -238,9 +239,7 @@ def _environment_path(name: str) -> schema.Path:
 
 def _add_flags(merge: _Merge, flags: Mapping[str, object]) -> None:
     for name, value in flags.items():
-        if value is not None:
-            plain = _plain(value)
-            _add_one(merge, _flag_path(name), plain, Source("flag", "command line"), parse=False)
+        _add_one(merge, _flag_path(name), _plain(value), Source("flag", "command line"), parse=False)
 
 
 def _flag_path(name: str) -> schema.Path:
@@ -276,7 +275,7 @@ def _add_one(merge: _Merge, path: schema.Path, value: object, source: Source, *,
         merge.put(path, value, source)
     elif isinstance(value, Mapping):
         _add_mapping(merge, path, value, lambda _: source)
-    elif value is not None:
+    else:
         merge.bad(path, source.where, "{KEY: value}", value)
 
 
@@ -285,8 +284,9 @@ def _from_text(found: tuple[schema.Node, schema.Path], text: str) -> object:
     if node.kind == "mapping" and not rest:
         return yamlfile.scalar(text)
     if str in node.takes and not node.takes & {bool, int, float, list}:
-        # Nothing else can say null for a text.
-        return None if text == "" and type(None) in node.takes else text
+        if type(None) in node.takes:
+            return None if text in ("", "null") else text
+        return None if text == "null" and node.kind == "mapping" else text
     if node.takes == {bool}:
         return {"true": True, "false": False}.get(text, text)
     return yamlfile.scalar(text)

@@ -355,17 +355,15 @@ def test_settings_that_are_taken_make_sense(tmp_path: Path, values: dict[tuple[s
 def test_a_setting_means_the_same_from_every_source(tmp_path: Path, path: tuple[str, ...], value: object) -> None:
     dotted = ".".join(path)
     by_file = take(tmp_path, {path: value}, {})
-    # A flag that is None stands for "not given".
-    if value is not None:
-        by_flag = take(tmp_path, None, {dotted: value})
-        assert (by_file is None) == (by_flag is None)
-        assert by_file is None or by_flag is None or by_file.settings == by_flag.settings
+    by_flag = take(tmp_path, None, {dotted: value})
+    assert (by_file is None) == (by_flag is None)
+    assert by_file is None or by_flag is None or by_file.settings == by_flag.settings
     text = value if isinstance(value, str) else json.dumps(value)
     name = "R1DEPLOY_" + "__".join(path).upper()
     by_environment = take(tmp_path, None, {}, **{name: text})
-    by_set = take(tmp_path, None, {dotted: read} if (read := value_from_text(dotted, text)) is not None else {})
-    if by_environment is not None and by_set is not None and read is not None:
-        assert by_environment.settings == by_set.settings
+    by_set = take(tmp_path, None, {dotted: value_from_text(dotted, text)})
+    assert (by_environment is None) == (by_set is None)
+    assert by_environment is None or by_set is None or by_environment.settings == by_set.settings
     if by_file is not None and isinstance(value, int | float | list | bool):
         assert by_environment is not None and by_environment.settings == by_file.settings
 

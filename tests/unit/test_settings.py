@@ -53,7 +53,7 @@ def test_each_source_beats_the_next(tmp_path: Path) -> None:
     text = "\n\nengine:\n  port: 2\n"
     assert loaded(tmp_path, text).settings.engine.port == 2
     assert loaded(tmp_path, text, R1DEPLOY_ENGINE__PORT="3").settings.engine.port == 3
-    found = loaded(tmp_path, text, {"engine.port": 4, "engine.max_num_seqs": None}, R1DEPLOY_ENGINE__PORT="3")
+    found = loaded(tmp_path, text, {"engine.port": 4}, R1DEPLOY_ENGINE__PORT="3")
     assert found.settings.engine.port == 4
 
 
@@ -123,6 +123,50 @@ def test_environment(tmp_path: Path, name: str, value: str, path: str, expected:
     found = {".".join(where): item for where, item in leaves(loaded(tmp_path, None, None, **{name: value}).settings)}
     assert found[path] == expected
     assert value_from_text(path, value) == expected
+
+
+@pytest.mark.parametrize("text", ["", "null"])
+@pytest.mark.parametrize(
+    "path", ["image.tarball", "image.sha256", "ssh.key_file", "ssh.port", "builder", "patch.key_dir", "ssh.jump"]
+)
+def test_nothing_and_null_unset_what_may_be_null(tmp_path: Path, path: str, text: str) -> None:
+    """field.md 5.6: ``--set image.tarball=`` was ignored, ``=null`` was the path FOLDER/null."""
+    section = "".join(f"{'  ' * deep}{name}:\n" for deep, name in enumerate(path.split(".")[:-1]))
+    value = 7 if path == "ssh.port" else "a" * 64
+    written = f"{section}{'  ' * path.count('.')}{path.split('.')[-1]}: {value}\n"
+    flags = {path: value_from_text(path, text)}
+    for found in (loaded(tmp_path, written, flags), loaded(tmp_path, written, **variable(path, text))):
+        assert {".".join(where): item for where, item in leaves(found.settings)}[path] is None
+        assert found.sources[path].kind in ("flag", "environment")
+
+
+@pytest.mark.parametrize("text", ["", "null"])
+@pytest.mark.parametrize("path", ["engine.port", "slots", "engine.gpu_memory_utilization", "container.volumes", "env"])
+def test_nothing_and_null_are_refused_by_name_where_a_value_is_needed(tmp_path: Path, path: str, text: str) -> None:
+    """field.md 5.6: ``--set engine.port=`` was ignored."""
+    for said in (
+        refused(tmp_path, None, {path: value_from_text(path, text)}),
+        refused(tmp_path, None, **variable(path, text)),
+    ):
+        assert f"{path}: " in said and "is expected, not null" in said
+
+
+@pytest.mark.parametrize("path", ["cluster", "image.name", "flaggems.ref"])
+def test_no_text_where_one_is_needed_is_refused_by_name(tmp_path: Path, path: str) -> None:
+    assert f"{path}: " in refused(tmp_path, None, {path: value_from_text(path, "")})
+
+
+def test_null_removes_a_key_of_a_mapping_from_everywhere(tmp_path: Path) -> None:
+    for found in (
+        loaded(tmp_path, None, {"env.USE_FLAGGEMS": value_from_text("env.USE_FLAGGEMS", "null")}),
+        loaded(tmp_path, None, R1DEPLOY_ENV__USE_FLAGGEMS="null"),
+    ):
+        assert "USE_FLAGGEMS" not in found.settings.env
+    assert loaded(tmp_path, None, R1DEPLOY_ENV__USE_FLAGGEMS="").settings.env["USE_FLAGGEMS"] == ""
+
+
+def variable(path: str, text: str) -> dict[str, str]:
+    return {f"R1DEPLOY_{path.upper().replace('.', '__')}": text}
 
 
 def test_environment_of_others_is_ignored(tmp_path: Path) -> None:
