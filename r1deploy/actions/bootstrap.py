@@ -19,6 +19,7 @@ from r1deploy.planning.planner import Plan
 from r1deploy.planning.steps import STEP_NAMES
 from r1deploy.runner.ansible import Outcome, run_folder
 from r1deploy.settings import lockfile
+from r1deploy.settings.lockfile import Lock
 
 NEED_KEY = {"patch"}
 
@@ -41,12 +42,19 @@ class Done:
     view: View
 
 
-def survey(context: Context, options: Options, say: Say) -> View:
-    """Resolve, probe and plan; prove the key where the plan needs it. Changes nothing.
+def considered(context: Context, options: Options, say: Say) -> View:
+    """Resolve, once a run; probe, plan, and prove what the plan needs. Changes nothing.
 
     Raises UnreachableError, PreflightError, UsageError.
     """
-    view = look(context, lock_of(context, options.upgrade, say))
+    view = survey(context, options, lock_of(context, options.upgrade, say), say)
+    prove(context, view, say)
+    return view
+
+
+def survey(context: Context, options: Options, lock: Lock, say: Say) -> View:
+    """Probe and plan what a lock asks for; nothing is resolved. Raises as ``considered`` does."""
+    view = look(context, lock)
     if options.skip_unreachable:
         refuse_headless(view, say)
     else:
@@ -54,14 +62,18 @@ def survey(context: Context, options: Options, say: Say) -> View:
     view = limited(view, options.limit)
     if view.plan.changes:
         refuse_blocked(view.plan.blockers("bootstrap"))
-    if {"sources", "patch"} & {row.step for row in view.plan.changes}:
+    return view
+
+
+def prove(context: Context, view: View, say: Say) -> None:
+    """The commits, the tarball and the key that a plan needs can be had and are right. Raises PreflightError."""
+    steps = {row.step for row in view.plan.changes}
+    if {"sources", "patch"} & steps:
         say(prove_upstreams(context.settings, view.lock))
     if view.plan.hosts_of("image"):
         say(prove_tarball(context.settings, view.lock.image))
-    if NEED_KEY & {row.step for row in view.plan.changes}:
-        _, _, patch = (view.lock.flaggems, view.lock.flagscale, view.lock.patch)
-        say(prove_key(context.settings, patch.ciphertexts if patch else {}))
-    return view
+    if NEED_KEY & steps:
+        say(prove_key(context.settings, view.lock.patch.ciphertexts if view.lock.patch else {}))
 
 
 def refuse_headless(view: View, say: Say) -> None:
@@ -93,15 +105,26 @@ def bootstrap(context: Context, options: Options, confirm: Callable[[View], None
 
     Raises ApplyError with the failed host's own last lines, or where a difference is left.
     """
-    view = survey(context, options, say)
+    view = considered(context, options, say)
     if not view.plan.changes:
         lockfile_write(context, view)
         return Done(view.plan, view)
     confirm(view)
     with changing(context, view, "bootstrap", journal, say, wait=options.wait):
-        # Another run may have come between: what was found before the lock is no longer what counts.
-        view = survey(context, options, say)
-        return converge(context, view, options, journal, say)
+        return converge(context, agreed(context, view, options, confirm, say), options, journal, say)
+
+
+def agreed(context: Context, view: View, options: Options, confirm: Callable[[View], None], say: Say) -> View:
+    """What is there now that the cluster is held, for the lock that was agreed to.
+
+    Another run may have come between: where the plan is another one, it is shown and asked for again.
+    """
+    now = survey(context, options, view.lock, say)
+    if now.plan.changes and now.plan.changes != view.plan.changes:
+        say("The hosts changed since the plan was made. This is the plan now:")
+        prove(context, now, say)
+        confirm(now)
+    return now
 
 
 def converge(context: Context, view: View, options: Options, journal: Journal, say: Say) -> Done:
@@ -110,14 +133,14 @@ def converge(context: Context, view: View, options: Options, journal: Journal, s
     lockfile_write(context, view)
     if view.desired.image_id is None:
         apply(context, view, ("host", "image"), journal)
-        view = survey(context, options, say)
+        view = survey(context, options, view.lock, say)
         lockfile_write(context, view)
     # Twice at the most: a stopped container hides what is installed in it until it runs.
     for _ in range(2):
         if not view.plan.changes:
             return Done(first, view)
         apply(context, view, STEP_NAMES, journal)
-        view = survey(context, options, say)
+        view = survey(context, options, view.lock, say)
     if view.plan.changes:
         raise left_over(view.plan, journal)
     return Done(first, view)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -20,6 +20,7 @@ from r1deploy.settings.model import Settings
 
 OWN = ".r1deploy"
 BUNDLE = "bundle"
+INVENTORY = "inventory"
 
 
 @dataclass(frozen=True)
@@ -29,6 +30,8 @@ class Context:
     folder: Path
     loaded: Loaded
     inventory: Path
+    # What was named for this run, and is not remembered yet.
+    named: Path | None = None
 
     @property
     def settings(self) -> Settings:
@@ -79,36 +82,53 @@ def remember_bundle(folder: Path, unpacked: Unpacked) -> None:
 def open_context(folder: Path, inventory: Path | None, flags: Mapping[str, object]) -> Context:
     """Read settings and find the inventory; a hostfile is taken in its place.
 
-    In: the folder of r1deploy.yaml; the inventory as given, or None for the one of
-    the last time or ``inventory.ini``. A bundle that was used once is used again.
+    In: the folder of r1deploy.yaml; the inventory as given, or None for the one that
+    is remembered or ``inventory.ini``. A bundle that was used once is used again.
     Raises UsageError, ConfigError.
     """
     folder = folder.resolve()
     loaded = load(folder, flags, os.environ)
-    context = Context(folder, loaded, find_inventory(folder, inventory))
+    remembered = remembered_inventory(folder)
+    path = inventory.absolute() if inventory else remembered
+    context = Context(folder, loaded, usable(folder, path), None if path == remembered else path)
     memory = folder / OWN / BUNDLE
     if not memory.is_file():
         return context
     return with_bundle(context, opened(Path(memory.read_text(encoding="utf-8").strip())))
 
 
-def find_inventory(folder: Path, given: Path | None) -> Path:
-    """The inventory to use. Raises UsageError INVENTORY_MISSING."""
-    own = folder / OWN
-    memory = own / "inventory"
-    default = folder / "inventory.ini"
-    remembered = Path(memory.read_text(encoding="utf-8").strip()) if memory.exists() else default
-    path = given.absolute() if given else remembered
+def remembered_inventory(folder: Path) -> Path:
+    """The inventory that a verb succeeded with, or ``inventory.ini`` before there was one."""
+    memory = folder / OWN / INVENTORY
+    return Path(memory.read_text(encoding="utf-8").strip()) if memory.exists() else folder / "inventory.ini"
+
+
+def usable(folder: Path, path: Path) -> Path:
+    """The inventory that Ansible reads: the file itself, or what is written of a hostfile.
+
+    Raises UsageError INVENTORY_MISSING.
+    """
     if not path.exists():
         message = f"{path}: no such inventory"
         fix = "r1deploy init HOSTFILE, or name it: r1deploy bootstrap INVENTORY"
         raise UsageError("INVENTORY_MISSING", message, fix=fix)
-    if path != remembered:
-        own.mkdir(exist_ok=True)
-        memory.write_text(f"{path}\n", encoding="utf-8")
-    if path.is_file() and hostfile.looks_like_hostfile(path):
-        rendered = own / "from-hostfile.ini"
-        own.mkdir(exist_ok=True)
-        rendered.write_text(inventories.render(hostfile.read(path)), encoding="utf-8")
-        return rendered
-    return path
+    if not (path.is_file() and hostfile.looks_like_hostfile(path)):
+        return path
+    rendered = folder / OWN / "from-hostfile.ini"
+    rendered.parent.mkdir(exist_ok=True)
+    rendered.write_text(inventories.render(hostfile.read(path)), encoding="utf-8")
+    return rendered
+
+
+def remember_inventory(context: Context, say: Callable[[str], None]) -> None:
+    """After a verb succeeded with an inventory that it was given: later verbs take it too."""
+    if context.named is None:
+        return
+    memory = context.folder / OWN / INVENTORY
+    try:
+        memory.parent.mkdir(exist_ok=True)
+        memory.write_text(f"{context.named}\n", encoding="utf-8")
+    except OSError as error:
+        say(f"{context.named} is not remembered for later verbs: {error}")
+        return
+    say(f"From now on {context.named} is the inventory here.")

@@ -41,10 +41,11 @@ def preflight(
     given: Inventory = None, folder: Folder = HERE, json: Json = False, verbose: Verbose = False, sets: Set = None
 ) -> None:
     """Check the hosts, the key and the git refs; read-only."""
-    from r1deploy.actions.context import open_context
+    from r1deploy.actions.context import open_context, remember_inventory
     from r1deploy.actions.preflight import preflight as act
 
-    checks = act(open_context(folder, given, flags_of(sets)), lines.say)
+    context = open_context(folder, given, flags_of(sets))
+    checks = act(context, lines.say)
     failed = [check for check in checks if not check.ok]
     if json:
         lines.document({"ok": not failed, "checks": lines.check_rows(checks)})
@@ -53,6 +54,7 @@ def preflight(
     if failed:
         reachable = all(check.name != "reachable" for check in failed)
         raise typer.Exit(5 if reachable else 4)
+    remember_inventory(context, lines.say)
 
 
 @app.command()
@@ -69,7 +71,7 @@ def plan(
     from dataclasses import asdict
 
     from r1deploy.actions.choices import choices
-    from r1deploy.actions.context import open_context
+    from r1deploy.actions.context import open_context, remember_inventory
     from r1deploy.actions.look import lock_of, look, refuse_unreachable
     from r1deploy.settings.lockfile import moved, read
 
@@ -95,6 +97,7 @@ def plan(
         failed = lines.check_lines((check for check in view.plan.checks if not check.ok), False)
         if failed:
             print("Blockers:\n" + "\n".join(failed))
+    remember_inventory(context, lines.say)
     if exit_code and view.plan.changes:
         raise typer.Exit(10)
 
@@ -116,10 +119,10 @@ def bootstrap(
     sets: Set = None,
 ) -> None:
     """Bring every host to the wanted release; the running service is not touched."""
-    from r1deploy.actions.bootstrap import Options, survey
+    from r1deploy.actions.bootstrap import Options, considered
     from r1deploy.actions.bootstrap import bootstrap as act
     from r1deploy.actions.bundle import use
-    from r1deploy.actions.context import open_context
+    from r1deploy.actions.context import open_context, remember_inventory
     from r1deploy.actions.look import View
     from r1deploy.journal import Journal
     from r1deploy.settings.lockfile import moved, read
@@ -129,7 +132,8 @@ def bootstrap(
         context = use(context, bundle, lines.say)
     options = Options(upgrades(upgrade), limit, skip_unreachable, wait)
     if check:
-        print("\n".join(lines.plan_lines(survey(context, options, lines.say).plan, verbose)))
+        print("\n".join(lines.plan_lines(considered(context, options, lines.say).plan, verbose)))
+        remember_inventory(context, lines.say)
         return
 
     def confirm(view: View) -> None:
@@ -141,6 +145,7 @@ def bootstrap(
         journal = Journal(context.settings.cluster, "bootstrap", shown.event)
         done = act(context, options, confirm, journal, lines.say)
     print("\n".join(lines.done_lines(done.applied, done.view, verbose)))
+    remember_inventory(context, lines.say)
 
 
 @app.command()
