@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shlex
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
@@ -16,13 +16,15 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from r1deploy import content
 from r1deploy.cluster.host import Host
 from r1deploy.planning.desired import File
+from r1deploy.planning.observed import Record
 from r1deploy.planning.release import Inputs, Release
 from r1deploy.settings.model import Engine, Settings
 
 AUTO = "auto"
 SECRET = "api_key.sh"
 RECORD = "release.json"
-MODES = {"env.sh": "0600", SECRET: "0600"}
+ENV = "env.sh"
+MODES = {ENV: "0600", SECRET: "0600"}
 # Scripts of the modes without FlagScale: the engine on the head, Ray on every host.
 START, RAY = "serve.sh", "ray.sh"
 
@@ -82,6 +84,43 @@ def render(
     return Rendered(identity, _files(settings, hosts, release, inputs, nics, api_key, identity))
 
 
+def recognized(
+    settings: Settings,
+    hosts: tuple[Host, ...],
+    release: Release,
+    inputs: Inputs,
+    nics: Mapping[str, str | None],
+    api_key: str | None,
+    records: Iterable[Record],
+) -> Rendered | None:
+    """The configuration although the interface of some hosts is not known, where a record equals it in all else.
+
+    In: as ``render``, with ``nics`` of the hosts that answered; the records that these hold. None: nobody knows it.
+    """
+    for record in records:
+        files = _texts(settings, hosts, release, nics, api_key, record.config)
+        digests, theirs = _digests(files), {host.name: host.files for host in record.hosts}
+        for name in files.keys() - nics.keys():
+            digests[name][ENV] = theirs.get(name, {}).get(ENV, "")
+        data = record_of(settings, hosts, release, inputs, record.config, digests)
+        if Record.model_validate_json(data) == record:
+            return Rendered(record.config, {name: {**rows, RECORD: data} for name, rows in files.items()})
+    return None
+
+
+def _digests(files: Mapping[str, Mapping[str, bytes]]) -> dict[str, dict[str, str]]:
+    """sha256 of each file by host."""
+    return {
+        host: {name: hashlib.sha256(data).hexdigest() for name, data in sorted(rows.items())}
+        for host, rows in files.items()
+    }
+
+
+def ssh_port_of(hosts: tuple[Host, ...]) -> int:
+    """The port of the workers' sshd: FlagScale has one setting for them all."""
+    return min({host.port or 22 for host in hosts[1:]}, default=22)
+
+
 def _files(
     settings: Settings,
     hosts: tuple[Host, ...],
@@ -91,10 +130,23 @@ def _files(
     api_key: str | None,
     identity: str,
 ) -> dict[str, dict[str, bytes]]:
+    """All files by host, the record among them."""
+    found = _texts(settings, hosts, release, nics, api_key, identity)
+    record = record_of(settings, hosts, release, inputs, identity, _digests(found))
+    return {name: {**files, RECORD: record} for name, files in found.items()}
+
+
+def _texts(
+    settings: Settings,
+    hosts: tuple[Host, ...],
+    release: Release,
+    nics: Mapping[str, str | None],
+    api_key: str | None,
+    identity: str,
+) -> dict[str, dict[str, bytes]]:
+    """All files by host but the record."""
     templates = environment()
     top = f"{settings.state_dir}/releases/{release.id}"
-    # All workers are reached on one port: FlagScale has one setting for them.
-    ports = {host.port or 22 for host in hosts[1:]}
     common = {
         "service": settings.service,
         "engine": settings.engine,
@@ -102,7 +154,7 @@ def _files(
         "container": settings.container.name,
         "folder": f"{top}/config/{identity}",
         "outputs": f"{top}/outputs/{settings.service.name}",
-        "ssh_port": min(ports, default=22),
+        "ssh_port": ssh_port_of(hosts),
         "hosts": hosts,
     }
 
@@ -125,12 +177,9 @@ def _files(
         secret = bool(api_key) and host.is_head
         found[host.name] = {
             **files,
-            "env.sh": text("env.sh.j2", host=host, env=env, secret=secret),
+            ENV: text("env.sh.j2", host=host, env=env, secret=secret),
             **({SECRET: f"export VLLM_API_KEY={shlex.quote(api_key or '')}\n".encode()} if secret else {}),
         }
-    record = record_of(settings, hosts, release, inputs, identity, min(ports, default=22), found)
-    for files in found.values():
-        files[RECORD] = record
     return found
 
 
@@ -140,10 +189,12 @@ def record_of(
     release: Release,
     inputs: Inputs,
     identity: str,
-    ssh_port: int,
-    files: Mapping[str, Mapping[str, bytes]],
+    digests: Mapping[str, Mapping[str, str]],
 ) -> bytes:
-    """``release.json``, the same on all hosts: what has to be in place to serve this configuration again."""
+    """``release.json``, the same on all hosts: what has to be in place to serve this configuration again.
+
+    In: host → file → sha256.
+    """
     record = {
         "release": release.id,
         "config": identity,
@@ -155,13 +206,13 @@ def record_of(
         "mode": settings.service.mode,
         "model": settings.engine.served_model_name,
         "port": settings.engine.port,
-        "ssh_port": ssh_port,
+        "ssh_port": ssh_port_of(hosts),
         "hosts": [
             {
                 "name": host.name,
                 "address": host.address,
                 "slots": host.slots,
-                "files": {name: hashlib.sha256(data).hexdigest() for name, data in sorted(files[host.name].items())},
+                "files": dict(digests[host.name]),
             }
             for host in hosts
         ],

@@ -69,7 +69,7 @@ def inventory(context: Context, view: View) -> str:
     own = host_vars(view, f"{root}/files")
     for host in own.values():
         # What a cut run left here today says nothing of the day on which the folder is used.
-        del host["host_leftovers"]
+        del host["host_leftovers"], host["config_active"]
         for file in host["config_files"]:
             if file["name"] == SECRET:
                 file["src"] = "{{ config_api_key_file }}"

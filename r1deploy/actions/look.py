@@ -14,7 +14,7 @@ from r1deploy.planning.desired import Desired
 from r1deploy.planning.observed import Record
 from r1deploy.planning.planner import Plan, plan
 from r1deploy.planning.release import Inputs, release_of
-from r1deploy.render import RECORD, Rendered, render
+from r1deploy.render import AUTO, RECORD, Rendered, recognized, render
 from r1deploy.runner.events import Failure
 from r1deploy.runner.probe import Probed, probe
 from r1deploy.settings import lockfile
@@ -75,6 +75,12 @@ def desire(settings: Settings, lock: Lock, probed: Probed) -> tuple[Desired, Ren
     nics = {name: found.net.nic for name, found in probed.observed.items()}
     key = api_key(settings.service.api_key_file) if settings.service.api_key_file else None
     rendered = render(settings, probed.hosts, release, inputs, nics, key)
+    known = AUTO not in settings.env.values() or all(host.name in nics for host in probed.hosts)
+    if not known:
+        states = [found.state.releases.get(release.id) for found in probed.observed.values()]
+        records = [record for state in states if state for record in state.records.values() if record]
+        same = recognized(settings, probed.hosts, release, inputs, nics, key, records)
+        rendered, known = same or rendered, same is not None
     wanted = Desired(
         settings,
         probed.hosts,
@@ -82,7 +88,7 @@ def desire(settings: Settings, lock: Lock, probed: Probed) -> tuple[Desired, Ren
         inputs.flaggems_commit,
         inputs.flagscale_commit,
         release,
-        rendered.id,
+        rendered.id if known else None,
         rendered.wanted(),
         helper_digests(),
         lock.image.arch if lock.image else None,

@@ -99,7 +99,7 @@ def write_history(context: Context, view: View, verb: str, journal: Journal, res
         "who": who(),
         "from": source,
         "result": result,
-        "release": f"{view.desired.release.id}/{view.desired.config_id}",
+        "release": view.desired.name,
     }
     path = shlex.quote(f"{context.settings.state_dir}/{HISTORY}")
     command = shlex.join(["sh", "-c", f"umask 022; printf '%s\\n' {shlex.quote(json.dumps(line))} >> {path}"])

@@ -106,17 +106,21 @@ def role_vars(view: View, staging: Path | str, with_key: bool) -> dict[str, Any]
         "trust_options": desired.authorized_line("KEY").split(" KEY ")[0],
         "trust_mark": desired.trust_mark,
         "config_folder": desired.config_dir,
+        "config_state_dir": state,
     }
 
 
 def host_vars(view: View, files: Path | str) -> dict[str, dict[str, Any]]:
     """Variables that differ by host. In: the folder on the controller with each host's rendered files."""
     desired = view.desired
+    active = view.plan.serving.active
+    lost = {row.host for row in view.plan.serving.unrecorded}
     recreate = {row.host for row in view.plan.changes if row.step == "container" and row.reason.startswith("recreated")}
     return {
         host.name: {
             "host_leftovers": list(leftovers(view, host.name)),
             "container_recreate": host.name in recreate,
+            "config_active": active.model_dump() if active and host.name in lost else {},
             "config_source": f"{files}/{host.name}",
             "config_files": [{"name": name, "mode": file.mode} for name, file in desired.configs[host.name].items()],
         }

@@ -290,6 +290,7 @@ def look_containers(request):
                 "id": identity,
                 "image": found["Image"],
                 "running": bool(found["State"].get("Running")),
+                "paused": bool(found["State"].get("Paused")),
                 "started_at": found["State"].get("StartedAt"),
                 "cluster": labels.get("r1deploy.cluster"),
                 "release": labels.get("r1deploy.release"),
@@ -428,9 +429,22 @@ def look_processes(containers):
     return {"foreign": foreign[:20], "raylets": raylets, "engines": engines}
 
 
+def service_port(request):
+    """The port of what is active on this host, as its own record says; the settings' where nothing is."""
+    top = request["state_dir"]
+    active = load(top + "/active.json")
+    names = [active.get("release"), active.get("config")] if isinstance(active, dict) else []
+    if len(names) == 2 and all(isinstance(name, str) and re.match(r"[0-9a-f]+$", name) for name in names):
+        record = load(top + "/releases/%s/config/%s/release.json" % tuple(names))
+        port = record.get("port") if isinstance(record, dict) else None
+        if isinstance(port, int) and 0 < port < 65536:
+            return port
+    return request["ports"][0]
+
+
 def look_service(port):
-    """What answers on the engine's port: status of /health and model ids."""
-    answer = {"health": None, "models": []}
+    """What answers on the service's port: status of /health and model ids."""
+    answer = {"port": port, "health": None, "models": []}
     try:
         for path, key in (("/health", "health"), ("/v1/models", "models")):
             connection = http.client.HTTPConnection("127.0.0.1", port, timeout=3)
@@ -464,7 +478,7 @@ def main(text):
     found = {"schema": SCHEMA, "host": look_host(), "net": look_net(request), "memory": look_memory()}
     with concurrent.futures.ThreadPoolExecutor(4) as pool:
         chips = pool.submit(look_chips, request)
-        service = pool.submit(look_service, request["ports"][0])
+        service = pool.submit(look_service, service_port(request))
         weights = pool.submit(look_weights, request["weights"], request["state_dir"] + "/weights.json")
         found["engine"] = look_engine()
         containers = []

@@ -30,6 +30,7 @@ class Desired:
 
     ``configs`` maps each host to the files of its configuration folder,
     ``helpers`` the names of the scripts in ``state_dir/bin`` to their sha256.
+    ``config_id`` None: it is not known while a host does not answer.
     ``image_arch`` and ``image_packed`` are known of a tarball only.
     """
 
@@ -39,7 +40,7 @@ class Desired:
     flaggems_commit: str
     flagscale_commit: str
     release: Release
-    config_id: str
+    config_id: str | None
     configs: Mapping[str, Mapping[str, File]]
     helpers: Mapping[str, str]
     image_arch: str | None = None
@@ -65,6 +66,11 @@ class Desired:
     def candidate_name(self) -> str:
         """Name of the release's container until it is activated."""
         return f"{self.settings.container.name}-{self.release.id}"
+
+    @property
+    def name(self) -> str:
+        """``release/config``."""
+        return f"{self.release.id}/{self.config_id or 'unknown'}"
 
     @property
     def release_dir(self) -> str:

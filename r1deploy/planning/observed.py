@@ -103,6 +103,7 @@ class Container(Part):
     id: str
     image: str
     running: bool
+    paused: bool
     started_at: str | None
     cluster: str | None
     release: str | None
@@ -170,13 +171,18 @@ def _fits(row: Any) -> bool:
 
 
 class Active(Part):
-    """What ``serve`` made active, whether it passed the gate, and what was active before."""
+    """What ``serve`` made active, whether it passed the gate, and what was active before.
+
+    ``answered`` is when the gate saw its token, ``seconds`` how long that start took.
+    """
 
     release: str
     config: str
     since: str | None = None
     proven: bool = False
     previous: dict[str, str] | None = None
+    answered: str | None = None
+    seconds: float | None = None
 
 
 class Trust(Part):
@@ -265,8 +271,9 @@ class Processes(Part):
 
 
 class Service(Part):
-    """What answers on the engine's port of this host."""
+    """What answers on a port of this host: the one of what is active there, else the one of the settings."""
 
+    port: int
     health: int | None
     models: tuple[str | None, ...]
 

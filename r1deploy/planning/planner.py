@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from r1deploy.cluster.host import Host
 from r1deploy.planning import checks as preflight
+from r1deploy.planning import serving
 from r1deploy.planning.desired import INSTALL_PARTS, Desired, known_hosts
 from r1deploy.planning.observed import Container, Observed, TreeState
 from r1deploy.planning.steps import STEP_NAMES
@@ -27,20 +28,22 @@ class Change:
 
 @dataclass(frozen=True)
 class Noop:
-    """A step with nothing to do on a host, and why."""
+    """A step with nothing to do on a host, and why; not ``known``: nobody can say while a host does not answer."""
 
     step: str
     host: str
     reason: str
+    known: bool = True
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What would change, what forbids it, and why the rest stays."""
+    """What would change, what forbids it, and why the rest stays; and what serves meanwhile."""
 
     changes: tuple[Change, ...]
     noops: tuple[Noop, ...]
     checks: tuple[preflight.Check, ...]
+    serving: serving.Serving
 
     def blockers(self, verb: str) -> tuple[preflight.Check, ...]:
         """Failed checks that forbid a verb."""
@@ -49,6 +52,10 @@ class Plan:
     def hosts_of(self, step: str) -> tuple[str, ...]:
         """Hosts on which a step has work, in the order of the inventory."""
         return tuple(dict.fromkeys(change.host for change in self.changes if change.step == step))
+
+    def unknown(self, step: str, host: str) -> bool:
+        """Whether nobody can say what a step has to do on a host."""
+        return any(not row.known for row in self.noops if (row.step, row.host) == (step, host))
 
 
 def plan(desired: Desired, observed: Mapping[str, Observed]) -> Plan:
@@ -67,13 +74,20 @@ def plan(desired: Desired, observed: Mapping[str, Observed]) -> Plan:
                 continue
             found = list(getattr(look, step)(host, observed[host.name]))
             rows += [Change(step, host.name, *row) for row in found if isinstance(row, tuple)]
-            noops += [Noop(step, host.name, row) for row in found if isinstance(row, str)]
+            said = [row for row in found if isinstance(row, str)]
+            noops += [Noop(step, host.name, row, not isinstance(row, Unknown)) for row in said]
     busy = list(look.busy(rows))
-    return Plan(tuple(rows), tuple(noops), (*preflight.check_all(desired, observed), *busy))
+    return Plan(tuple(rows), tuple(noops), (*preflight.check_all(desired, observed), *busy), look.serving)
+
+
+class Unknown(str):
+    """The reason why nobody can say whether there is something to do: what decides it lies on a silent host."""
 
 
 # A row is a change (field, current, desired, reason) or the reason of a no-op.
 Row = tuple[str, str, str, str] | str
+# Reasons of changes that the running service does not notice.
+UNPAUSED = "unpaused"
 
 
 class Look:
@@ -82,6 +96,7 @@ class Look:
     def __init__(self, desired: Desired, observed: Mapping[str, Observed]) -> None:
         self.desired = desired
         self.observed = observed
+        self.serving = serving.serving(desired.settings.cluster, tuple(host.name for host in desired.hosts), observed)
 
     def _container(self, found: Observed) -> Container | None:
         return found.container_of(self.desired.settings.cluster, self.desired.release.id)
@@ -143,7 +158,9 @@ class Look:
                 short(self.desired.image_id),
                 "recreated from the right image",
             )
-        if not row.running:
+        if row.paused:
+            yield (row.name, "paused", "running", UNPAUSED)
+        elif not row.running:
             yield (row.name, "stopped", "running", "started")
         elif not different:
             yield f"{row.name} runs with the right settings since {row.started_at}"
@@ -160,6 +177,8 @@ class Look:
         elif tree is None:
             todo = "built here" if builds else f"taken from {self.desired.builder.name}"
             yield (what, "absent", name, todo)
+        elif self.desired.builder.name not in self.observed:
+            yield Unknown(f"whole, and compared with that of {self.desired.builder.name} once that answers")
         elif not builds and wanted is None:
             yield (what, short(tree.digest), "the new build", f"{self.desired.builder.name} builds it again")
         elif not builds and wanted is not None and tree.digest != wanted.digest:
@@ -220,8 +239,11 @@ class Look:
         rebuilt = container is None or self._recreated(container)
         record = container.installed if container and not rebuilt else None
         clean = True
+        silent = self.desired.builder.name not in self.observed
         for part in INSTALL_PARTS:
-            tree = self._built(release.flaggems.name if part == "flaggems" else release.flagscale.name)
+            name = release.flaggems.name if part == "flaggems" else release.flagscale.name
+            # Nobody knows a silent builder's tree: then the host's own is what its container has to hold.
+            tree = found.state.trees.get(name) if silent else self._built(name)
             has = record.parts.get(part) if record else None
             wanted = short(tree.digest) if tree else "the new build"
             if rebuilt:
@@ -273,7 +295,9 @@ class Look:
             yield from rows or ["key pair and known_hosts are there"]
             return
         line = self.desired.authorized_line(key) if key else None
-        if line is None:
+        if head is None:
+            yield Unknown(f"{self.desired.head.name} does not answer: its key is not known")
+        elif line is None:
             yield ("authorized_keys", lines_of(found), "the head's new key", "docker exec into our container, no more")
         elif found.ssh.authorized != (line,):
             yield (
@@ -286,11 +310,17 @@ class Look:
             yield f"{self.desired.head.name} may docker exec into our container, no more"
 
     def config(self, host: Host, found: Observed) -> Iterator[Row]:
-        """The configuration folder, file by file."""
+        """The configuration folder, file by file; and the record of what is active, where a host has lost it."""
+        if self.desired.config_id is None:
+            yield Unknown("a host does not answer: its interface is part of the configuration")
+            return
+        lost = next((row for row in self.serving.unrecorded if row.host == host.name), None)
+        if lost:
+            yield ("active.json", lost.text, self.serving.name, "written down again; the service is not touched")
         release = found.state.releases.get(self.desired.release.id)
         has = release.configs.get(self.desired.config_id, {}) if release else {}
         wanted = self.desired.configs[host.name]
-        clean = True
+        clean = lost is None
         for name, file in wanted.items():
             current = has.get(name)
             if current is None:
@@ -309,25 +339,44 @@ class Look:
         """bootstrap never touches the running service: what would recreate or rebuild under it is refused."""
         for host in self.desired.hosts:
             found = self.observed.get(host.name)
-            container = self._container(found) if found else None
-            if found is None or container is None:
+            if found is None:
                 continue
-            inside = [
-                row.pid for row in found.processes.engines + found.processes.raylets if row.container == container.name
-            ]
-            steps = sorted(
-                {row.step for row in changes if row.host == host.name and row.step in ("container", "install")}
-            )
-            if inside and steps:
+            mine = [row for row in changes if row.host == host.name]
+            for name, (pid, what) in self._disturbed(found, mine).items():
                 yield preflight.Check(
                     "running service",
                     host.name,
                     False,
-                    f"{container.name} serves (pid {inside[0]}); {' and '.join(steps)} would disturb it",
+                    f"{name} serves (pid {pid}); {' and '.join(what)} would disturb it",
                     "SERVICE_RUNNING",
                     "r1deploy stop, then bootstrap",
                     preflight.BOOTSTRAP,
                 )
+
+    def _disturbed(self, found: Observed, changes: list[Change]) -> dict[str, tuple[int, list[str]]]:
+        """What serves on a host and would be disturbed: container → a pid in it, and by what."""
+        hit: dict[str, tuple[int, list[str]]] = {}
+        container = self._container(found)
+        inside = serving.pids_in(found, container.name) if container else []
+        steps = {row.step for row in changes if row.step in ("container", "install") and row.reason != UNPAUSED}
+        if container and inside and steps:
+            hit[container.name] = (inside[0], sorted(steps))
+        used = serving.in_use(found)
+        for row in changes:
+            tree = self._rebuilds(row)
+            if tree in used:
+                name, pid = used[tree]
+                said = f"{row.step} (the tree {tree})"
+                more = hit.setdefault(name, (pid, []))[1]
+                more += [said] if said not in more else []
+        return hit
+
+    def _rebuilds(self, change: Change) -> str | None:
+        """The tree that a change builds or brings anew."""
+        release = self.desired.release
+        if change.step == "sources" and change.field != "FlagScale":
+            return release.flaggems.name
+        return release.flagscale.name if change.step in ("sources", "patch", "vllm") else None
 
 
 def short(value: str | None) -> str:

@@ -95,7 +95,7 @@ def unneeded(desired: Desired, observed: Mapping[str, Observed]) -> dict[str, di
     """
     cluster, top = desired.settings.cluster, desired.settings.state_dir
     head = observed[desired.head.name].state
-    keep = {*names_of(head.active), f"{desired.release.id}/{desired.config_id}"}
+    keep = {*names_of(head.active), desired.name}
     releases = {name.split("/")[0] for name in keep}
     trees = {desired.release.flaggems.name, desired.release.flagscale.name}
     for found in observed.values():

@@ -8,6 +8,7 @@ A case starts from ``base.json``, a converged cluster of two hosts, and changes 
 ``observed``   host (or ``all``) → dotted path → value; ``$absent`` takes a key away
 ``changes``    all changes that are expected: step, host (or a list), field (a part of it), current, desired
 ``blockers``   all failed checks that are expected: code, host (null: the cluster), blocks, detail (a part of it)
+``row``        the row of field.md that this is the right result of
 ``noops``      some reasons that are expected: step, host, reason (a part of it)
 """
 
@@ -43,7 +44,7 @@ BASE: dict[str, Any] = json.loads((HERE / "base.json").read_text(encoding="utf-8
 CASES: dict[str, dict[str, Any]] = {
     path.stem: yaml.safe_load(path.read_text(encoding="utf-8")) for path in sorted((HERE / "cases").glob("*.yaml"))
 }
-KEYS = {"title", "hosts", "silent", "settings", "lock", "observed", "changes", "blockers", "noops"}
+KEYS = {"title", "row", "hosts", "silent", "settings", "lock", "observed", "changes", "blockers", "noops"}
 ABSENT = "$absent"
 
 
@@ -113,7 +114,8 @@ def hosts_of(case: Mapping[str, Any]) -> tuple[Host, ...]:
 
 def desired_of(settings: Settings, lock: Lock, hosts: tuple[Host, ...], nics: Mapping[str, str | None]) -> Desired:
     """As the actions make it; of the probe's answer only the interfaces count."""
-    seen = {name: SimpleNamespace(net=SimpleNamespace(nic=nic)) for name, nic in nics.items()}
+    state = SimpleNamespace(releases={})
+    seen = {name: SimpleNamespace(net=SimpleNamespace(nic=nic), state=state) for name, nic in nics.items()}
     return desire(settings, lock, SimpleNamespace(hosts=hosts, observed=seen))[0]  # type: ignore[arg-type]
 
 
