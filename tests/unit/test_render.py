@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from r1deploy.cluster.host import Host
 from r1deploy.planning.observed import Record
 from r1deploy.planning.release import Inputs, Release, release_of
-from r1deploy.render import Rendered, engine_arguments, render
+from r1deploy.render import Rendered, engine_arguments, recognized, render
 from r1deploy.settings.load import from_profile
 from r1deploy.settings.model import Settings
 
@@ -354,3 +354,23 @@ def test_arguments_of_a_mode() -> None:
 
 def test_what_no_file_says_changes_no_id() -> None:
     assert rendered(settings_of(service={"ready_timeout": 1}, disk={"state_gib": 1})).id == rendered().id
+
+
+def records(found: Rendered) -> list[Record]:
+    """A decoy, then the record of a configuration."""
+    record = Record.model_validate_json(found.files["node1"]["release.json"])
+    return [record.model_copy(update={"config": "c0c0c0c0c0c0"}), record]
+
+
+def test_a_configuration_is_recognized_although_a_host_is_silent() -> None:
+    """field.md 6.8: the same configuration id as when all hosts answer; else nobody knows it."""
+    whole = rendered()
+    known = {name: nic for name, nic in NICS.items() if name != "node2"}
+    inputs = (PROFILE, HOSTS, release(), INPUTS, known, None)
+    found = recognized(*inputs, records(whole))
+    assert found is not None and found.id == whole.id
+    assert {name: found.files[name] for name in known} == {name: whole.files[name] for name in known}
+    other = settings_of(engine={"max_num_seqs": 3})
+    assert recognized(other, HOSTS, release(), INPUTS, known, None, records(whole)) is None
+    assert recognized(PROFILE, HOSTS[:2], release(), INPUTS, known, None, records(whole)) is None
+    assert recognized(PROFILE, HOSTS, release(), INPUTS, {**known, "node1": "other0"}, None, records(whole)) is None
