@@ -17,7 +17,8 @@ from r1deploy.journal import Journal
 from r1deploy.planning.checks import Check
 from r1deploy.planning.planner import Plan
 from r1deploy.planning.steps import STEP_NAMES
-from r1deploy.runner.ansible import Outcome, run_folder
+from r1deploy.runner.ansible import Outcome
+from r1deploy.runner.folder import run_folder
 from r1deploy.settings import lockfile
 from r1deploy.settings.lockfile import Lock
 

@@ -14,12 +14,13 @@ from r1deploy.actions.context import Context
 from r1deploy.actions.look import View
 from r1deploy.actions.resolve import Say
 from r1deploy.actions.secrets import api_key
-from r1deploy.errors import Interrupted, R1Error
+from r1deploy.errors import R1Error
 from r1deploy.journal import Journal
 from r1deploy.planning.desired import Desired
 from r1deploy.remote import ANSWER_SECONDS
 from r1deploy.runlock import RunLock, lost, who
 from r1deploy.runner.ansible import Outcome, run
+from r1deploy.signals import Stopped
 
 HISTORY = "history.jsonl"
 
@@ -46,6 +47,7 @@ def play(
         folder=folder,
         addresses={host.name: host.address for host in desired.hosts},
         cancelled=journal.cancelled,
+        held=journal.held,
     )
     if not journal.held():
         raise lost(desired.head.name)
@@ -56,7 +58,7 @@ def play(
 def changing(context: Context, view: View, verb: str, journal: Journal, say: Say, *, wait: bool) -> Iterator[None]:
     """Hold the lock around a run, and write its line into the history of the hosts that answered.
 
-    Raises LockedError where another run holds the cluster; Interrupted after Ctrl-C. Without a head there is
+    Raises LockedError where another run holds the cluster; Stopped after a signal. Without a head there is
     nothing to hold: only ``stop`` goes on then, and says so.
     """
     if view.desired.head.name not in view.probed.observed:
@@ -64,7 +66,7 @@ def changing(context: Context, view: View, verb: str, journal: Journal, say: Say
         yield
         return
     remote = context.head(view.probed)
-    result = "ok"
+    result, at_once = "ok", False
     try:
         with RunLock(remote, context.settings.cluster, verb, say, wait=wait) as lock:
 
@@ -74,16 +76,15 @@ def changing(context: Context, view: View, verb: str, journal: Journal, say: Say
             journal.doing, journal.cancelled, journal.held = doing, lambda: lock.lost, lock.held
             try:
                 yield
-            except KeyboardInterrupt:
-                # Between two playbooks: while one runs, the runner takes Ctrl-C and knows on which hosts.
-                result = "INTERRUPTED"
-                message = f"stopped by Ctrl-C at {lock.doing}; what was begun on the hosts goes on"
-                raise Interrupted("INTERRUPTED", message, fix="run the same command again: it joins that") from None
+            except Stopped as stop:
+                result, at_once = "INTERRUPTED", stop.at_once
+                stop.fix = stop.fix or "run the same command again: it joins what still runs"
+                raise
             except BaseException as error:
                 result = error.code if isinstance(error, R1Error) else type(error).__name__
                 raise
             finally:
-                if not lock.lost and verb != "reset":
+                if not (lock.lost or at_once or verb == "reset"):
                     write_history(context, view, verb, journal, result, lock.source)
     finally:
         journal.cancelled, journal.held = lambda: False, lambda: True

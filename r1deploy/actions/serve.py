@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import functools
 import shlex
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from r1deploy.actions.bootstrap import refuse_blocked, refuse_failed
@@ -14,13 +16,14 @@ from r1deploy.actions.look import View, lock_of, lock_of_any, look, record_of, r
 from r1deploy.actions.runs import api_key_of, changing, play
 from r1deploy.actions.variables import fixed_groups
 from r1deploy.engine import Endpoint
-from r1deploy.errors import GateError, Interrupted, LockedError, PreflightError, R1Error
+from r1deploy.errors import GateError, LockedError, PreflightError, R1Error
 from r1deploy.journal import Journal
 from r1deploy.planning.observed import Active, Observed, Record
 from r1deploy.planning.records import Held, held, unneeded
 from r1deploy.remote import Remote
 from r1deploy.render import SECRET
 from r1deploy.settings import redact
+from r1deploy.signals import Stopped
 
 # What forbids a start whatever is started; the other findings speak of what the settings ask for now.
 HOST_BLOCKERS = frozenset({"FOREIGN_PROCESSES", "ENGINE_DOWN", "DRIVER_MISSING", "CHIP_SICK", "SUDO_REFUSED"})
@@ -86,7 +89,7 @@ def switch(context: Context, view: View, wanted: Record, journal: Journal, say: 
             started = active_of(wanted, active)
             return pass_gate(context, view, wanted, started, journal, say, progress, playbook=None)
         return start(context, view, wanted, active_of(wanted, active), journal, say, progress)
-    except (LockedError, Interrupted):
+    except LockedError:
         raise  # the next run joins what was begun, as after a kill
     except R1Error as error:
         back = find(view, former) if former else None
@@ -211,13 +214,25 @@ def pass_gate(
             gate.before()
             refuse_failed(play(context, desired, journal, playbook, variables=variables, groups=groups), journal)
         journal.doing("gate")
-        nodes = gate.join() if len(record.hosts) > 1 else ()
-        passed = gate.ready(endpoint_of(context, record, key_on_head(remote, config), remote))
-        proven = {**variables, "service_active": {**active, "proven": True}}
-        refuse_failed(play(context, desired, journal, "proven.yml", variables=proven, groups=groups), journal)
+        with engine_goes_on(record.hosts[0].name):
+            nodes = gate.join() if len(record.hosts) > 1 else ()
+            passed = gate.ready(endpoint_of(context, record, key_on_head(remote, config), remote))
+            proven = {**variables, "service_active": {**active, "proven": True}}
+            refuse_failed(play(context, desired, journal, "proven.yml", variables=proven, groups=groups), journal)
         return Passed(passed.endpoint, passed.model, passed.answer, nodes)
     finally:
         remote.close()
+
+
+@contextlib.contextmanager
+def engine_goes_on(head: str) -> Iterator[None]:
+    """While we wait for the gate, a signal ends the waiting only: say so."""
+    try:
+        yield
+    except Stopped as stop:
+        stop.goes_on = f"the engine on {head} goes on loading"
+        stop.fix = "r1deploy serve waits for it again, r1deploy stop ends it"
+        raise
 
 
 def service_vars(context: Context, record: Record, config: str, active: dict[str, object]) -> dict[str, object]:

@@ -28,13 +28,14 @@ from r1deploy.actions.context import Context
 from r1deploy.actions.look import refuse_unreachable
 from r1deploy.actions.resolve import Say
 from r1deploy.cluster.host import Host
-from r1deploy.errors import ApplyError, ConfigError, Interrupted, PreflightError, R1Error, UsageError
+from r1deploy.errors import ApplyError, ConfigError, PreflightError, R1Error, UsageError
 from r1deploy.onhost import checkpoint
 from r1deploy.planning.checks import Check, fits, named
 from r1deploy.remote import Remote
 from r1deploy.runner.probe import Probed, probe
 from r1deploy.settings.load import weights_host_path
 from r1deploy.settings.model import Settings
+from r1deploy.signals import Stopped
 from r1deploy.units import size_of
 
 MARK = "r1:"
@@ -112,7 +113,7 @@ class Hosts:
             jobs: dict[str, Future[Answer]] = {host.name: pool.submit(do, host) for host in hosts}
             try:
                 errors = {name: error for name, job in jobs.items() if (error := job.exception()) is not None}
-            except KeyboardInterrupt:
+            except Stopped:
                 self.close()
                 raise
         if errors:
@@ -153,10 +154,9 @@ def open_hosts(context: Context) -> Iterator[Hosts]:
         for host in probed.hosts:
             hosts.remotes[host.name] = context.remote(probed, host.name)
         yield hosts
-    except KeyboardInterrupt:
-        raise Interrupted(
-            "INTERRUPTED", "stopped by Ctrl-C; what was whole stays, the rest goes on next time"
-        ) from None
+    except Stopped as stop:
+        stop.goes_on, stop.fix = "what is whole stays", "run the same command again: it goes on where it ended"
+        raise
     finally:
         hosts.close()
 

@@ -22,13 +22,15 @@ from r1deploy.cli import (  # noqa: F401 - each adds its verbs to the app
 )
 from r1deploy.cli.app import Unread, app
 from r1deploy.errors import Interrupted, R1Error, UsageError
+from r1deploy.signals import Interrupts, Stopped
 from r1deploy.ui import lines, streams
 
-STOPPED = Interrupted("INTERRUPTED", "stopped by Ctrl-C")
+# A question that was answered with no, or with the end of the input.
+STOPPED = Interrupted("INTERRUPTED", "not confirmed; nothing was changed")
 
 
 def main() -> None:
-    """Entry point of ``r1deploy``: runs the app, maps errors to exit codes."""
+    """Entry point of ``r1deploy``: runs the app, maps errors and signals to exit codes."""
     streams.fit()
     try:
         code = run(sys.argv[1:])
@@ -48,11 +50,11 @@ def run(arguments: list[str]) -> int:
     """Run a command line; the exit code. Errors are said here. Raises BrokenPipeError where nobody reads us."""
     json = "--json" in ours(arguments)
     try:
-        # None where a verb ended, a number where it asked for that exit code.
-        code = int(app(upgrade_all(arguments), prog_name="r1deploy", standalone_mode=False) or 0)
-        if code == STOPPED.exit_code and json:
-            lines.document({"ok": False, "error": STOPPED.to_dict()})
-        return code
+        with Interrupts():
+            # None where a verb ended, a number where it asked for that exit code.
+            return int(app(upgrade_all(arguments), prog_name="r1deploy", standalone_mode=False) or 0)
+    except Stopped as stop:
+        return report(stop.error(), json)
     except R1Error as error:
         return report(error, json)
     except TyperException as error:

@@ -8,33 +8,29 @@ the caller, and finds ``ansible-playbook`` on PATH only.
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import getpass
 import json
 import os
 import shlex
-import shutil
-import signal
 import subprocess
 import sys
-import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import yaml
 
 from r1deploy import content
-from r1deploy.errors import Interrupted
 from r1deploy.runner.events import Event, Failure, event_of, failure_of
+from r1deploy.runner.folder import run_folder
+from r1deploy.runner.leash import CALLBACKS, FOLDER, Leash, launcher
 from r1deploy.settings.model import Ssh
+from r1deploy.signals import Interrupts, Stopped
 
 Listener = Callable[[Event], None]
-# Below the login's home. A name of our own: what lies there after a run that was cut is ours to take away.
+# Below the login's home. A name of our own: what lies there after an interrupted run is ours to remove.
 REMOTE_TMP = ".r1deploy-tmp"
-PREFIX = "r1deploy-run-"
 
 
 @dataclass(frozen=True)
@@ -57,34 +53,11 @@ class Outcome:
 
 
 @contextlib.contextmanager
-def run_folder() -> Iterator[Path]:
-    """A 0700 folder for one run; it holds variables, so it goes whatever happens."""
-    sweep()
-    path = Path(tempfile.mkdtemp(prefix=f"{PREFIX}{os.getuid()}-"))
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX)
-        yield path
-    finally:
-        shutil.rmtree(path, ignore_errors=True)
-        os.close(handle)
+def clean_environment(folder: Path, asking: bool) -> Iterator[None]:
+    """Our ansible.cfg and nothing of the caller's; this Python's ``ansible-playbook`` first on PATH.
 
-
-def sweep() -> None:
-    """Remove the folders of runs that were killed: nobody holds their lock any more."""
-    for path in Path(tempfile.gettempdir()).glob(f"{PREFIX}{os.getuid()}-*"):
-        with contextlib.suppress(OSError):
-            handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
-            try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                shutil.rmtree(path, ignore_errors=True)
-            finally:
-                os.close(handle)
-
-
-@contextlib.contextmanager
-def clean_environment(folder: Path) -> Iterator[None]:
-    """Our ansible.cfg and nothing of the caller's; this Python's ``ansible-playbook`` first on PATH."""
+    In: the run's folder; whether Ansible asks before each task if it may go on.
+    """
     before = dict(os.environ)
     for name in [name for name in os.environ if name.startswith("ANSIBLE_")]:
         del os.environ[name]
@@ -95,63 +68,14 @@ def clean_environment(folder: Path) -> Iterator[None]:
     os.environ["ANSIBLE_SSH_CONTROL_PATH_DIR"] = str(folder / "cp")
     os.environ["LC_ALL"] = os.environ["LANG"] = "C.UTF-8"
     os.environ["PYTHONDONTWRITEBYTECODE"] = "1"
+    if asking:
+        os.environ[FOLDER] = str(folder)
+        os.environ["ANSIBLE_CALLBACK_PLUGINS"] = str(CALLBACKS)
     try:
         yield
     finally:
         os.environ.clear()
         os.environ.update(before)
-
-
-# What ansible-runner starts. PR_SET_PDEATHSIG outlives exec: a killed r1deploy must not leave Ansible at work, which
-# would go on to the next steps while the cluster's lock is free. Linux only; elsewhere Ansible ends with its terminal.
-LAUNCHER = """\
-import contextlib, ctypes, os, signal, sys
-with contextlib.suppress(AttributeError):
-    ctypes.CDLL(None).prctl(1, signal.SIGKILL, 0, 0, 0)
-if os.getppid() != {parent}:
-    sys.exit("r1deploy is gone")
-os.execv({program!r}, [{program!r}, *sys.argv[1:]])
-"""
-
-
-def launcher(folder: Path, own: Path) -> Path:
-    """A folder with an ``ansible-playbook`` that dies with this process. In: the run's folder, this Python's."""
-    place = folder / "bin"
-    place.mkdir(exist_ok=True)
-    script = place / "launcher.py"
-    script.write_text(LAUNCHER.format(parent=os.getpid(), program=str(own / "ansible-playbook")), encoding="utf-8")
-    program = place / "ansible-playbook"
-    command = shlex.join([sys.executable, "-S", "-E", str(script)])
-    program.write_text(f'#!/bin/sh\nexec {command} "$@"\n', encoding="utf-8")
-    program.chmod(0o700)
-    return place
-
-
-class Interrupts:
-    """Ctrl-C once: stop the run cleanly. Twice: at once."""
-
-    def __init__(self) -> None:
-        self.count = 0
-        self._before: dict[int, Any] = {}
-
-    def __enter__(self) -> Interrupts:
-        for number in (signal.SIGINT, signal.SIGTERM):
-            with contextlib.suppress(ValueError):  # not the main thread: the caller handles signals
-                self._before[number] = signal.signal(number, self._handle)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
-
-    def _handle(self, number: int, frame: FrameType | None) -> None:
-        self.count += 1
-        if self.count > 1:
-            raise KeyboardInterrupt
-
-    def stopped(self) -> bool:
-        """Whether the run has to end."""
-        return self.count > 0
 
 
 def login_vars(ssh: Ssh) -> dict[str, Any]:
@@ -255,12 +179,14 @@ def run(
     folder: Path | None = None,
     addresses: Mapping[str, str] | None = None,
     cancelled: Callable[[], bool] = lambda: False,
+    held: Callable[[], bool] | None = None,
 ) -> Outcome:
     """Run ``playbooks/<playbook>`` and return what came of it.
 
-    In: ``cancelled`` is asked again and again; once it says yes, Ansible ends and
-    the caller knows why. Raises Interrupted after Ctrl-C, with the hosts on which
-    work may go on for a while.
+    In: ``cancelled`` is asked again and again, ``held`` before each task, which waits for
+    the answer; once one says that the run has to end, it does, and the caller knows why.
+    Whatever ends it, none of its processes is left here. Raises Stopped after a signal,
+    with the hosts on which work may go on for a while.
     """
     if folder is None:
         with run_folder() as fresh:
@@ -275,6 +201,7 @@ def run(
                 folder=fresh,
                 addresses=addresses,
                 cancelled=cancelled,
+                held=held,
             )
     import ansible_runner
 
@@ -291,21 +218,25 @@ def run(
                 listen(event)
         return False  # nothing of the event is kept in files
 
-    with clean_environment(folder), Interrupts() as interrupts:
-        done = ansible_runner.run(
-            private_data_dir=str(folder),
-            playbook=str(content.PLAYBOOKS / playbook),
-            inventory=[str(target.inventory), str(overlay)],
-            limit=limit,
-            forks=64,
-            timeout=None,
-            quiet=True,
-            cancel_callback=lambda: interrupts.stopped() or cancelled(),
-            event_handler=handle,
-            settings={"suppress_ansible_output": True, "idle_timeout": None},
-        )
-        if interrupts.count:
-            raise interrupted(working)
+    clean, leash = clean_environment(folder, held is not None), Leash(folder, cancelled, held)
+    try:
+        with clean, leash, Interrupts(leash.end) as interrupts:
+            done = ansible_runner.run(
+                private_data_dir=str(folder),
+                playbook=str(content.PLAYBOOKS / playbook),
+                inventory=[str(target.inventory), str(overlay)],
+                limit=limit,
+                forks=64,
+                timeout=None,
+                quiet=True,
+                cancel_callback=lambda: False,  # the leash ends it; ansible-runner would look every few seconds
+                event_handler=handle,
+                settings={"suppress_ansible_output": True, "idle_timeout": None},
+            )
+            interrupts.raise_stopped()
+    except Stopped as stop:
+        stop.goes_on = goes_on(working)
+        raise
     outcome.ok = done.rc == 0
     outcome.failures = at_the_jump_host(target.ssh, outcome.failures)
     if not outcome.ok and not outcome.failures:
@@ -322,12 +253,9 @@ def working_on(raw: Mapping[str, Any], working: set[str]) -> None:
         working.discard(host)
 
 
-def interrupted(working: set[str]) -> Interrupted:
-    """After Ctrl-C: Ansible is gone; a job inside a container is not."""
-    where = f"work may go on for a while on {', '.join(sorted(working))}" if working else "nothing runs on the hosts"
-    return Interrupted(
-        "INTERRUPTED", f"stopped by Ctrl-C; {where}", fix="run the same command again: it joins what still runs"
-    )
+def goes_on(working: set[str]) -> str:
+    """What a stopped run leaves: Ansible is gone, a module on a host or a job in a container is not."""
+    return f"work may go on for a while on {', '.join(sorted(working))}" if working else ""
 
 
 def note(outcome: Outcome, event: Event, addresses: Mapping[str, str]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
 import sys
 import time
 from dataclasses import dataclass, field
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING
 from r1deploy.ui import lines
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from rich.console import RenderableType
     from rich.live import Live
@@ -121,6 +122,18 @@ def bar_text(what: str, done: int, total: int) -> str:
     return f"{what} {'━' * filled}{'─' * (BAR_COLUMNS - filled)} {done}/{total}"
 
 
+@contextlib.contextmanager
+def ended_by_user() -> Iterator[None]:
+    """What is shown until Ctrl-C ends well by Ctrl-C, whatever it is doing at that moment."""
+    from r1deploy.signals import Stopped
+
+    try:
+        yield
+    except Stopped as stop:
+        if stop.number != signal.SIGINT:
+            raise
+
+
 def watched(look: Callable[[], list[str]]) -> None:
     """Show what ``look`` returns, again and again until Ctrl-C: in place on a terminal, else each time it differs.
 
@@ -135,7 +148,7 @@ def watched(look: Callable[[], list[str]]) -> None:
     console = Console(highlight=False)
     found = look()
     terminal = Live(console=console, auto_refresh=False) if console.is_terminal else None
-    with contextlib.suppress(KeyboardInterrupt), terminal or contextlib.nullcontext():
+    with ended_by_user(), terminal or contextlib.nullcontext():
         before: list[str] = []
         while True:
             if terminal:

@@ -161,6 +161,8 @@ def test_on_a_real_terminal(ending: str, last: str) -> None:
 
 
 WATCHER = """
+import signal
+from r1deploy.signals import Stopped
 from r1deploy.errors import R1Error
 from r1deploy.ui import live
 live.WATCH_SECONDS = 0.3
@@ -169,7 +171,7 @@ def look():
     try:
         found = next(answers)
     except StopIteration:
-        raise KeyboardInterrupt
+        raise Stopped(signal.SIGINT)
     if found is None:
         raise R1Error("PROBE_INCOMPLETE", "a host is away")
     return found
