@@ -25,6 +25,7 @@ from r1deploy.runner.probe import lock_path
 BEAT_SECONDS = 4.0
 SILENCE_SECONDS = 20.0
 WAIT_SECONDS = 2.0
+LOOK_SECONDS = 0.2
 ANSWER_SECONDS = 15.0
 Say = Callable[[str], None]
 
@@ -115,8 +116,12 @@ class RunLock:
         return None
 
     def _beat(self) -> None:
-        while not self.lost and not self._stop.wait(BEAT_SECONDS):
-            self.held()
+        due = time.monotonic() + BEAT_SECONDS
+        while not self.lost and not self._stop.wait(LOOK_SECONDS):
+            # The other side ends at once where somebody releases the lock: that does not wait for the next beat.
+            if time.monotonic() >= due or self._channel.exit_status_ready():
+                self.held()
+                due = time.monotonic() + BEAT_SECONDS
 
     def held(self) -> bool:
         """Tell the head that we live and what we do; whether it still holds the lock for us."""

@@ -17,6 +17,9 @@ import signal
 import sys
 import time
 
+# An owner that was killed has processes, and somebody ends those within a moment: until then the lock is not free.
+GRACE_SECONDS = 2.0
+
 
 def start_of(pid):
     """Start tick of a process: with the pid it names one process for ever."""
@@ -69,7 +72,11 @@ def answer(document):
 
 def hold(path, order):
     """Take the lock and keep it while the owner is heard."""
+    until = time.monotonic() + GRACE_SECONDS + 1
     handle = take(path)
+    while handle is None and (read(path) or {}).get("ended") and time.monotonic() < until:
+        time.sleep(0.1)
+        handle = take(path)
     if handle is None:
         answer({"held": read(path)})
         return 3
@@ -88,6 +95,9 @@ def hold(path, order):
         if ready:
             data = os.read(0, 65536)
             if not data:
+                if not said.endswith(b"done\n"):
+                    write(handle, dict(info, ended=True))
+                    time.sleep(GRACE_SECONDS)
                 ended.append(0 if said.endswith(b"done\n") else 6)
                 break
             said = (said + data)[-4096:]

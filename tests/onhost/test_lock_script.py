@@ -1,0 +1,58 @@
+"""The lock's script on the head: an owner that is gone has a moment to end, then the lock is free."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from r1deploy.onhost import lock
+
+CODE = "import sys; from r1deploy.onhost.lock import main; sys.exit(main(sys.argv[1]))"
+
+
+def hold(path: Path) -> subprocess.Popen[str]:
+    order = json.dumps({"op": "hold", "path": str(path), "silence": 20, "info": {"who": "somebody"}})
+    return subprocess.Popen(
+        [sys.executable, "-c", CODE, order], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+
+
+def answer(process: subprocess.Popen[str]) -> object:
+    assert process.stdout
+    return json.loads(process.stdout.readline())
+
+
+def test_a_killed_owner_keeps_it_for_a_moment_and_the_next_one_waits_for_that(tmp_path: Path) -> None:
+    """field.md 6.1: the lock is free only after the processes of the run have ended."""
+    first, path = hold(tmp_path / "run" / "lock"), tmp_path / "run" / "lock"
+    assert answer(first) == {"ok": True}
+    assert first.stdin
+    first.stdin.close()
+    closed = time.monotonic()
+    second = hold(path)
+    assert answer(second) == {"ok": True}
+    assert time.monotonic() - closed > lock.GRACE_SECONDS - 0.2
+    assert first.wait(10) == 6
+    second.communicate("done\n", timeout=10)
+
+
+def test_an_owner_that_is_done_frees_it_at_once(tmp_path: Path) -> None:
+    first = hold(tmp_path / "lock")
+    assert answer(first) == {"ok": True}
+    began = time.monotonic()
+    first.communicate("done\n", timeout=10)
+    assert first.returncode == 0 and time.monotonic() - began < lock.GRACE_SECONDS - 0.2
+    assert not (tmp_path / "lock").exists()
+
+
+def test_another_owner_that_lives_is_named(tmp_path: Path) -> None:
+    first = hold(tmp_path / "lock")
+    assert answer(first) == {"ok": True}
+    second = hold(tmp_path / "lock")
+    found = answer(second)
+    assert isinstance(found, dict) and found["held"]["who"] == "somebody"
+    assert second.wait(10) == 3
+    first.communicate("done\n", timeout=10)
