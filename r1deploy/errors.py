@@ -44,6 +44,7 @@ ErrorCode: Final[dict[str, str]] = {
     "HOSTKEY_CHANGED": "a host's SSH key is not the one in known_hosts",
     "HOSTKEY_UNKNOWN": "a host's SSH key is not in known_hosts",
     "SSH_AUTH": "SSH refuses the login to a host",
+    "SSH_KEY_FILE": "the key file for the login to a host is missing, or cannot be used",
     "SSH_DNS": "a host's name does not resolve",
     "SSH_REFUSED": "nothing listens on a host's SSH port",
     "SSH_NO_ROUTE": "there is no route to a host",

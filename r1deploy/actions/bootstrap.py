@@ -97,7 +97,7 @@ def refuse_blocked(blockers: tuple[Check, ...]) -> None:
         blockers=blockers,
         host=blockers[0].host,
         evidence=rows if len(rows) > 1 else (),
-        fix=blockers[0].fix,
+        fix="\n".join(dict.fromkeys(row.fix for row in blockers if row.fix)) or None,
     )
 
 

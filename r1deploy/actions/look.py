@@ -59,7 +59,7 @@ def lock_of_any(context: Context, say: Say) -> Lock:
     found, problems = lock_of_or_error(context.settings, lockfile.read(context.lock_path), lambda _: None)
     for problem in problems:
         say(f"not resolved: {problem.message} ({problem.code})")
-    return found or placeholder(context.settings)
+    return placeholder(context.settings) if problems else found
 
 
 def inputs_of(lock: Lock) -> Inputs:
@@ -146,16 +146,16 @@ def unreachable(failures: list[Failure], of: int) -> R1Error:
     """
     rows = [f"{row.host}: {row.message} ({row.code})" for row in failures]
     fixes = [f"{row.host}: {row.fix}" for row in failures if row.fix]
+    begun = "nothing was begun on any host"
     evidence = [f"{row.host}: {line}" for row in failures for line in row.evidence[-3:]]
     first = failures[0]
-    more = "" if len(failures) == 1 else f"{len(failures)} of {of} hosts: "
     kind = PreflightError if all(row.code.startswith("SUDO_") for row in failures) else UnreachableError
     return kind(
         first.code,
-        more + "; ".join(rows) + "; nothing was begun on any host",
+        f"{rows[0]}; {begun}" if len(rows) == 1 else "\n".join([f"{len(rows)} of {of} hosts; {begun}", *rows]),
         host=first.host,
         evidence=evidence,
-        fix="; ".join(fixes) or None,
+        fix="\n".join(fixes) or None,
     )
 
 

@@ -16,14 +16,13 @@ def preflight(context: Context, say: Say) -> list[Check]:
     """Every finding. Hosts that do not answer are findings too, and the others are still looked at."""
     rows: list[Check] = []
     lock, problems = lock_of_or_error(context.settings, lockfile.read(context.lock_path), say)
-    rows += [failed("git", problem) for problem in problems]
-    if lock is not None:
-        rows += controller(context, lock)
+    rows += [failed(problem) for problem in problems]
+    rows += controller(context, lock)
     try:
         password_file(context.settings)
     except PreflightError as error:
-        rows.append(failed("registry", error))
-    view = look(context, lock or placeholder(context.settings))
+        rows.append(failed(error))
+    view = look(context, placeholder(context.settings) if problems else lock)
     for name, failure in view.probed.failures.items():
         kind = "sudo" if failure.code.startswith("SUDO_") else "reachable"
         rows.append(Check(kind, name, False, failure.message, failure.code, failure.fix))
@@ -33,28 +32,34 @@ def preflight(context: Context, say: Say) -> list[Check]:
 
 
 def controller(context: Context, lock: Lock) -> list[Check]:
-    """The key against the locked ciphertexts, the tarball, and the refs that upstream still has."""
+    """The key against the locked ciphertexts, the tarball, and the refs that upstream still has.
+
+    In: the lock; what of it could not be resolved is a finding already.
+    """
     settings = context.settings
     rows = []
     try:
         said = prove_key(settings, lock.patch.ciphertexts if lock.patch else {})
         rows.append(Check("key", None, True, said, "KEY_WRONG"))
     except PreflightError as error:
-        rows.append(failed("key", error))
+        rows.append(failed(error))
     try:
-        rows.append(Check("tarball", None, True, prove_tarball(settings, lock.image), "TARBALL_DAMAGED"))
+        if lock.image or not settings.image.tarball:
+            rows.append(Check("tarball", None, True, prove_tarball(settings, lock.image), "TARBALL_DAMAGED"))
     except PreflightError as error:
-        rows.append(failed("tarball", error))
+        rows.append(failed(error))
     for name, source in (("flaggems", settings.flaggems), ("flagscale", settings.flagscale)):
+        if getattr(lock, name) is None:
+            continue
         try:
             commit = commit_of(settings, source)
             rows.append(Check("git", None, True, f"{name} {source.ref} is {commit[:12]}", "GIT_REF_GONE"))
         except PreflightError as error:
-            rows.append(failed("git", error))
+            rows.append(failed(error))
     return rows
 
 
-def failed(name: str, error: PreflightError) -> Check:
-    """An error as a finding."""
+def failed(error: PreflightError) -> Check:
+    """An error as a finding, under the name of what its code is about: git, key, patch, tarball, registry."""
     said = f"{error.message}: {error.evidence[-1]}" if error.evidence else error.message
-    return Check(name, None, False, said, error.code, error.fix, BOOTSTRAP)
+    return Check(error.code.partition("_")[0].lower(), None, False, said, error.code, error.fix, BOOTSTRAP)

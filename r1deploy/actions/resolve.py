@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 from r1deploy.actions.tarball import lock_image
 from r1deploy.errors import ConfigError, PreflightError
 from r1deploy.settings import redact, site
-from r1deploy.settings.lockfile import Lock, LockedPatch, LockedSource
+from r1deploy.settings.lockfile import Lock, LockedImage, LockedPatch, LockedSource
 from r1deploy.settings.model import Settings, Source
 from r1deploy.settings.redact import without_login
 
@@ -157,35 +157,78 @@ def patch_paths(settings: Settings) -> list[str]:
 def resolve(settings: Settings, lock: Lock | None, upgrade: frozenset[str], say: Say) -> Lock:
     """A lock that fits the settings; entries that still fit are kept as they are.
 
-    In: names to resolve anew (``flaggems``, ``flagscale``, ``image``).
+    In: names to resolve anew (``flaggems``, ``flagscale``, ``image``). Raises PreflightError with all that cannot be.
     """
+    found, problems = resolved(settings, lock, upgrade, say)
+    if not problems:
+        return found
+    first = problems[0]
+    if len(problems) == 1:
+        raise first
+    message = "\n".join(
+        [f"{len(problems)} things cannot be resolved", *(f"{row.message} ({row.code})" for row in problems)]
+    )
+    fixes = dict.fromkeys(row.fix for row in problems if row.fix)
+    evidence = [line for row in problems for line in row.evidence]
+    raise PreflightError(first.code, message, evidence=evidence, fix="\n".join(fixes) or None)
+
+
+def resolved(
+    settings: Settings, lock: Lock | None, upgrade: frozenset[str], say: Say
+) -> tuple[Lock, list[PreflightError]]:
+    """As ``resolve``, as far as it goes: what cannot be resolved is None in the lock, and told beside it."""
     old = lock or Lock(version=1)
+    parts: dict[str, Callable[[], object]] = {
+        "flaggems": lambda: resolved_source("flaggems", settings, old.flaggems, upgrade, say),
+        "flagscale": lambda: resolved_source("flagscale", settings, old.flagscale, upgrade, say),
+        "patch": lambda: resolved_patch(settings, old.patch, say),
+        "image": lambda: resolved_image(settings, old.image, upgrade, say),
+    }
+    found: dict[str, object] = {}
+    problems: list[PreflightError] = []
+    for name, part in parts.items():
+        try:
+            found[name] = part()
+        except PreflightError as error:
+            problems.append(error)
+    return Lock.model_validate({"version": 1, **found}), problems
 
-    def source(name: str, wanted: Source, held: LockedSource | None) -> LockedSource:
-        url = without_login(wanted.url)
-        if held and (held.url, held.ref) == (url, wanted.ref) and name not in upgrade:
-            return held
-        commit = commit_of(settings, wanted)
-        say(f"locked {name} {wanted.ref} at {commit[:12]}")
-        return LockedSource(url=url, ref=wanted.ref, commit=commit)
 
-    flaggems = source("flaggems", settings.flaggems, old.flaggems)
-    flagscale = source("flagscale", settings.flagscale, old.flagscale)
-    patch = old.patch
+def resolved_source(
+    name: str, settings: Settings, held: LockedSource | None, upgrade: frozenset[str], say: Say
+) -> LockedSource:
+    """A repository's commit. In: the name of its section in the settings."""
+    wanted: Source = getattr(settings, name)
+    url = without_login(wanted.url)
+    if held and (held.url, held.ref) == (url, wanted.ref) and name not in upgrade:
+        return held
+    commit = commit_of(settings, wanted)
+    say(f"locked {name} {wanted.ref} at {commit[:12]}")
+    return LockedSource(url=url, ref=wanted.ref, commit=commit)
+
+
+def resolved_patch(settings: Settings, held: LockedPatch | None, say: Say) -> LockedPatch:
+    """The sha256 of each ciphertext at the patch's commit."""
     paths = patch_paths(settings)
-    if patch is None or patch.commit != settings.patch.commit or sorted(patch.ciphertexts) != sorted(paths):
-        found = blobs(settings, settings.patch.commit, paths)
-        digests = {path: hashlib.sha256(data).hexdigest() for path, data in found.items()}
-        patch = LockedPatch(commit=settings.patch.commit, ciphertexts=digests)
-        if paths:
-            say(f"locked {len(paths)} patches of FlagScale {settings.patch.commit[:12]}")
-    image = old.image
-    if settings.image.tarball and (image is None or image.name != settings.image.name or "image" in upgrade):
-        image = lock_image(settings)
-        say(f"locked {settings.image.name} as {str(image.id)[7:19]}")
-    if image is None or image.name != settings.image.name:
-        image = None
-    return Lock(version=1, flaggems=flaggems, flagscale=flagscale, patch=patch, image=image)
+    if held and held.commit == settings.patch.commit and sorted(held.ciphertexts) == sorted(paths):
+        return held
+    found = blobs(settings, settings.patch.commit, paths)
+    digests = {path: hashlib.sha256(data).hexdigest() for path, data in found.items()}
+    if paths:
+        say(f"locked {len(paths)} patches of FlagScale {settings.patch.commit[:12]}")
+    return LockedPatch(commit=settings.patch.commit, ciphertexts=digests)
+
+
+def resolved_image(
+    settings: Settings, held: LockedImage | None, upgrade: frozenset[str], say: Say
+) -> LockedImage | None:
+    """The tarball's image; without a tarball what is held, where it is of the wanted name."""
+    fits = held is not None and held.name == settings.image.name
+    if not settings.image.tarball or (fits and "image" not in upgrade):
+        return held if fits else None
+    image = lock_image(settings)
+    say(f"locked {settings.image.name} as {str(image.id)[7:19]}")
+    return image
 
 
 def prove_key(settings: Settings, ciphertexts: Mapping[str, str]) -> str:
@@ -225,7 +268,8 @@ def prove_key(settings: Settings, ciphertexts: Mapping[str, str]) -> str:
         if not good:
             message = f"{path} does not decrypt {name}"
             raise PreflightError("KEY_WRONG", message, fix=f"ask for the key of FlagScale {settings.patch.commit[:12]}")
-    return f"the key decrypts {len(ciphertexts)} patches"
+    # Without one the patch itself could not be resolved, which is told elsewhere.
+    return f"the key decrypts {len(ciphertexts)} patches" if ciphertexts else "the key is an RSA-4096 key"
 
 
 def key_file(settings: Settings) -> Path | None:
@@ -272,9 +316,6 @@ def need(lock: Lock) -> tuple[LockedSource, LockedSource, LockedPatch]:
     return lock.flaggems, lock.flagscale, lock.patch
 
 
-def lock_of_or_error(settings: Settings, lock: Lock | None, say: Say) -> tuple[Lock | None, list[PreflightError]]:
-    """As ``resolve``, with the error in hand instead of raised."""
-    try:
-        return resolve(settings, lock, frozenset(), say), []
-    except PreflightError as error:
-        return None, [error]
+def lock_of_or_error(settings: Settings, lock: Lock | None, say: Say) -> tuple[Lock, list[PreflightError]]:
+    """As ``resolve`` without an upgrade, with the errors in hand instead of raised."""
+    return resolved(settings, lock, frozenset(), say)

@@ -44,6 +44,8 @@ class Failure:
     unreachable: bool = False
 
 
+# A module's message may be the whole output of a program; the evidence has its end.
+LONGEST = 300
 TARBALL = "or take a tarball: docker save on a machine that has the image, then image.tarball"
 # What OpenSSH, sudo and the Docker Engine say, in the order in which to look. (pattern, code, sentence, fix)
 CAUSES: tuple[tuple[str, str, str, str], ...] = (
@@ -58,6 +60,13 @@ CAUSES: tuple[tuple[str, str, str, str], ...] = (
         "HOSTKEY_UNKNOWN",
         "its SSH host key is not in known_hosts",
         "compare its fingerprint with the host's console, then log in once: ssh {address}",
+    ),
+    (
+        r"no such identity: |Identity file \S+ not accessible|UNPROTECTED PRIVATE KEY FILE|"
+        r"Load key [^\n]*: (?:invalid format|error in libcrypto|bad permissions|Permission denied)",
+        "SSH_KEY_FILE",
+        "the key file for the login is missing, or cannot be used",
+        "look at the file in ssh.key_file (inventory: ansible_ssh_private_key_file): there, 0600, a private key?",
     ),
     (
         r"Permission denied|Too many authentication failures|no mutual signature",
@@ -221,7 +230,9 @@ def failure_of(event: Event, address: str | None = None) -> Failure:
     code = "SSH_FAILED" if unreachable else "STEP_FAILED"
     # Of a traceback the last line says what happened.
     message = lines[-1] if lines[0].startswith("Traceback") else lines[0]
-    return Failure(host, event.step, event.task, code, message[:300], evidence, None, unreachable)
+    if len(message) > LONGEST:
+        message = message[:LONGEST].rpartition(" ")[0] + " …"
+    return Failure(host, event.step, event.task, code, message, evidence, None, unreachable)
 
 
 def up_to(pattern: str, lines: tuple[str, ...]) -> tuple[str, ...]:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shutil
 import sys
 import textwrap
+import threading
 import time
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Self
@@ -18,6 +20,12 @@ if TYPE_CHECKING:
     from r1deploy.planning.checks import Check
     from r1deploy.planning.planner import Plan
     from r1deploy.runner.events import Event
+
+
+# Of one line of evidence; the run's log has all of it.
+MOST_ROWS = 8
+# A task that all hosts skip is over before that.
+HOLD_SECONDS = 0.5
 
 
 def width() -> int:
@@ -36,10 +44,27 @@ def document(value: Any) -> None:
 
 
 def wrap(text: str, first: str, rest: str) -> list[str]:
-    """A text in lines; words are never cut, since paths and commands get copied."""
-    return textwrap.wrap(
-        text, width(), initial_indent=first, subsequent_indent=rest, break_long_words=False, break_on_hyphens=False
-    ) or [first.rstrip()]
+    """A text in lines, its own line ends kept; words are never cut, since paths and commands get copied."""
+    rows: list[str] = []
+    for line in text.splitlines():
+        rows += textwrap.wrap(
+            line.strip(),
+            width(),
+            initial_indent=rest if rows else first,
+            subsequent_indent=rest,
+            break_long_words=False,
+            break_on_hyphens=False,
+        )
+    return rows or [first.rstrip()]
+
+
+def evidence_lines(evidence: Iterable[str]) -> list[str]:
+    """What the failed thing said, in whole words. Of a line that fills the screen the beginning is shown."""
+    rows: list[str] = []
+    for line in evidence:
+        found = wrap(line, "  | ", "  |   ")
+        rows += [*found[:MOST_ROWS], *(["  |   …"] if len(found) > MOST_ROWS else [])]
+    return rows
 
 
 def counted(number: int, noun: str) -> str:
@@ -50,7 +75,7 @@ def counted(number: int, noun: str) -> str:
 def error_lines(error: R1Error) -> list[str]:
     """What, where, why, the evidence, what to do, the full log."""
     rows = wrap(f"{error.code}: {error.message}", "Error: ", "  ")
-    rows += [f"  | {line}"[: width()] for line in error.evidence]
+    rows += evidence_lines(error.evidence)
     if error.fix:
         rows += wrap(error.fix, "  Fix: ", "       ")
     if error.log:
@@ -167,17 +192,24 @@ def status_lines(found: dict[str, Any]) -> list[str]:
 
 
 class Progress:
-    """Ansible's events as lines: a line when a step begins, a line for each host that fails. A context manager."""
+    """Ansible's events as lines: a line when a task begins, a line for each host that fails. A context manager.
+
+    A task's line waits for a moment: Ansible begins a task on every host before it knows that it is skipped there.
+    """
 
     def __init__(self) -> None:
         self._start = time.monotonic()
         self._last: tuple[str, str] = ("", "")
+        self._held: str | None = None
+        self._timer: threading.Timer | None = None
+        self._lock = threading.Lock()
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *error: object) -> None:
-        """Lines need no end."""
+        """A line that still waits is not said: its task did nothing."""
+        self._hold(None)
 
     def elapsed(self) -> str:
         """Seconds since the start, in a column."""
@@ -185,14 +217,43 @@ class Progress:
 
     def event(self, event: Event) -> None:
         """Take one event."""
-        elapsed = self.elapsed()
         if event.kind == "task" and not event.task.startswith("Validating"):
             now = (event.step, event.task)
             if now != self._last:
                 self._last = now
-                say(f"{elapsed}  {event.step:<9} {event.task}"[: width()])
+                self._hold(self.line(event.step, event.task))
+        elif event.kind in ("ok", "changed"):
+            self._release()
         elif event.kind in ("failed", "unreachable"):
-            say(f"{elapsed}  {event.step:<9} {event.host}: {event.kind}: {event.task}"[: width()])
+            self._release()
+            say(self.line(event.step, f"{event.host}: {event.kind}: {event.task}"))
+
+    def line(self, step: str, text: str) -> str:
+        """Seconds, step and what is done; long ones in more than one row."""
+        return "\n".join(wrap(f"{step:<9} {text}", f"{self.elapsed()}  ", " " * 18))
+
+    def _hold(self, text: str | None) -> None:
+        """Let a line wait in the place of the one before."""
+        with self._lock:
+            self._held = text
+            if self._timer:
+                self._timer.cancel()
+            self._timer = threading.Timer(HOLD_SECONDS, self._late) if text else None
+            if self._timer:
+                self._timer.daemon = True
+                self._timer.start()
+
+    def _late(self) -> None:
+        # A thread of its own: that nobody reads us any more is for the run to notice, at its next line.
+        with contextlib.suppress(OSError):
+            self._release()
+
+    def _release(self) -> None:
+        """Say the line that waits."""
+        with self._lock:
+            text, self._held = self._held, None
+        if text:
+            say(text)
 
     def bar(self, what: str, done: int, total: int) -> None:
         """A bar, as a line of its own each time it moves."""

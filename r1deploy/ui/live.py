@@ -7,7 +7,7 @@ import os
 import signal
 import sys
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from r1deploy.ui import lines
@@ -56,13 +56,20 @@ class Table(lines.Progress):
 
     rows: dict[str, Row] = field(default_factory=dict)
     loading: tuple[str, int, int] | None = None
+    over: bool = False
+    former: dict[str, Row | None] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         super().__init__()
         self._live: Live | None = None
 
     def __exit__(self, *error: object) -> None:
-        """Leave the last picture where it is, and the terminal as it was."""
+        """Leave the picture of how it ended, and the terminal as it was."""
+        now = time.monotonic()
+        for row in self.rows.values():
+            row.ended = row.ended or now
+        if error[:1] == (None,):
+            self.loading, self.over = None, True
         if self._live:
             self._live.stop()
             self._live = None
@@ -73,13 +80,30 @@ class Table(lines.Progress):
             return
         now = time.monotonic()
         row = self.rows.get(event.host)
+        if event.kind == "skipped":
+            self._take_back(event.host, event.task)
+            return
+        if event.kind == "start":
+            # Ansible begins a task on a host before it knows that it is skipped there.
+            self.former[event.host] = replace(row) if row else None
         if row is None or row.step != event.step:
             row = self.rows[event.host] = Row(event.step, event.task, now)
         if event.kind in ("failed", "unreachable"):
             row.text, row.ended, row.style = f"{event.kind}: {event.task}", now, "bold red"
-            lines.say(f"{self.elapsed()}  {event.step:<9} {event.host}: {row.text}"[: lines.width()])
+            lines.say(self.line(event.step, f"{event.host}: {row.text}"))
         elif row.style == "":
             row.text, row.ended = event.task, None if event.kind == "start" else now
+        self._draw()
+
+    def _take_back(self, host: str, task: str) -> None:
+        """A host shows what it did last, not what it skipped."""
+        row, former = self.rows.get(host), self.former.get(host)
+        if row is None or row.text != task or row.style:
+            return
+        if former:
+            self.rows[host] = former
+        else:
+            del self.rows[host]
         self._draw()
 
     def bar(self, what: str, done: int, total: int) -> None:
@@ -107,12 +131,14 @@ class Table(lines.Progress):
         from rich.text import Text
 
         # Text, no rich table: that one gives up whole columns where the last is long.
-        wide = min(max(map(len, self.rows), default=0), HOST_COLUMNS)
+        rows = list(self.rows.items())  # it is drawn by a thread of its own, while hosts come
+        wide = min(max((len(host) for host, _ in rows), default=0), HOST_COLUMNS)
         drawn = []
-        for host, row in self.rows.items():
+        for host, row in rows:
             line = f"{host[:wide]:<{wide}}  {row.step:<9}{row.seconds():5.0f}s  {row.text}"
             drawn.append((line, row.style or ("" if row.ended is None else "dim")))
-        drawn.append((f"{self.elapsed()}  {bar_text(*self.loading) if self.loading else ''}".strip(), ""))
+        foot = bar_text(*self.loading) if self.loading else "done" if self.over else ""
+        drawn.append((f"{self.elapsed()}  {foot}".strip(), ""))
         return Group(*(Text(line, style, no_wrap=True, overflow="ellipsis") for line, style in drawn))
 
 

@@ -194,3 +194,15 @@ def test_main_is_short_or_only_includes(role: str) -> None:
     if all({key.split(".")[-1] for key in row} & INCLUDES for row in rows):
         return
     assert len(list(tasks(rows))) <= MOST_TASKS and len(path.read_text(encoding="utf-8").splitlines()) <= MOST_LINES
+
+
+@pytest.mark.parametrize("path", files(), ids=lambda path: f"{path.parent.parent.name}-{path.name}")
+def test_a_task_is_named_by_what_is_done(path: Path) -> None:
+    """field.md 5.13: a failure is told by its task's name, and "node1: failed: It ended well" misleads."""
+    before: list[str] = []
+    for row in tasks(read(path) or []):
+        name = str(row.get("name", ""))
+        assert not re.match(r"(It|Its|The|A|They|This|There|Ray)\b", name), name
+        if {"ansible.builtin.assert", "ansible.builtin.fail"} & row.keys():
+            assert re.match(r"(Check|Compare)\b", name) or name in before, f"{name}: judges a task of another name"
+        before.append(name)

@@ -111,6 +111,25 @@ def test_a_failed_host_stays_failed_and_has_a_line_of_its_own(
     assert "failed: [bold]Build[/bold]" in drawn(table)[0], "what comes from outside is no markup"
 
 
+def test_the_last_picture_is_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    """field.md 5.13: the bar stood at 1/3 below "Serves."."""
+    monkeypatch.setattr(live.Table, "_draw", lambda self: None)
+    with live.Table() as table:
+        table.event(event("start", "node1", "Load", "service"))
+        table.event(event("start", "node1", "Not for this host", "service"))
+        table.event(event("skipped", "node1", "Not for this host", "service"))
+        table.bar("loading weights", 1, 3)
+    last = drawn(table)
+    assert last[-1].split()[1:] == ["done"] and "1/3" not in "".join(last)
+    assert "Not for this host" not in "".join(last)
+    with pytest.raises(ValueError, match="no"), live.Table() as table:
+        table.event(event("start", "node1"))
+        table.bar("loading weights", 1, 3)
+        raise ValueError("no")
+    assert "1/3" in drawn(table)[-1], "how far it came"
+    assert all(row.ended for row in table.rows.values())
+
+
 def test_a_start_is_an_event_of_ours() -> None:
     raw = {"event": "runner_on_start", "event_data": {"play": "vllm: build", "task": "Build", "host": "node1"}}
     assert event_of(raw) == Event("start", "vllm", "Build", "node1")

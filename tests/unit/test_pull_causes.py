@@ -33,12 +33,12 @@ def test_the_engines_words_name_the_cause(said: str, code: str) -> None:
 
 def test_an_unknown_traceback_is_named_by_its_last_line() -> None:
     said = "Traceback (most recent call last):\n  File x\nRuntimeError: the versions differ"
-    event = Event("failed", "service", "Ray has started", "node2", {"msg": said})
+    event = Event("failed", "service", "Start Ray", "node2", {"msg": said})
     assert failure_of(event).message == "RuntimeError: the versions differ"
 
 
 def test_a_known_cause_is_shown_without_the_traceback_after_it() -> None:
     tail = ["a", "b", "cmdline: git apply x", "stderr: patch does not apply", "Traceback (most recent call last):", "z"]
     job = json.dumps({"error": "unpatch.py: exit code 1", "tail": tail})
-    found = failure_of(Event("failed", "patch", "It ended well", "node1", {"msg": job}))
+    found = failure_of(Event("failed", "patch", "Run the job unpatch", "node1", {"msg": job}))
     assert (found.code, found.evidence) == ("PATCH_UNFIT", tuple(tail[:4]))
