@@ -56,7 +56,8 @@ class Site:
     def look(self, context: Context, lock: Lock) -> Any:
         self.locks.append(lock)
         self.move()
-        plan = Plan(self.plans(len(self.locks) - 1), (), ())
+        nothing: Any = None  # what serves is no matter here
+        plan = Plan(self.plans(len(self.locks) - 1), (), (), nothing)
         hosts = SimpleNamespace(failures={}, hosts=())
         return SimpleNamespace(lock=lock, probed=hosts, desired=SimpleNamespace(image_id="sha256:x"), plan=plan)
 
