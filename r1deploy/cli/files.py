@@ -17,7 +17,7 @@ def init(
     folder: Folder = HERE,
     profile: Annotated[str | None, typer.Option(help="Vendor profile.", show_default=False)] = None,
 ) -> None:
-    """Write r1deploy.yaml and inventory.ini, never over existing files."""
+    """Write r1deploy.yaml, inventory.ini and .gitignore, never over existing files."""
     from r1deploy.actions.init import init as act
 
     for line in act(folder, hostfile, profile):

@@ -1,9 +1,7 @@
 """The annotated ``r1deploy.yaml`` that ``init`` writes; it changes nothing until it is edited.
 
-``# text`` explains, ``#key: value`` is a setting commented out: what is null, and what the profile knows
-better than the user (chip, disk, memory),
-so
-that a better profile reaches old files.
+``# text`` explains, ``#key: value`` is a setting commented out. Live is only what the user has to decide, so that a
+better profile reaches old files.
 """
 
 from __future__ import annotations
@@ -16,10 +14,11 @@ from r1deploy.settings import schema
 from r1deploy.settings.load import from_profile, leaves
 from r1deploy.settings.model import Settings
 
-COMMENTED = frozenset({"chip", "disk", "memory"})
+DECIDED = frozenset({("profile",), ("image", "tarball"), ("patch", "key_dir"), ("engine", "model")})
+"""Settings that nobody but the user knows."""
 HEADER = """\
-# Settings of one cluster. Every value here is the one r1deploy takes without this file.
-# Delete what you do not change; a line such as `#key: value` is a setting, commented out.
+# Settings of one cluster. What is live below is for you to decide. A line such as `#key: value` is a setting,
+# commented out, with the value that r1deploy takes without it: remove the `#` to change it.
 # Stronger than this file: R1DEPLOY_SECTION__KEY=value in the environment, and flags.
 # Relative paths start at this file's folder. In mappings (env, extra, …) null removes a key.
 # `r1deploy config --sources` shows each value and where it comes from.
@@ -41,16 +40,17 @@ def annotated(profile: str) -> str:
     for path, node in schema.nodes().items():
         if len(path) == 1:
             lines.append("")
-        if path[0] in COMMENTED:
-            lines += [f"#{line}" if len(path) > 1 else line for line in _described(path, node)]
-            lines += [f"#{line}" for line in _written(path, node, values)]
-        else:
-            off = node.kind == "leaf" and values[path] is None
-            margin = "  " * (len(path) - 1)
-            written = _written(path, node, values)
-            lines += _described(path, node)
-            lines += [f"{margin}#{line.removeprefix(margin)}" for line in written] if off else written
+        margin = "  " * (len(path) - 1)
+        written = _written(path, node, values)
+        live = node.kind == "section" or (path in DECIDED and _matters(path, settings))
+        lines += _described(path, node)
+        lines += written if live else [f"{margin}#{line.removeprefix(margin)}" for line in written]
     return "\n".join(lines) + "\n"
+
+
+def _matters(path: schema.Path, settings: Settings) -> bool:
+    """Whether there is something to decide: without a patch, or with one that is not encrypted, nobody needs a key."""
+    return path != ("patch", "key_dir") or (settings.patch.encrypted and bool(settings.patch.backends))
 
 
 def _described(path: schema.Path, node: schema.Node) -> list[str]:

@@ -459,6 +459,17 @@ def test_example_and_schema_are_the_same_both_ways(tmp_path: Path, name: str) ->
     assert loaded(tmp_path, text).settings == from_profile(name)
 
 
+@pytest.mark.parametrize("name", profiles.names())
+def test_only_what_the_user_decides_is_live(name: str) -> None:
+    """field.md 5.15: with every default written live, a better profile never reached old files."""
+    data = yaml.safe_load(example.annotated(name))
+    live = {path for path in keys(data) if schema.nodes()[path].kind != "section"}
+    patched = from_profile(name).patch
+    wanted = example.DECIDED - (set() if patched.encrypted and patched.backends else {("patch", "key_dir")})
+    assert live == wanted
+    assert all(data[section] is None for section in ("ssh", "chip", "disk", "site"))
+
+
 def test_every_setting_is_explained() -> None:
     lines = example.annotated(PROFILE).splitlines()
     for path, node in schema.nodes().items():
