@@ -13,7 +13,7 @@ from r1deploy.planning.steps import STEP_NAMES
 
 
 def status(context: Context, say: Say) -> dict[str, Any]:
-    """The state of the cluster as JSON types; works with the hosts that answer."""
+    """The state of the cluster as JSON types; works with the hosts that answer. What nobody could say is None."""
     view = look(context, lock_of_any(context, say))
     head = view.probed.observed.get(view.desired.head.name)
     active = head.state.active if head else None
@@ -25,7 +25,7 @@ def status(context: Context, say: Say) -> dict[str, Any]:
         "config": view.desired.config_id,
         "active": active.model_dump() if active else None,
         "run": head.lock.model_dump(by_alias=True) if head and head.lock else None,
-        "serving": healthy,
+        "serving": healthy if head else None,
         "endpoint": f"http://{view.desired.head.address}:{context.settings.engine.port}/v1" if healthy else None,
         "models": models(context, view) if healthy else [],
         "ray_nodes": raylets,

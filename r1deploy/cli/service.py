@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -49,19 +51,25 @@ def show_served(done: Served, json: bool) -> None:
 @app.command()
 def stop(folder: Folder = HERE, wait: Wait = False, sets: Set = None) -> None:
     """End the service; touches no process outside of our container."""
+    end(folder, wait, sets, print)
+
+
+def end(folder: Path, wait: bool, sets: list[str] | None, said: Callable[[str], None]) -> None:
+    """End the service. In: where the result is said."""
     from r1deploy.actions.context import open_context
     from r1deploy.actions.serve import stop as act
     from r1deploy.journal import Journal
 
     context = open_context(folder, None, flags_of(sets))
     journal = Journal(context.settings.cluster, "stop", lines.Progress().event)
-    print("Stopped." if act(context, journal, lines.say, wait=wait) else "Nothing runs.")
+    said("Stopped." if act(context, journal, lines.say, wait=wait) else "Nothing runs.")
 
 
 @app.command()
 def restart(folder: Folder = HERE, json: Json = False, wait: Wait = False, sets: Set = None) -> None:
     """End the service and start it again; prints one real answer."""
-    stop(folder, wait, sets)
+    # Of two results one is the document.
+    end(folder, wait, sets, lines.say if json else print)
     serve(folder, json, wait, sets)
 
 
@@ -122,17 +130,21 @@ def status(
     from r1deploy.actions.status import status as act
     from r1deploy.ui.live import watched
 
-    def look() -> dict[str, object]:
+    def look() -> dict[str, Any]:
         return act(open_context(folder, None, flags_of(sets)), lines.say)
 
     if json and watch:
         raise typer.BadParameter("--watch draws for people, --json is one document: leave out one")
-    if json:
-        lines.document(look())
-    elif watch:
+    if watch:
         watched(lambda: lines.status_lines(look()))
+        return
+    found = look()
+    if json:
+        lines.document(found)
     else:
-        print("\n".join(lines.status_lines(look())))
+        print("\n".join(lines.status_lines(found)))
+    if all(host["error"] for host in found["hosts"]):
+        raise typer.Exit(4)
 
 
 @app.command()

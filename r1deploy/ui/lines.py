@@ -182,13 +182,20 @@ def status_lines(found: dict[str, Any]) -> list[str]:
         f"cluster   {found['cluster']}",
         f"release   {found['release']}, configuration {found['config']}",
         f"active    {active['release'] + since if active else 'none'}",
-        f"service   {'serves ' + ', '.join(found['models']) if found['serving'] else 'not serving'}",
+        f"service   {service_said(found)}",
     ]
     if found["endpoint"]:
         rows.append(f"endpoint  {found['endpoint']} ({found['ray_nodes']}/{len(found['hosts'])} Ray nodes)")
     if found["run"]:
         rows.append(f"run       {found['run']['who']} runs {found['run']['verb']}, now at {found['run']['doing']}")
     return [*rows, "", *table(cells)]
+
+
+def service_said(found: dict[str, Any]) -> str:
+    """Whether the service serves, as far as that is known."""
+    if found["serving"] is None:
+        return f"unknown: {found['hosts'][0]['name']} does not answer"
+    return f"serves {', '.join(found['models'])}" if found["serving"] else "not serving"
 
 
 class Progress:

@@ -111,6 +111,18 @@ def test_a_task_that_takes_long_is_said_while_it_runs(capsys: pytest.CaptureFixt
     assert capsys.readouterr().err == "", "once is enough"
 
 
+# The state of a cluster.
+
+
+@pytest.mark.parametrize(("serving", "word"), [(None, "unknown"), (False, "not serving"), (True, "serves r1")])
+def test_unknown_is_not_stopped(serving: bool | None, word: str) -> None:
+    """field.md 5.10."""
+    host = {"name": "node1", "error": "SSH_DNS", "detail": "its name does not resolve", "steps": {}}
+    found = {"cluster": "c", "release": "r", "config": "k", "active": None, "models": ["r1"], "serving": serving}
+    rows = lines.status_lines({**found, "endpoint": None, "run": None, "ray_nodes": 0, "hosts": [host]})
+    assert next(row for row in rows if row.startswith("service")).split(None, 1)[1].startswith(word)
+
+
 # Findings under their own names.
 
 
