@@ -11,6 +11,7 @@ description:
   - Asks the Docker Engine over its socket. The login goes with that one request in the header
     C(X-Registry-Auth); there is no C(docker login), no C(config.json) and nothing in an argument.
   - Fails with the engine's own words, after C(cannot pull NAME:).
+  - In check mode the registry is not asked. An image that is there counts as the newest.
 options:
   name:
     description: Name and tag of the image.
@@ -118,13 +119,16 @@ def main():
             "socket": {"type": "path", "default": "/var/run/docker.sock"},
             "timeout": {"type": "int", "default": 600},
         },
-        supports_check_mode=False,
+        supports_check_mode=True,
     )
     wanted = module.params
     what = f"cannot pull {wanted['name']}"
     engine = Engine(wanted["socket"], wanted["timeout"])
     try:
         before = identity(engine, wanted["name"])
+        if module.check_mode:
+            # Only the registry knows whether a tag has moved, and to ask it takes the login.
+            module.exit_json(changed=before is None, id=before or "")
         pull(engine, wanted["name"], wanted["username"], wanted["password"])
         after = identity(engine, wanted["name"])
     except Refused as error:

@@ -73,8 +73,9 @@ def main() -> None:
     before = load(path)
     if module.params["state"] == "recorded":
         manifest = record(root, module.params["parts"])
-        if not manifest["files"]:
+        if not manifest["files"] and not module.check_mode:
             module.fail_json(msg=f"nothing to record below {root}: {', '.join(module.params['parts'])}")
+        # In check mode what comes before has built nothing: it would be recorded.
         changed = before is None or before["digest"] != manifest["digest"]
         if not module.check_mode:
             store(path, manifest)

@@ -15,7 +15,7 @@ import yaml
 from r1deploy import content
 from r1deploy.actions import variables
 
-ROLES = sorted(path.parent.parent.name for path in content.ROLES.glob("*/tasks/main.yml"))
+ROLES = sorted(path.name for path in content.ROLES.iterdir())
 # The playbook's own, for where trees wait on the controller.
 NO_ROLE = {"r1_staging"}
 # Modules that hand a line to a shell, or need no Python: none is wanted.
@@ -27,13 +27,27 @@ def read(path: Path) -> Any:
 
 
 def defaults(role: str) -> dict[str, Any]:
-    return dict(read(content.ROLES / role / "defaults" / "main.yml") or {})
+    path = content.ROLES / role / "defaults" / "main.yml"
+    return dict(read(path)) if path.exists() else {}
 
 
-def options(role: str) -> dict[str, Any]:
-    specs = read(content.ROLES / role / "meta" / "argument_specs.yml")["argument_specs"]
-    assert list(specs) == ["main"]
-    return dict(specs["main"]["options"])
+def specs(role: str) -> dict[str, dict[str, Any]]:
+    """Entry point → what it says of its variables."""
+    found = read(content.ROLES / role / "meta" / "argument_specs.yml")["argument_specs"]
+    return {entry: dict(row["options"]) for entry, row in found.items()}
+
+
+def declared(role: str) -> set[str]:
+    """Every variable that a role takes at one of its entry points."""
+    return {name for options in specs(role).values() for name in options}
+
+
+def required(role: str) -> set[str]:
+    """The variables of a role that have to be given."""
+    return {name for options in specs(role).values() for name, row in options.items() if row.get("required")}
+
+
+POINTS = [(role, entry) for role in ROLES for entry in specs(role)]
 
 
 def files() -> list[Path]:
@@ -69,18 +83,77 @@ def given() -> dict[str, str]:
 
 @pytest.mark.parametrize("role", ROLES)
 def test_specification_and_defaults_agree(role: str) -> None:
-    said = {name: row.get("default") for name, row in options(role).items()}
+    """field.md 5.17: at each entry point a variable is required, or has the default that is in defaults."""
+    said: dict[str, Any] = {}
+    for entry, options in specs(role).items():
+        for name, row in options.items():
+            assert ("default" in row) != row.get("required", False), f"{entry}: {name}"
+            if "default" in row:
+                assert row["default"] == said.setdefault(name, row["default"]), f"{entry}: {name}"
     assert said == defaults(role)
     assert list(said) == list(defaults(role)), "in another order"
 
 
-@pytest.mark.parametrize("role", ROLES)
-def test_every_default_has_the_type_it_says(role: str) -> None:
+@pytest.mark.parametrize(("role", "entry"), POINTS)
+def test_every_variable_has_the_type_it_says(role: str, entry: str) -> None:
     kinds: dict[str, Any] = {"str": str, "int": int, "bool": bool, "list": list, "dict": dict}
-    for name, row in options(role).items():
+    for name, row in specs(role)[entry].items():
         assert row.get("description"), name
-        assert type(row["default"]) is kinds[row["type"]], name
+        assert "default" not in row or type(row["default"]) is kinds[row["type"]], name
         assert row["type"] != "list" or "elements" in row, name
+
+
+def entered() -> list[tuple[str, str, str]]:
+    """``(place, role, entry point)`` wherever a play or a role enters a role."""
+    found = []
+    for path in files():
+        rows = read(path)
+        place = str(path.relative_to(content.TOP))
+        found += [(place, row["role"], row.get("tasks_from", "main")) for play in rows for row in play.get("roles", [])]
+        for task in tasks(rows):
+            for key in ("include_role", "import_role"):
+                call = task.get(f"ansible.builtin.{key}")
+                if call:
+                    found.append((place, call["name"], call.get("tasks_from", "main")))
+    return found
+
+
+@pytest.mark.parametrize(("place", "role", "entry"), entered())
+def test_a_role_is_entered_where_its_variables_are_checked(place: str, role: str, entry: str) -> None:
+    """field.md 5.17: Ansible checks against the specification that is called as the entry point, or not at all."""
+    assert entry in specs(role), place
+    assert (content.ROLES / role / "tasks" / f"{entry}.yml").is_file(), place
+
+
+@pytest.mark.parametrize(("role", "entry"), POINTS)
+def test_an_entry_point_is_entered(role: str, entry: str) -> None:
+    assert (role, entry) in {row[1:] for row in entered()}
+
+
+def reached(role: str, entry: str) -> set[Path]:
+    """The files of a role that an entry point leads to."""
+    folder = content.ROLES / role / "tasks"
+    found, ahead = set(), [folder / f"{entry}.yml"]
+    while ahead:
+        path = ahead.pop()
+        found.add(path)
+        rows = tasks(read(path))
+        calls = [value for row in rows for key, value in row.items() if key.split(".")[-1] in INCLUDES]
+        ahead += [folder / call for call in calls if isinstance(call, str) and folder / call not in found]
+    return found
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_every_file_of_tasks_is_reached(role: str) -> None:
+    found = {path for entry in specs(role) for path in reached(role, entry)}
+    assert set((content.ROLES / role / "tasks").glob("*.yml")) == found
+
+
+@pytest.mark.parametrize(("role", "entry"), POINTS)
+def test_an_entry_point_declares_what_its_tasks_read_and_nothing_else(role: str, entry: str) -> None:
+    text = "".join(path.read_text(encoding="utf-8") for path in sorted(reached(role, entry)))
+    used = set(re.findall(rf"(?<!__)\b{role}_[a-z0-9_]+", text))
+    assert used & declared(role) == set(specs(role)[entry])
 
 
 @pytest.mark.parametrize("role", ROLES)
@@ -95,8 +168,10 @@ def test_every_default_is_used_and_nothing_else_of_the_role(role: str) -> None:
     )
     used = set(re.findall(rf"\b{role}_[a-z0-9_]+", text))
     facts = set(re.findall(rf"^\s+(?:register: )?({role}_[a-z_]+)(?::|$)", text, re.M))
-    assert set(defaults(role)) - used == set(), "defaults that no task reads"
-    assert used - set(defaults(role)) - facts - {f"__{name}" for name in used} == set(), "read but not declared"
+    # What another host's part of the role has found: read as a fact of that host.
+    facts |= set(re.findall(rf"selectattr\('({role}_[a-z_]+)'", text))
+    assert declared(role) - used == set(), "variables that no task reads"
+    assert used - declared(role) - facts - {f"__{name}" for name in used} == set(), "read but not declared"
 
 
 @pytest.mark.parametrize("path", files(), ids=lambda path: str(path.relative_to(content.TOP)))
@@ -122,15 +197,17 @@ def test_modules_have_their_full_names(path: Path) -> None:
 def test_every_variable_that_is_given_has_a_role_that_declares_it() -> None:
     found = given()
     assert {"container_volumes", "patch_key_file", "config_files", "container_recreate"} <= set(found)
-    declared = {name for role in ROLES for name in defaults(role)}
-    assert set(found) - declared - NO_ROLE == set()
+    assert set(found) - {name for role in ROLES for name in declared(role)} - NO_ROLE == set()
 
 
 def test_steps_get_every_variable_that_names_a_place_or_a_thing() -> None:
-    """An empty default stands for "r1deploy gives it": one that is forgotten would end in a path like "/wheels"."""
+    """What is required, and what is empty by default: one that is forgotten would end in a path like "/wheels"."""
     inner = {"guest", "reset", "service", "tree"}
-    empty = {name for role in ROLES if role not in inner for name, value in defaults(role).items() if value == ""}
-    assert empty - set(given()) == set()
+    steps = [role for role in ROLES if role not in inner]
+    empty = {name for role in steps for name, value in defaults(role).items() if value == ""}
+    needed = {name for role in steps for name in required(role)}
+    assert "sources_flaggems_root" in needed
+    assert (empty | needed) - set(given()) == set()
 
 
 def test_the_key_is_never_shown() -> None:
@@ -190,6 +267,9 @@ def test_there_are_commands_to_look_at() -> None:
 @pytest.mark.parametrize("role", ROLES)
 def test_main_is_short_or_only_includes(role: str) -> None:
     path = content.ROLES / role / "tasks" / "main.yml"
+    if not path.exists():
+        assert "main" not in specs(role)
+        return
     rows = read(path)
     if all({key.split(".")[-1] for key in row} & INCLUDES for row in rows):
         return

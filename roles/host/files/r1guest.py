@@ -6,6 +6,7 @@ the proxies, follows on standard input, never in an argument), holds a lock so t
 one that is still at work, writes all that its commands print to a log, and leaves a
 mark only when its effect was checked. It prints one line of JSON:
 ``{"changed": bool, ...}`` or, with exit code 1, ``{"error": text, "tail": [lines]}``.
+With ``--check`` it only looks: ``changed`` says whether the job would do something.
 
 Standard library only, Python 3.8 or newer.
 """
@@ -172,13 +173,23 @@ def check_ciphertexts(order):
             raise JobError("%s: sha256 %s, r1deploy.lock says %s" % (path, found[:12], wanted[:12]))
 
 
+def patched_tree(order):
+    """Where unpatch.py puts the patched tree."""
+    return os.path.join(order["clone"], "build", order["device_type"], os.path.basename(order["clone"]))
+
+
+def unpatch_due(order):
+    """Whether the patched tree is not there, or another one."""
+    mark = load(os.path.join(order["root"], "patched.json")) or {}
+    return bool(order["force"] or mark.get("key") != order["key"] or not os.path.isdir(patched_tree(order)))
+
+
 def unpatch(order, key):
     """Run FlagScale's unpatch.py with the key in memory; the patched tree is the effect."""
     mark = os.path.join(order["root"], "patched.json")
-    name = os.path.basename(order["clone"])
-    tree = os.path.join(order["clone"], "build", order["device_type"], name)
+    tree = patched_tree(order)
     with only_one(os.path.join(order["root"], ".lock")):
-        if not order["force"] and (load(mark) or {}).get("key") == order["key"] and os.path.isdir(tree):
+        if not unpatch_due(order):
             return {"changed": False}
         for stale in ("patched.json", "built.json", "manifest.json", "stamps.json"):
             with contextlib.suppress(FileNotFoundError):
@@ -222,12 +233,17 @@ def unpatch_argv(order):
     ]
 
 
+def build_due(order):
+    """Whether the build or its wheel is not there, or another one."""
+    mark = load(os.path.join(order["root"], "built.json")) or {}
+    return bool(order["force"] or mark.get("key") != order["key"] or not glob.glob(order["wheels"] + "/*.whl"))
+
+
 def build(order, _key):
     """Run the build commands and make the wheel; mark the tree when both are there."""
     mark = os.path.join(order["root"], "built.json")
     with only_one(os.path.join(order["root"], ".lock")):
-        done = (load(mark) or {}).get("key") == order["key"] and glob.glob(order["wheels"] + "/*.whl")
-        if done and not order["force"]:
+        if not build_due(order):
             return {"changed": False}
         for stale in ("built.json", "manifest.json", "stamps.json"):
             with contextlib.suppress(FileNotFoundError):
@@ -317,6 +333,18 @@ def in_python(order, code):
     return done.stdout.strip().splitlines()[-1] if done.stdout.strip() else ""
 
 
+def part_due(record, part):
+    """Whether a part is not installed from its tree, or no longer as it was."""
+    held = record["parts"].get(part["name"], {})
+    return held.get("tree") != part["tree"] or not intact(held)
+
+
+def install_due(order):
+    """Whether a part, or the check of the imports, is missing."""
+    record = load(RECORD) or {"parts": {}}
+    return any(part_due(record, part) for part in order["parts"]) or record.get("imports") != order["imports"]
+
+
 def install(order, _key):
     """Install what differs from the record, check the imports FlagScale needs, write the record."""
     check_driver(order)
@@ -324,8 +352,7 @@ def install(order, _key):
         record = load(RECORD) or {"parts": {}}
         changed = []
         for part in order["parts"]:
-            held = record["parts"].get(part["name"], {})
-            if held.get("tree") == part["tree"] and intact(held):
+            if not part_due(record, part):
                 continue
             record["parts"].pop(part["name"], None)
             store(RECORD, record)
@@ -368,6 +395,7 @@ def imports(order, module):
 
 
 JOBS = {"unpatch": unpatch, "build": build, "install": install}
+DUE = {"unpatch": unpatch_due, "build": build_due, "install": install_due}
 
 
 @contextlib.contextmanager
@@ -386,13 +414,17 @@ def site(given):
 
 
 def main(argv):
-    """``r1guest.py JOB ORDER``: ORDER is JSON in base64; standard input is JSON too: key, environment, ca."""
+    """``r1guest.py [--check] JOB ORDER``: ORDER is JSON in base64; standard input is JSON: key, environment, ca."""
     os.umask(0o022)
-    order = json.loads(base64.b64decode(argv[2]))
+    job, text = argv[-2:]
+    order = json.loads(base64.b64decode(text))
+    if argv[1] == "--check":
+        print(json.dumps({"changed": DUE[job](order)}))
+        return 0
     given = json.loads((not sys.stdin.isatty() and sys.stdin.read()) or "{}")
     try:
         with site(given):
-            answer = JOBS[argv[1]](order, given.get("key", "").encode())
+            answer = JOBS[job](order, given.get("key", "").encode())
     except JobError as error:
         print(json.dumps({"error": str(error), "tail": error.tail}))
         return 1
