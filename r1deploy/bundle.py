@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import shlex
 import shutil
 import tarfile
 from collections.abc import Mapping
@@ -149,13 +150,13 @@ def unpack(source: Path, cache: Path) -> Unpacked:
     return Unpacked(target.parent, manifest)
 
 
-def opened(folder: Path) -> Unpacked:
-    """A bundle that ``unpack`` laid into the cache. Raises UsageError BUNDLE_MISSING."""
+def opened(folder: Path, memory: Path) -> Unpacked:
+    """A bundle that ``unpack`` laid into the cache, as a file of the user's remembers it. Raises BUNDLE_MISSING."""
     try:
         data = (folder / "files" / MANIFEST).read_bytes()
         return Unpacked(folder, Manifest.model_validate_json(data))
     except (OSError, pydantic.ValidationError):
-        fix = "r1deploy bootstrap --bundle FILE; without a bundle: rm .r1deploy/bundle"
+        fix = f"r1deploy bootstrap --bundle FILE; without a bundle: rm {shlex.quote(str(memory))}"
         raise UsageError("BUNDLE_MISSING", f"the unpacked bundle {folder} is gone", fix=fix) from None
 
 

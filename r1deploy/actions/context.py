@@ -94,7 +94,7 @@ def open_context(folder: Path, inventory: Path | None, flags: Mapping[str, objec
     memory = folder / OWN / BUNDLE
     if not memory.is_file():
         return context
-    return with_bundle(context, opened(Path(memory.read_text(encoding="utf-8").strip())))
+    return with_bundle(context, opened(Path(memory.read_text(encoding="utf-8").strip()), memory))
 
 
 def remembered_inventory(folder: Path) -> Path:

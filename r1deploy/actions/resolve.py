@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+import shlex
 import subprocess
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -20,6 +21,7 @@ from r1deploy.settings.lockfile import Lock, LockedImage, LockedPatch, LockedSou
 from r1deploy.settings.model import Settings, Source
 from r1deploy.settings.redact import without_login
 
+KEY = "private_key.pem"
 COMMIT = re.compile(r"^[0-9a-f]{40}$")
 GIT_SECONDS = 120
 FIXES = {
@@ -64,9 +66,15 @@ def git(settings: Settings, *arguments: str, seconds: int = GIT_SECONDS) -> byte
     if done.returncode != 0:
         lines = redact.text(done.stderr.decode("utf-8", "replace")).strip().splitlines()[-5:]
         code, why = cause_of(settings, "\n".join(lines))
-        fix = FIXES.get(code, "check the URL by hand: git ls-remote URL")
+        fix = FIXES.get(code, f"check it by hand: git ls-remote {url_of(arguments)}")
         raise PreflightError(code, f"git {command_of(arguments)}: {why}", evidence=lines, fix=fix)
     return done.stdout
+
+
+def url_of(arguments: tuple[str, ...]) -> str:
+    """The URL of a command line, as it can be shown; the word URL where there is none."""
+    urls = [word for word in arguments if re.match(r"[a-z+]+://|/|[^/:]+@[^/:]+:", word)]
+    return shlex.quote(without_login(urls[-1])) if urls else "URL"
 
 
 def command_of(arguments: tuple[str, ...]) -> str:
@@ -97,7 +105,7 @@ def commit_of(settings: Settings, source: Source) -> str:
     raise PreflightError(
         "GIT_REF_GONE",
         f"{without_login(source.url)} has no branch or tag {source.ref}",
-        fix=f"git ls-remote {without_login(source.url)}",
+        fix=f"git ls-remote {shlex.quote(without_login(source.url))} lists those there are",
     )
 
 
@@ -247,7 +255,9 @@ def prove_key(settings: Settings, ciphertexts: Mapping[str, str]) -> str:
         redact.remember(text.decode("ascii", "replace"))
         key = serialization.load_pem_private_key(text, password=None)
     except TypeError:
-        fix = f"openssl rsa -in {path} -out {path}.plain, then use that"
+        # It takes the key's name only when it is whole; openssl asks for the passphrase by itself.
+        name = shlex.quote(str(path))
+        fix = f"openssl rsa -in {name} -out {name}.new && mv {name}.new {name}"
         raise PreflightError("KEY_PASSPHRASE", f"{path} asks for a passphrase", fix=fix) from None
     except ValueError:
         raise PreflightError(
@@ -282,15 +292,17 @@ def key_file(settings: Settings) -> Path | None:
     folder = Path(settings.patch.key_dir)
     if folder.is_file():
         message = f"patch.key_dir is a file: {folder}"
-        raise PreflightError("KEY_NOT_FOLDER", message, fix="name the folder that holds private_key.pem")
-    path = folder / "private_key.pem"
+        where = folder.parent if folder.name == KEY else f"FOLDER, where it is called {KEY}"
+        raise PreflightError("KEY_NOT_FOLDER", message, fix=f"name its folder: patch.key_dir: {where}")
+    path = folder / KEY
     if not path.is_file():
         raise PreflightError("KEY_MISSING", f"{path}: no such file", fix="the vendor sends private_key.pem by mail")
+    quoted = shlex.quote(str(path))
     if not os.access(path, os.R_OK):
-        raise PreflightError("KEY_MODE", f"{path} cannot be read", fix=f"chown $USER {path}")
+        raise PreflightError("KEY_MODE", f"{path} cannot be read", fix=f"as root: chown {os.geteuid()} {quoted}")
     mode = path.stat().st_mode & 0o777
     if mode & 0o077:
-        raise PreflightError("KEY_MODE", f"{path} is open to others (mode {mode:04o})", fix=f"chmod 0600 {path}")
+        raise PreflightError("KEY_MODE", f"{path} is open to others (mode {mode:04o})", fix=f"chmod 0600 {quoted}")
     return path
 
 
@@ -305,7 +317,7 @@ def password_file(settings: Settings) -> Path | None:
     mode = path.stat().st_mode & 0o777
     if mode & 0o077:
         message = f"image.registry_password_file: {path} is open to others (mode {mode:04o})"
-        raise PreflightError("REGISTRY_PASSWORD", message, fix=f"chmod 0600 {path}")
+        raise PreflightError("REGISTRY_PASSWORD", message, fix=f"chmod 0600 {shlex.quote(str(path))}")
     return path
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 
 from r1deploy.errors import ConfigError
@@ -17,7 +18,9 @@ def read_secret(path: str, setting: str, code: str) -> str:
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(code, f"{setting}: {error}", fix=f"put it into {file}, mode 0600") from None
     if mode & 0o077:
-        raise ConfigError(code, f"{setting}: {file} is open to others (mode {mode:04o})", fix=f"chmod 0600 {file}")
+        raise ConfigError(
+            code, f"{setting}: {file} is open to others (mode {mode:04o})", fix=f"chmod 0600 {shlex.quote(str(file))}"
+        )
     if not text or len(text.splitlines()) > 1:
         raise ConfigError(code, f"{setting}: {file} must hold one line", fix=f"put the secret alone into {file}")
     redact.remember(text)

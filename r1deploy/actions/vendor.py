@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from r1deploy.actions.resolve import blobs, patch_paths, prove_key
+from r1deploy.actions.resolve import KEY, blobs, patch_paths, prove_key
 from r1deploy.actions.tarball import inspect
 from r1deploy.actions.weights import damage, few
 from r1deploy.errors import PreflightError, UsageError
@@ -23,7 +23,6 @@ from r1deploy.units import size_of
 Progress = Callable[[str, int, int], None]
 PARTS = ("image", "key", "weights")
 IMAGES = (".tar", ".tar.gz", ".tgz", ".tar.zst", ".tzst", ".tar.xz", ".tar.bz2")
-KEY = "private_key.pem"
 ASK = "ask the vendor for it before a maintenance window is booked"
 
 

@@ -54,7 +54,7 @@ FIXES = {
     "HUB_TLS": "set REQUESTS_CA_BUNDLE and SSL_CERT_FILE in weights.env to a file on the host",
     "HUB_FAILED": "run it again: it goes on where it ended",
     "WEIGHTS_COPY_FAILED": "run it again: it goes on where it ended",
-    "MANIFEST_INVALID": "a line of the file is: sha256, two spaces, name",
+    "MANIFEST_INVALID": "where the checkpoint is good, in its folder: sha256sum *.json *.safetensors > SHA256SUMS",
 }
 REFUSALS = {"WEIGHTS_BUSY", "MANIFEST_INVALID"}
 

@@ -6,6 +6,8 @@ sides stand in the detail; the fix is a command where there is one.
 
 from __future__ import annotations
 
+import re
+import shlex
 import statistics
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -162,7 +164,9 @@ def tarball(desired: Desired, host: Host, found: Observed) -> Iterator[Check]:
         version = found.engine.version
         ok = version_of(version) >= MIN_ENGINE_ZSTD
         detail = f"the tarball is packed with zstd, Docker Engine {version} reads it {'' if ok else 'from 23.0 on'}"
-        fix = "zstd -d FILE here, then set image.tarball to the result"
+        packed = desired.settings.image.tarball or ""
+        plain = packed.removesuffix(".zst") if packed.endswith(".zst") else f"{packed}.plain"
+        fix = f"here: zstd -d {shlex.quote(packed)} -o {shlex.quote(plain)}, then image.tarball: {plain}"
         yield Check("image", host.name, ok, detail.strip(), "ENGINE_OLD", fix, BOOTSTRAP)
 
 
@@ -186,8 +190,15 @@ def address(desired: Desired, host: Host, found: Observed) -> Iterator[Check]:
     own = found.net.hostname_ip or ""
     ok = len(desired.hosts) == 1 or not own.startswith("127.")
     detail = f"{found.host.hostname} is {own or 'not resolved'}"
-    fix = f"in /etc/hosts: {host.address} {found.host.hostname}"
+    fix = f"on the host: {hosts_line(host.address, found.host.hostname)}"
     yield Check("hostname", host.name, ok, detail, "HOSTNAME_LOOPBACK", fix, SERVE)
+
+
+def hosts_line(address: str, name: str) -> str:
+    """The command that gives a name its address: a line for it alone would come after the one for 127.x, and lose."""
+    take = shlex.quote(rf"s/^(127\..*)[[:space:]]{re.escape(name)}([[:space:]]|$)/\1\2/")
+    line = f"echo {shlex.quote(address)} {shlex.quote(name)}"
+    return f"cp /etc/hosts /etc/hosts.old && (sed -E {take} /etc/hosts.old; {line}) > /etc/hosts"
 
 
 def ports(desired: Desired, host: Host, found: Observed) -> Iterator[Check]:
@@ -422,9 +433,10 @@ def identities(_: Desired, observed: Mapping[str, Observed]) -> Iterator[Check]:
             if len(hosts) > 1:
                 detail = f"{name} {value} on {', '.join(hosts)}"
                 fix = (
-                    "rm /etc/machine-id && systemd-machine-id-setup"
+                    # Without the second file: systemd would take the id from there again.
+                    "rm -f /etc/machine-id /var/lib/dbus/machine-id && systemd-machine-id-setup"
                     if key == "machine_id"
-                    else "hostnamectl hostname NAME"
+                    else f"hostnamectl hostname {hosts[-1]}"
                 )
                 yield Check("identity", hosts[-1], False, detail, "IDENTITY_TWICE", fix)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -67,7 +68,11 @@ def probe(target: Target, settings: Settings, folders: tuple[str, ...] = ()) -> 
     if rows is None:
         if outcome.tail and not outcome.ok:
             raise ConfigError("INVENTORY_INVALID", f"{target.inventory}: Ansible cannot read it", evidence=outcome.tail)
-        raise UsageError("INVENTORY_EMPTY", f"{target.inventory}: no hosts in it", fix="r1deploy inventory HOSTFILE")
+        raise UsageError(
+            "INVENTORY_EMPTY",
+            f"{target.inventory}: no hosts in it",
+            fix=f"r1deploy inventory HOSTFILE > {shlex.quote(str(target.inventory))}",
+        )
     hosts = tuple(hosts_from_hostvars([row["name"] for row in rows], by_name(rows), settings.slots))
     found = Probed(hosts, login=by_name(rows))
     found.failures = {failure.host: failure for failure in outcome.failures}

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import re
 import reprlib
+import shlex
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePath
@@ -161,7 +162,11 @@ def _document(folder: Path) -> yamlfile.Document | None:
             )
         other = folder / "r1deploy.yml"
         if other.exists():
-            raise UsageError("SETTINGS_MISSING", f"{other} would not be read", fix=f"rename it to {FILE_NAME}")
+            raise UsageError(
+                "SETTINGS_MISSING",
+                f"{other} would not be read",
+                fix=f"mv {shlex.quote(str(other))} {shlex.quote(str(path))}",
+            )
     except (OSError, ValueError) as error:
         raise UsageError("SETTINGS_MISSING", f"cannot look into the folder {folder}: {error}") from error
     return None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import tempfile
 from pathlib import Path
 from typing import Annotated, Literal
@@ -71,11 +72,16 @@ def read(path: Path) -> Lock | None:
         if not path.exists() and not path.is_symlink():
             return None
     except (OSError, ValueError) as error:
-        raise ConfigError("LOCK_INVALID", f"cannot read {path}: {error}") from error
-    document = yamlfile.read(path, str(path), code="LOCK_INVALID")
+        raise ConfigError("LOCK_INVALID", f"cannot read {path}: {error}", fix=restore(path)) from error
+    try:
+        document = yamlfile.read(path, str(path), code="LOCK_INVALID")
+    except ConfigError as error:
+        # Nobody wrote this file by hand: how to write YAML is no help here.
+        raise ConfigError(error.code, error.message, fix=restore(path)) from error
     version = document.data.get("version")
     if version != 1 or isinstance(version, bool):
-        raise _invalid([f"{document.where(('version',))}: version: 1 is expected, not {version!r:.60}"], version)
+        said = f"{document.where(('version',))}: version: 1 is expected, not {version!r:.60}"
+        raise _invalid(path, [said], version)
     try:
         return Lock.model_validate({str(key): value for key, value in document.data.items()})
     except pydantic.ValidationError as error:
@@ -84,7 +90,7 @@ def read(path: Path) -> Lock | None:
             place = tuple(str(part) for part in detail["loc"])
             # A damaged file's control characters must not reach the terminal.
             lines.append(f"{document.where(place)}: {ascii('.'.join(place))[1:-1]}: {detail['msg']}")
-        raise _invalid(lines, version) from error
+        raise _invalid(path, lines, version) from error
 
 
 def write(path: Path, lock: Lock) -> None:
@@ -126,9 +132,16 @@ def _replace(path: Path, data: bytes) -> None:
         raise
 
 
-def _invalid(lines: list[str], version: object) -> ConfigError:
+def restore(path: Path) -> str:
+    """What mends a lock file: the commands, as they can be typed."""
+    folder, name = shlex.quote(str(path.parent)), shlex.quote(path.name)
+    kept = f"git -C {folder} checkout -- {name}"
+    return f"{kept}; where it is not in git: rm {shlex.quote(str(path))}, and the next bootstrap resolves anew"
+
+
+def _invalid(path: Path, lines: list[str], version: object) -> ConfigError:
     newer = isinstance(version, int) and version > 1
-    fix = "use a newer r1deploy" if newer else "restore it from git, or delete it: the next bootstrap resolves anew"
+    fix = "use a newer r1deploy" if newer else restore(path)
     return ConfigError("LOCK_INVALID", "\n  ".join(lines), fix=fix)
 
 

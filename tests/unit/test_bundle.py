@@ -32,7 +32,7 @@ def test_round_trip(made: Path, tmp_path: Path) -> None:
     assert found.path("image/image.tar").read_bytes() == (tmp_path / "image").read_bytes()
     assert found.manifest.image == "baai:v5"
     assert found.mirror(found.manifest.repositories[0]).name == "vllm.git"
-    assert bundle.opened(found.folder) == found
+    assert bundle.opened(found.folder, tmp_path / "bundle") == found
     assert bundle.unpack(made, tmp_path / "cache") == found
     assert [path.name for path in (tmp_path / "cache").iterdir()] == [found.folder.name]
     with tarfile.open(made) as archive:  # plain tar reads it too
@@ -63,7 +63,7 @@ def test_what_is_no_bundle(tmp_path: Path) -> None:
     with pytest.raises(PreflightError):
         bundle.unpack(tmp_path / "text", tmp_path / "cache")
     with pytest.raises(UsageError, match="is gone"):
-        bundle.opened(tmp_path / "cache" / "0123")
+        bundle.opened(tmp_path / "cache" / "0123", tmp_path / "bundle")
 
 
 @pytest.mark.parametrize("name", ["../outside", "/tmp/outside-r1", "extra"])

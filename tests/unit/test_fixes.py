@@ -1,0 +1,431 @@
+"""field.md 5.11: what an error advises is done here, word for word as it is printed, and mends the fault.
+
+A row causes a fault, reads the error's fix, takes the command (or the value) out of it and does just that: then the
+same look passes. What a machine cannot do stands in ``BY_HAND``, each with the reason; a new code must choose.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pexpect
+import pytest
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import rsa
+
+from r1deploy.actions.context import find_inventory, open_context
+from r1deploy.actions.resolve import commit_of, key_file, password_file, prove_key
+from r1deploy.actions.secrets import api_key
+from r1deploy.actions.weights import manifest_of
+from r1deploy.cluster import hostfile
+from r1deploy.errors import ErrorCode, R1Error
+from r1deploy.settings import lockfile
+from r1deploy.settings.load import load, value_from_text
+from r1deploy.settings.model import Settings
+from tests.lab import test_fixes as in_the_lab
+
+# What another fault is called than the one that is looked for: the look itself passes.
+Look = Callable[[], object]
+
+
+@dataclass(frozen=True)
+class Row:
+    """A fault: what causes it in a folder and gives the look that raises; the command in the fix; what to type."""
+
+    code: str
+    cause: Callable[[Path], Look]
+    command: str
+    put: tuple[tuple[str, str], ...] = ()
+
+
+def settings(folder: Path, **values: object) -> Settings:
+    """The settings of a folder, with some of them given as flags: ``patch__key_dir``."""
+    return load(folder, {key.replace("__", "."): value for key, value in values.items()}, {}).settings
+
+
+def key_of(folder: Path, passphrase: bytes | None = None, mode: int = 0o600) -> Path:
+    """A vendor's key in a folder of its own."""
+    path = folder / "the key" / "private_key.pem"
+    path.parent.mkdir(mode=0o700)
+    how = serialization.BestAvailableEncryption(passphrase) if passphrase else serialization.NoEncryption()
+    pem = rsa.generate_private_key(65537, 4096).private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, how
+    )
+    path.write_bytes(pem)
+    path.chmod(mode)
+    return path
+
+
+def secret(folder: Path) -> Path:
+    path = folder / "the secret"
+    path.write_text("word\n")
+    path.chmod(0o644)
+    return path
+
+
+def repository(folder: Path) -> str:
+    path = folder / "up stream.git"
+    run(f"git init -q -b main '{path}' && git -C '{path}' commit -q --allow-empty -m one", folder)
+    return str(path)
+
+
+def run(command: str, folder: Path) -> str:
+    """A shell in the cluster's folder, as the user has it; r1deploy is on PATH."""
+    environment = {
+        **os.environ,
+        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+        **{f"GIT_{who}_{what}": "r1@lab" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")},
+    }
+    done = subprocess.run(
+        ["sh", "-c", command], cwd=folder, env=environment, capture_output=True, text=True, timeout=120, check=False
+    )
+    assert done.returncode == 0, f"{command}\n{done.stdout}{done.stderr}"
+    return done.stdout
+
+
+def locked(folder: Path, text: str) -> Look:
+    (folder / "r1deploy.lock").write_text(text)
+    return lambda: lockfile.read(folder / "r1deploy.lock")
+
+
+def locked_in_git(folder: Path) -> Look:
+    path = folder / "r1deploy.lock"
+    lockfile.write(path, lockfile.Lock())
+    run("git init -q . && git add r1deploy.lock && git commit -q -m one", folder)
+    return locked(folder, path.read_text() + "<<<<<<< HEAD\n")
+
+
+def misnamed_settings(folder: Path) -> Look:
+    (folder / "r1deploy.yml").write_text("cluster: here\n")
+    return lambda: load(folder, {}, {})
+
+
+def bundle_gone(folder: Path) -> Look:
+    (folder / ".r1deploy").mkdir()
+    (folder / ".r1deploy" / "bundle").write_text(f"{folder}/gone\n")
+    (folder / "inventory.ini").write_text("node1 ansible_host=10.0.0.1 slots=16\n")
+    return lambda: open_context(folder, None, {})
+
+
+def no_inventory(folder: Path) -> Look:
+    (folder / "hosts").write_text("10.0.0.1 slots=16 type=gpu\n")
+    return lambda: find_inventory(folder, None)
+
+
+def bad_sums(folder: Path) -> Look:
+    for name in ("config.json", "model-00001-of-00001.safetensors"):
+        (folder / name).write_text("{}")
+    (folder / "SHA256SUMS").write_text("not a sum\n")
+    return lambda: manifest_of(settings(folder, weights__manifest=str(folder / "SHA256SUMS")))
+
+
+def open_key(folder: Path) -> Look:
+    key = key_of(folder, mode=0o644)
+    return lambda: key_file(settings(folder, patch__key_dir=str(key.parent)))
+
+
+def open_api_key(folder: Path) -> Look:
+    path = secret(folder)
+    return lambda: api_key(str(path))
+
+
+def open_password(folder: Path) -> Look:
+    path = secret(folder)
+    return lambda: password_file(
+        settings(folder, image__registry_user="robot", image__registry_password_file=str(path))
+    )
+
+
+def damaged_lock(text: str) -> Callable[[Path], Look]:
+    return lambda folder: locked(folder, text)
+
+
+ROWS = [
+    Row("LOCK_INVALID", locked_in_git, r"git -C .* checkout -- r1deploy\.lock"),
+    *(
+        Row("LOCK_INVALID", damaged_lock(text), r"rm [^,]*r1deploy\.lock'?")
+        for text in ("a: [", "version: 1\nversion: 1\n", "- a\n", "version: 1\nflaggems: 3\n", "version: x\n")
+    ),
+    Row("KEY_MODE", open_key, r"chmod 0600 .*"),
+    Row("API_KEY_MISSING", open_api_key, r"chmod 0600 .*"),
+    Row("REGISTRY_PASSWORD", open_password, r"chmod 0600 .*"),
+    Row("SETTINGS_MISSING", misnamed_settings, r"mv .*"),
+    Row("BUNDLE_MISSING", bundle_gone, r"rm .*"),
+    Row("INVENTORY_MISSING", no_inventory, r"r1deploy init HOSTFILE", (("HOSTFILE", "hosts"),)),
+    Row("MANIFEST_INVALID", bad_sums, r"sha256sum .*"),
+]  # fmt: skip
+
+
+def caught(look: Look) -> R1Error:
+    with pytest.raises(R1Error) as error:
+        look()
+    return error.value
+
+
+@pytest.mark.parametrize("row", ROWS, ids=[f"{row.code}-{number}" for number, row in enumerate(ROWS)])
+def test_the_command_of_a_fix_mends_the_fault(row: Row, tmp_path: Path) -> None:
+    folder = tmp_path / "my cluster"
+    folder.mkdir()
+    look = row.cause(folder)
+    error = caught(look)
+    assert error.code == row.code
+    command = re.search(row.command, error.fix or "")
+    assert command, error.fix
+    text = command[0]
+    for word, value in row.put:
+        text = text.replace(word, value)
+    run(text, folder)
+    look()
+
+
+def test_a_key_loses_its_passphrase(tmp_path: Path) -> None:
+    """The passphrase is typed at openssl's own prompt; what comes out has the name that is looked for, and is 0600."""
+    key = key_of(tmp_path, b"canary")
+    wanted = settings(tmp_path, patch__key_dir=str(key.parent))
+    error = caught(lambda: prove_key(wanted, {}))
+    assert error.code == "KEY_PASSPHRASE"
+    command = re.search(r"openssl .*", error.fix or "")
+    assert command and "canary" not in command[0]
+    shell = pexpect.spawn("sh", ["-c", command[0]], timeout=60)
+    shell.expect("pass phrase")
+    shell.sendline("canary")
+    shell.expect(pexpect.EOF)
+    shell.close()
+    assert shell.exitstatus == 0
+    assert stat.S_IMODE(key.stat().st_mode) == 0o600 and [path.name for path in key.parent.iterdir()] == [key.name]
+    prove_key(wanted, {})
+
+
+def test_the_folder_of_a_key_is_named(tmp_path: Path) -> None:
+    key = key_of(tmp_path)
+    error = caught(lambda: key_file(settings(tmp_path, patch__key_dir=str(key))))
+    assert error.code == "KEY_NOT_FOLDER"
+    line = re.search(r"patch\.key_dir: (.*)", error.fix or "")
+    assert line
+    assert key_file(settings(tmp_path, patch__key_dir=line[1])) == key
+
+
+def test_the_nearest_key_is_the_right_one(tmp_path: Path) -> None:
+    path = tmp_path / "r1deploy.yaml"
+    path.write_text("engine:\n  max_num_seq: 7\n")
+    error = caught(lambda: load(tmp_path, {}, {}))
+    assert error.code == "SETTINGS_UNKNOWN_KEY"
+    near = re.search(r"did you mean (?:engine\.)?(\w+)\?", error.message)
+    assert near, error.message
+    path.write_text(path.read_text().replace("max_num_seq", near[1]))
+    assert load(tmp_path, {}, {}).settings.engine.max_num_seqs == 7
+
+
+def test_every_setting_with_its_meaning_is_written(tmp_path: Path) -> None:
+    """``r1deploy init``, which SETTINGS_UNKNOWN_KEY and SETTINGS_VALUE advise, names the key that was meant."""
+    error = caught(lambda: load(tmp_path, {"engine.max_num_seqs": "x"}, {}))
+    assert error.code == "SETTINGS_VALUE"
+    command = re.search(r"r1deploy init\b", error.fix or "")
+    assert command
+    run(command[0], tmp_path)
+    assert "max_num_seqs" in (tmp_path / "r1deploy.yaml").read_text()
+    load(tmp_path, {}, {})
+
+
+def test_the_nearest_profile_is_known(tmp_path: Path) -> None:
+    error = caught(lambda: load(tmp_path, {"profile": "iluvatar-bi-v15"}, {}))
+    assert error.code == "PROFILE_UNKNOWN"
+    near = re.search(r"did you mean ([\w-]+)\?", error.fix or "")
+    assert near, error.fix
+    assert load(tmp_path, {"profile": near[1]}, {}).settings.profile == near[1]
+
+
+def test_the_refs_that_git_lists_are_there(tmp_path: Path) -> None:
+    url = repository(tmp_path)
+    wanted = settings(tmp_path, flaggems__url=url, flaggems__ref="gone")
+    error = caught(lambda: commit_of(wanted, wanted.flaggems))
+    assert error.code == "GIT_REF_GONE"
+    command = re.search(r"git ls-remote (?:'.*?'|\S+)", error.fix or "")
+    assert command
+    commit, ref = next(row.split() for row in run(command[0], tmp_path).splitlines() if "refs/heads/" in row)
+    right = settings(tmp_path, flaggems__url=url, flaggems__ref=ref.removeprefix("refs/heads/"))
+    assert commit_of(right, right.flaggems) == commit
+
+
+def test_a_url_that_is_wrong_is_asked_by_hand(tmp_path: Path) -> None:
+    """The command of GIT_MISSING names the very URL, and shows by git's own words when it is right."""
+    wanted = settings(tmp_path, flaggems__url=f"{tmp_path}/up stream.git", flaggems__ref="main")
+    error = caught(lambda: commit_of(wanted, wanted.flaggems))
+    assert error.code == "GIT_MISSING"
+    command = re.search(r"git ls-remote .*", error.fix or "")
+    assert command
+    with pytest.raises(AssertionError, match="does not appear to be a git repository"):
+        run(command[0], tmp_path)
+    repository(tmp_path)
+    assert "refs/heads/main" in run(command[0], tmp_path)
+    commit_of(wanted, wanted.flaggems)
+
+
+HOSTFILES = {
+    "HOSTFILE_EMPTY": "# nothing\n",
+    "HOSTFILE_SLOTS": "10.0.0.1 slots = 16\n",
+    "HOSTFILE_LINE": "10.0.0.1 slots=16 typ=gpu\n",
+    "HOSTFILE_TYPE": "10.0.0.1 slots=16 type=npu\n",
+    "HOSTFILE_ADDRESS": "root@10.0.0.1 slots=16 type=gpu\n",
+}
+
+
+@pytest.mark.parametrize("code", HOSTFILES)
+def test_the_line_of_a_hostfile_that_is_advised_is_right(code: str) -> None:
+    error = caught(lambda: hostfile.parse(HOSTFILES[code], "hosts"))
+    assert error.code == code
+    line = re.search(r"[^\s:]+ slots=.*", error.fix or "")
+    assert line, error.fix
+    assert [host.slots for host in hostfile.parse(line[0], "hosts")] == [16]
+
+
+def test_a_missing_hostfile_is_written_as_advised(tmp_path: Path) -> None:
+    path = tmp_path / "hosts"
+    error = caught(lambda: hostfile.read(path))
+    assert error.code == "HOSTFILE_MISSING"
+    line = re.search(r"[^\s:]+ slots=.*", error.fix or "")
+    assert line
+    path.write_text(line[0])
+    assert len(hostfile.read(path)) == 1
+
+
+def cli(folder: Path, *argv: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "r1deploy", *argv],
+        cwd=folder, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=120, check=False,
+    )  # fmt: skip
+
+
+def test_a_set_is_written_as_advised(tmp_path: Path) -> None:
+    said = cli(tmp_path, "config", "--set", "engine.port")
+    assert said.returncode == 2
+    flags = re.search(r"Fix: (--set \S+=\S+)", said.stderr)
+    assert flags, said.stderr
+    done = cli(tmp_path, "config", *flags[1].split())
+    key, value = flags[1].split()[1].split("=")
+    assert done.returncode == 0 and re.search(rf"{re.escape(key)} +{value}\b", done.stdout)
+    assert value_from_text(key, value) == int(value)
+
+
+# Told where nothing can be run, because no command would be right everywhere. Each with the reason.
+BY_HAND = {
+    "USAGE": "what was meant, only the user knows; the message shows the right form",
+    "BUG": "the same command again: what is unknown has no mend",
+    "INTERRUPTED": "the same command again: tests/lab/test_cuts.py does that for each step",
+    "YES_MISSING": "tests/unit holds that --yes goes on: agreeing is the user's",
+    "HOSTFILE_ENCODING": "which characters were meant, only the writer knows",
+    "HOSTFILE_DUPLICATE": "which of two lines is right, only the writer knows",
+    "INVENTORY_EMPTY": "which hosts there are, only the user knows; the conversion is tested by INVENTORY_MISSING",
+    "INVENTORY_INVALID": "Ansible's own words; only the writer knows what was meant",
+    "INVENTORY_VALUE": "only the writer knows the right value",
+    "PROBE_INCOMPLETE": "what broke on the host stands in its last lines",
+    "LIMIT_EMPTY": "which host was meant, only the user knows; the message lists them",
+    "FILE_EXISTS": "any other name",
+    "SETTINGS_YAML": "only the writer knows what was meant",
+    "LOCK_WRITE": "room or rights of this machine",
+    "BUILDER_UNKNOWN": "which host was meant, only the user knows",
+    "HOSTKEY_CHANGED": "whether the new key is right is compared at the host's console",
+    "HOSTKEY_UNKNOWN": "whether the key is right is compared at the host's console",
+    "SSH_AUTH": "needs the password or key that only the site has",
+    "SSH_DNS": "the site's names",
+    "SSH_REFUSED": "needs a way to the host that is not SSH",
+    "SSH_NO_ROUTE": "the site's network",
+    "SSH_TIMEOUT": "the site's network",
+    "SSH_FAILED": "no cause is known",
+    "SUDO_PASSWORD": "the site's sudoers and passwords",
+    "SUDO_REFUSED": "needs root, which the login is not",
+    "PYTHON_MISSING": "needs the distribution's packages",
+    "PYTHON_OLD": "needs the distribution's packages",
+    "TOOLS_MISSING": "needs the distribution's packages",
+    "ENGINE_DOWN": "needs systemd, which lab hosts do not run",
+    "ENGINE_OLD": "needs the distribution's packages",
+    "MEMORY_LOW": "what may be ended, only the user knows",
+    "DISK_FULL": "what may be removed, only the user knows",
+    "ADDRESS_ELSEWHERE": "the site's addresses",
+    "CLOCK_SKEW": "the clock is that of the whole machine",
+    "PORT_TAKEN": "what may be ended, only the user knows",
+    "SHM_SMALL": "the size of /dev/shm is that of the whole machine",
+    "FOREIGN_PROCESSES": "what may be ended, only the user knows",
+    "SERVICE_RUNNING": "when the service may stop, only the user knows",
+    "DRIVER_MISSING": "the vendor's driver",
+    "DRIVER_DIFFERS": "the vendor's driver",
+    "CHIPS_MISMATCH": "chips that are not there, or a number that only the user knows",
+    "CHIP_SICK": "a board",
+    "CHIP_BUSY": "what may be ended, only the user knows",
+    "TOPOLOGY": "which of several splits is wanted, only the user knows",
+    "WEIGHTS_MISSING": "where the checkpoint is, only the user knows",
+    "WEIGHTS_DIFFER": "which host is right, only the user knows",
+    "WEIGHTS_TOO_LARGE": "needs other chips or another checkpoint",
+    "WEIGHTS_BUSY": "wait for the other run",
+    "WEIGHTS_COPY_FAILED": "the same command again: tests/lab/test_weights.py does that",
+    "PEER_UNREACHABLE": "the site's firewall",
+    "HUB_CLIENT_MISSING": "the site's package index or proxy",
+    "HUB_AUTH": "a token that only the user has",
+    "HUB_MISSING": "which checkpoint was meant, only the user knows",
+    "HUB_NO_ROUTE": "the site's network",
+    "HUB_TLS": "the site's CA",
+    "HUB_FAILED": "no cause is known",
+    "GIT_CLIENT_MISSING": "needs the distribution's packages",
+    "GIT_DNS": "the site's names",
+    "GIT_AUTH": "a login that only the user has",
+    "GIT_NO_ROUTE": "the site's network",
+    "GIT_FAILED": "no cause is known",
+    "GIT_TLS": "the site's CA",
+    "GIT_PROXY": "the site's proxy",
+    "PATCH_MISSING": "which patch is meant, only the vendor knows",
+    "PATCH_UNFIT": "which commit is meant, only the vendor knows",
+    "PATCH_TAMPERED": "not to go on is the advice",
+    "KEY_MISSING": "the vendor sends the key",
+    "KEY_NOT_PEM": "the vendor sends the key",
+    "KEY_WRONG": "the vendor sends the key",
+    "TARBALL_MISSING": "the vendor sends the tarball",
+    "TARBALL_DAMAGED": "the vendor sends the tarball",
+    "TARBALL_OTHER": "which image is meant, only the user knows",
+    "DELIVERY_MISSING": "where the delivery is, only the user knows",
+    "DELIVERY_PART": "which part was meant, only the user knows",
+    "DELIVERY_DAMAGED": "the vendor sends the files",
+    "IMAGE_ARCH": "the vendor sends the image",
+    "IMAGE_OTHER": "which of two images is meant, only the user knows",
+    "STEP_FAILED": "no cause is known",
+    "STILL_DIFFERS": "no cause is known",
+    "ANSIBLE_FAILED": "no cause is known",
+    "RAY_NODES_MISSING": "the engine's own failure",
+    "ENGINE_DIED": "the engine's own failure",
+    "ENGINE_SILENT": "the engine's own failure",
+    "MODEL_WRONG": "the engine's own failure",
+    "NO_TOKENS": "the engine's own failure",
+    "LOCKED": "wait for the other run: tests/lab/test_locks.py does that",
+    "LOCK_LOST": "the same command again: tests/lab/test_locks.py does that",
+    "ROLLBACK_NOTHING": "which release is wanted, only the user knows",
+    "ROLLBACK_AMBIGUOUS": "which release is wanted, only the user knows",
+    "ROLLBACK_INCOMPLETE": "needs the settings of that release",
+    "LAB_FAILED": "what this machine lacks",
+    "TUNNEL_FAILED": "the host's sshd",
+    "TTY_MISSING": "`exec` in place of `shell`: tests/lab/test_flow.py runs it",
+    "RESET_NAME": "removes a whole cluster: tests/lab/test_reset.py types it",
+    "REGISTRY_AUTH": "a login that only the user has",
+    "REGISTRY_TAG": "which image is meant, only the user knows",
+    "REGISTRY_LIMIT": "wait",
+    "REGISTRY_TLS": "the registry's CA",
+    "REGISTRY_NO_ROUTE": "the site's network",
+    "BUNDLE_DAMAGED": "copy the file again",
+    "BUNDLE_OTHER": "which deployment is meant, only the user knows",
+    "BUNDLE_INCOMPLETE": "something that is not on this machine",
+}
+HERE = {
+    *(row.code for row in ROWS), *HOSTFILES, "HOSTFILE_MISSING", "KEY_PASSPHRASE", "KEY_NOT_FOLDER",
+    "SETTINGS_UNKNOWN_KEY", "SETTINGS_VALUE", "PROFILE_UNKNOWN", "GIT_REF_GONE", "GIT_MISSING",
+}  # fmt: skip
+
+
+def test_every_code_has_its_fix_run_or_says_why_a_machine_cannot() -> None:
+    mended = HERE | in_the_lab.MENDED
+    assert mended & set(BY_HAND) == set()
+    assert mended | set(BY_HAND) == set(ErrorCode)
