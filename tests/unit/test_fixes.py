@@ -20,7 +20,7 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
-from r1deploy.actions.context import find_inventory, open_context
+from r1deploy.actions.context import open_context
 from r1deploy.actions.resolve import commit_of, key_file, password_file, prove_key
 from r1deploy.actions.secrets import api_key
 from r1deploy.actions.weights import manifest_of
@@ -116,7 +116,7 @@ def bundle_gone(folder: Path) -> Look:
 
 def no_inventory(folder: Path) -> Look:
     (folder / "hosts").write_text("10.0.0.1 slots=16 type=gpu\n")
-    return lambda: find_inventory(folder, None)
+    return lambda: open_context(folder, None, {})
 
 
 def bad_sums(folder: Path) -> Look:
