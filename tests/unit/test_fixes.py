@@ -334,6 +334,7 @@ BY_HAND = {
     "HOSTKEY_CHANGED": "whether the new key is right is compared at the host's console",
     "HOSTKEY_UNKNOWN": "whether the key is right is compared at the host's console",
     "SSH_AUTH": "needs the password or key that only the site has",
+    "SSH_KEY_FILE": "needs the key that only the site has",
     "SSH_DNS": "the site's names",
     "SSH_REFUSED": "needs a way to the host that is not SSH",
     "SSH_NO_ROUTE": "the site's network",
