@@ -20,7 +20,7 @@ from r1deploy.actions.context import open_context
 from r1deploy.actions.look import lock_of, look
 from r1deploy.journal import state_home
 from r1deploy.render import SECRET
-from r1deploy.runner.ansible import PREFIX
+from r1deploy.runner.folder import PREFIX
 from tests.lab.conftest import HOSTS, Cluster
 
 

@@ -19,6 +19,7 @@ MENDED = {
     "IDENTITY_TWICE",
     "LIMIT_WITHOUT_HEAD",
     "NOT_BOOTSTRAPPED",
+    "TTY_MISSING",
     "WEIGHTS_DAMAGED",
 }
 STRANGER = "stranger"
@@ -118,3 +119,9 @@ def test_the_limit_that_is_advised_has_the_head(ready: Cluster) -> None:
     done = ready.r1("bootstrap", *flags.split())
     assert done.code == 0, done.err
     assert flags.split()[1].split(",") == list(HOSTS)
+
+
+def test_exec_does_what_shell_cannot(ready: Cluster) -> None:
+    command = advised(ready.r1("shell"), 2, "TTY_MISSING", r"r1deploy exec -- COMMAND")
+    done = here(ready, command.replace("COMMAND", "echo here"))
+    assert done.code == 0 and "here" in done.out

@@ -409,7 +409,6 @@ BY_HAND = {
     "ROLLBACK_INCOMPLETE": "needs the settings of that release",
     "LAB_FAILED": "what this machine lacks",
     "TUNNEL_FAILED": "the host's sshd",
-    "TTY_MISSING": "`exec` in place of `shell`: tests/lab/test_flow.py runs it",
     "RESET_NAME": "removes a whole cluster: tests/lab/test_reset.py types it",
     "REGISTRY_AUTH": "a login that only the user has",
     "REGISTRY_TAG": "which image is meant, only the user knows",
