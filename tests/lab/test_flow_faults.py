@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 import subprocess
@@ -79,12 +80,46 @@ def test_unreachable_host_stops_all(ready: Cluster, tmp_path: Path) -> None:
     status = site.r1("status")
     assert status.code == 0
     assert "SSH_DNS" in status.out
+    # No host at all: unknown is not "stopped" (field.md 5.10).
+    (site.folder / "inventory.ini").write_text(re.sub(rf"({re.escape(NET)}\.1[12]) ", r"\1 ansible_port=2222 ", text))
+    status = site.r1("status", "--json")
+    assert status.code == 4
+    found = json.loads(status.out)
+    assert found["serving"] is None and {host["error"] for host in found["hosts"]} == {"SSH_REFUSED"}
+    refused(site.r1("status"), 4, "unknown: node1 does not answer")
+
+
+def test_bootstrap_without_a_terminal_needs_a_yes(unchanged: Cluster) -> None:
+    """field.md 5.1: the plan is shown, and nothing is done on the hosts; with nothing to do nobody is asked."""
+    done = unchanged.r1("bootstrap", "--set", "engine.max_num_seqs=7")
+    refused(done, 2, "YES_MISSING", "--yes")
+    assert "changes on 2 hosts" in done.text
+    assert unchanged.r1("bootstrap").code == 0
+
+
+def test_an_inventory_is_remembered_after_a_success(unchanged: Cluster, tmp_path: Path) -> None:
+    """field.md 5.2."""
+    site = apart(unchanged, tmp_path)
+    shutil.copy(unchanged.folder / "r1deploy.lock", tmp_path / "r1deploy.lock")
+    text = (site.folder / "inventory.ini").read_text()
+    (site.folder / "wrong.ini").write_text(text.replace(f"{NET}.12 ", f"{NET}.12 ansible_port=2222 "))
+    (site.folder / "other.ini").write_text(text)
+    for verb in ("preflight", "plan", "bootstrap"):
+        refused(site.r1(verb, "wrong.ini"), 4, "SSH_REFUSED")
+        assert not (site.folder / ".r1deploy" / "inventory").exists(), verb
+    done = site.r1("preflight", "other.ini")
+    assert done.code == 0 and "other.ini is the inventory here" in done.text, done.text
+    (site.folder / "inventory.ini").unlink()
+    done = site.r1("plan", "--json")
+    assert done.code == 0 and "is the inventory here" not in done.text
 
 
 def test_login_and_host_keys(unchanged: Cluster, tmp_path: Path) -> None:
     key = tmp_path / "other"
     subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(key)], check=True)
     refused(unchanged.r1("plan", env=unchanged.settings(ssh__key_file=key)), 4, "SSH_AUTH")
+    missing = unchanged.settings(ssh__key_file=tmp_path / "missing")
+    refused(unchanged.r1("plan", env=missing), 4, "SSH_KEY_FILE", "key file for the login", "no such identity")
     nothing = tmp_path / "known_hosts"
     nothing.write_text("")
     refused(unchanged.r1("plan", env=unchanged.settings(ssh__known_hosts=nothing)), 4, "HOSTKEY_UNKNOWN")
