@@ -14,7 +14,7 @@ from r1deploy.actions.upstream import prove_upstreams
 from r1deploy.actions.variables import groups, host_vars, role_vars, write_files
 from r1deploy.errors import ApplyError, PreflightError
 from r1deploy.journal import Journal
-from r1deploy.planning.checks import Check
+from r1deploy.planning.findings import Check
 from r1deploy.planning.planner import Plan
 from r1deploy.planning.steps import STEP_NAMES
 from r1deploy.runner.ansible import Outcome

@@ -7,7 +7,7 @@ from r1deploy.actions.look import look, placeholder
 from r1deploy.actions.resolve import Say, commit_of, lock_of_or_error, password_file, prove_key
 from r1deploy.actions.tarball import prove_tarball
 from r1deploy.errors import PreflightError
-from r1deploy.planning.checks import BOOTSTRAP, Check
+from r1deploy.planning.findings import BOOTSTRAP, Check
 from r1deploy.settings import lockfile
 from r1deploy.settings.lockfile import Lock
 

@@ -13,7 +13,8 @@ from r1deploy.actions.tarball import inspect
 from r1deploy.actions.weights import damage, few
 from r1deploy.errors import PreflightError, UsageError
 from r1deploy.onhost import checkpoint
-from r1deploy.planning.checks import Check, fits
+from r1deploy.planning.checks import fits
+from r1deploy.planning.findings import Check
 from r1deploy.settings import lockfile
 from r1deploy.settings.load import load
 from r1deploy.settings.lockfile import Lock

@@ -30,7 +30,8 @@ from r1deploy.actions.resolve import Say
 from r1deploy.cluster.host import Host
 from r1deploy.errors import ApplyError, ConfigError, PreflightError, R1Error, UsageError
 from r1deploy.onhost import checkpoint
-from r1deploy.planning.checks import Check, fits, named
+from r1deploy.planning.checks import fits, named
+from r1deploy.planning.findings import Check
 from r1deploy.remote import Remote
 from r1deploy.runner.probe import Probed, probe
 from r1deploy.settings.load import weights_host_path

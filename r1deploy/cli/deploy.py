@@ -50,7 +50,7 @@ def preflight(
     if json:
         lines.document({"ok": not failed, "checks": lines.check_rows(checks)})
     else:
-        print("\n".join([*lines.check_lines(checks, verbose), f"{len(checks)} checks, {len(failed)} failed."]))
+        print("\n".join([*lines.check_lines(checks, verbose), lines.verdict(checks)]))
     if failed:
         reachable = all(check.name != "reachable" for check in failed)
         raise typer.Exit(5 if reachable else 4)
@@ -81,6 +81,7 @@ def plan(
     locks = moved(read(context.lock_path), view.lock)
     if json:
         blockers = [asdict(check) | {"blocks": sorted(check.blocks)} for check in view.plan.checks if not check.ok]
+        warnings = lines.check_rows(check for check in view.plan.checks if check.warning)
         lines.document(
             {
                 "release": view.desired.release.id,
@@ -88,6 +89,7 @@ def plan(
                 "changes": [asdict(row) for row in view.plan.changes],
                 "noops": [asdict(row) for row in view.plan.noops],
                 "blockers": blockers,
+                "warnings": warnings,
                 "choices": [asdict(row) for row in choices(context, view)],
             }
         )
@@ -97,6 +99,9 @@ def plan(
         failed = lines.check_lines((check for check in view.plan.checks if not check.ok), False)
         if failed:
             print("Blockers:\n" + "\n".join(failed))
+        warned = lines.check_lines((check for check in view.plan.checks if check.warning), False)
+        if warned:
+            print("Warnings:\n" + "\n".join(warned))
     remember_inventory(context, lines.say)
     if exit_code and view.plan.changes:
         raise typer.Exit(10)

@@ -10,7 +10,7 @@ from r1deploy.cli.app import HERE, Folder, Json, Set, app, flags_of
 from r1deploy.ui import lines
 
 if TYPE_CHECKING:
-    from r1deploy.planning.checks import Check
+    from r1deploy.planning.findings import Check
 
 weights_app = typer.Typer(help="The checkpoint on the hosts: pull it, verify it, push it.", no_args_is_help=True)
 app.add_typer(weights_app, name="weights")
@@ -75,6 +75,6 @@ def report(checks: list[Check], json: bool, whole: str = "cluster") -> None:
     if json:
         lines.document({"ok": not failed, "checks": lines.check_rows(checks)})
     else:
-        print("\n".join([*lines.check_lines(checks, True, whole), f"{len(checks)} checks, {len(failed)} failed."]))
+        print("\n".join([*lines.check_lines(checks, True, whole), lines.verdict(checks)]))
     if failed:
         raise typer.Exit(5)

@@ -11,11 +11,12 @@ import shlex
 import statistics
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from itertools import takewhile
 
 from r1deploy.cluster.host import Host
 from r1deploy.planning.desired import Desired, ports_of, size_of
+from r1deploy.planning.exposure import exposure
+from r1deploy.planning.findings import BOOTSTRAP, BOTH, SERVE, Check
 from r1deploy.planning.observed import Observed
 from r1deploy.settings.model import Settings
 
@@ -25,22 +26,6 @@ MIN_ENGINE_ZSTD = (23, 0)
 # What uname calls a machine, and what an image calls it.
 ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64", "loongarch64": "loong64"}
 CLOCK_SKEW_SECONDS = 30
-BOTH = frozenset({"bootstrap", "serve"})
-SERVE = frozenset({"serve"})
-BOOTSTRAP = frozenset({"bootstrap"})
-
-
-@dataclass(frozen=True)
-class Check:
-    """One finding: ``code`` is stable, ``host`` None where the cluster as a whole is meant."""
-
-    name: str
-    host: str | None
-    ok: bool
-    detail: str
-    code: str
-    fix: str | None = None
-    blocks: frozenset[str] = BOTH
 
 
 def version_of(text: str | None) -> tuple[int, ...]:
@@ -462,4 +447,5 @@ ACROSS: tuple[Callable[[Desired, Mapping[str, Observed]], Iterable[Check]], ...]
     same_weights,
     clocks,
     identities,
+    exposure,
 )

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from r1deploy.cluster.host import Host
 from r1deploy.planning import checks as preflight
-from r1deploy.planning import serving
+from r1deploy.planning import findings, serving
 from r1deploy.planning.desired import INSTALL_PARTS, Desired, known_hosts
 from r1deploy.planning.observed import Container, Observed, TreeState
 from r1deploy.planning.steps import STEP_NAMES
@@ -42,10 +42,10 @@ class Plan:
 
     changes: tuple[Change, ...]
     noops: tuple[Noop, ...]
-    checks: tuple[preflight.Check, ...]
+    checks: tuple[findings.Check, ...]
     serving: serving.Serving
 
-    def blockers(self, verb: str) -> tuple[preflight.Check, ...]:
+    def blockers(self, verb: str) -> tuple[findings.Check, ...]:
         """Failed checks that forbid a verb."""
         return tuple(check for check in self.checks if not check.ok and verb in check.blocks)
 
@@ -335,7 +335,7 @@ class Look:
         if clean:
             yield f"configuration {self.desired.config_id} is there"
 
-    def busy(self, changes: list[Change]) -> Iterator[preflight.Check]:
+    def busy(self, changes: list[Change]) -> Iterator[findings.Check]:
         """bootstrap never touches the running service: what would recreate or rebuild under it is refused."""
         for host in self.desired.hosts:
             found = self.observed.get(host.name)
@@ -343,14 +343,14 @@ class Look:
                 continue
             mine = [row for row in changes if row.host == host.name]
             for name, (pid, what) in self._disturbed(found, mine).items():
-                yield preflight.Check(
+                yield findings.Check(
                     "running service",
                     host.name,
                     False,
                     f"{name} serves (pid {pid}); {' and '.join(what)} would disturb it",
                     "SERVICE_RUNNING",
                     "r1deploy stop, then bootstrap",
-                    preflight.BOOTSTRAP,
+                    findings.BOOTSTRAP,
                 )
 
     def _disturbed(self, found: Observed, changes: list[Change]) -> dict[str, tuple[int, list[str]]]:

@@ -17,7 +17,7 @@ from r1deploy.settings import redact
 if TYPE_CHECKING:
     from r1deploy.actions.look import View
     from r1deploy.errors import R1Error
-    from r1deploy.planning.checks import Check
+    from r1deploy.planning.findings import Check
     from r1deploy.planning.planner import Plan
     from r1deploy.runner.events import Event
 
@@ -95,16 +95,23 @@ def table(rows: Sequence[Sequence[str]]) -> list[str]:
 
 
 def check_lines(checks: Iterable[Check], verbose: bool, whole: str = "cluster") -> list[str]:
-    """Findings: all that failed with their fix, the others with -v. In: the word for what has no host."""
+    """Findings: failures and warnings with their fix, the others with -v. In: the word for what has no host."""
     rows: list[str] = []
     for check in checks:
-        if check.ok and not verbose:
+        if check.ok and not check.warning and not verbose:
             continue
-        mark = "ok  " if check.ok else "FAIL"
+        mark = "warn" if check.warning else "ok  " if check.ok else "FAIL"
         rows += wrap(f"{check.host or whole}: {check.name}: {check.detail}", f"  {mark} ", "       ")
-        if not check.ok:
+        if not check.ok or check.warning:
             rows += wrap(f"{check.code}: {check.fix or 'no fix known'}", "       ", "       ")
     return rows
+
+
+def verdict(checks: Sequence[Check]) -> str:
+    """The last line below findings."""
+    warnings = sum(check.warning for check in checks)
+    also = f", {counted(warnings, 'warning')}" if warnings else ""
+    return f"{len(checks) - warnings} checks, {sum(not check.ok for check in checks)} failed{also}."
 
 
 def check_rows(checks: Iterable[Check]) -> list[dict[str, Any]]:
@@ -114,8 +121,9 @@ def check_rows(checks: Iterable[Check]) -> list[dict[str, Any]]:
             "name": check.name,
             "host": check.host,
             "ok": check.ok,
+            "warning": check.warning,
             "detail": check.detail,
-            "fix": None if check.ok else check.fix,
+            "fix": None if check.ok and not check.warning else check.fix,
             "code": check.code,
         }
         for check in checks

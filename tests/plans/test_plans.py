@@ -9,6 +9,7 @@ A case starts from ``base.json``, a converged cluster of two hosts, and changes 
 ``changes``    all changes that are expected: step, host (or a list), field (a part of it), current, desired
 ``blockers``   all failed checks that are expected: code, host (null: the cluster), blocks, detail (a part of it)
 ``row``        the row of field.md that this is the right result of
+``warnings``   all codes of warnings that are expected, where the case speaks of them
 ``noops``      some reasons that are expected: step, host, reason (a part of it)
 """
 
@@ -44,7 +45,7 @@ BASE: dict[str, Any] = json.loads((HERE / "base.json").read_text(encoding="utf-8
 CASES: dict[str, dict[str, Any]] = {
     path.stem: yaml.safe_load(path.read_text(encoding="utf-8")) for path in sorted((HERE / "cases").glob("*.yaml"))
 }
-KEYS = {"title", "row", "hosts", "silent", "settings", "lock", "observed", "changes", "blockers", "noops"}
+KEYS = {"title", "row", "hosts", "silent", "settings", "lock", "observed", "changes", "blockers", "warnings", "noops"}
 ABSENT = "$absent"
 
 
@@ -208,6 +209,9 @@ def test_case(name: str) -> None:
             noop.step == row["step"] and noop.host == row["host"] and row["reason"] in noop.reason
             for noop in found.noops
         ), row
+    if "warnings" in case:
+        assert [check.code for check in found.checks if check.warning] == case["warnings"]
+    assert all(check.ok and check.fix and not check.blocks for check in found.checks if check.warning)
     failed = [check for check in found.checks if not check.ok]
     wanted = [(row["code"], row.get("host")) for row in spread(case["blockers"])]
     assert Counter((check.code, check.host) for check in failed) == Counter(wanted), failed
