@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 
-.PHONY: demo test test-fast test-faults test-long lint docs clean
+.PHONY: demo test test-fast test-faults test-long test-shard test-fuzz lint docs clean
 
 $(VENV)/.ready: pyproject.toml constraints.txt
 	@echo "== Python environment: $(VENV)"
@@ -27,7 +27,7 @@ demo: $(VENV)/.ready $(VENV)/.tools
 
 # Two workers, each with a lab of its own. KEEP=1 leaves the labs.
 define run-tests
-@$(BIN)/python -m pytest -n 2 -m "$(1)"; code=$$?; [ -n "$$KEEP" ] || $(BIN)/r1deploy lab down >/dev/null 2>&1; exit $$code
+@$(BIN)/python -m pytest -n 2 -m "$(1)" $(2); code=$$?; [ -n "$$KEEP" ] || $(BIN)/r1deploy lab down >/dev/null 2>&1; exit $$code
 endef
 
 test: $(VENV)/.ready $(VENV)/.tools
@@ -40,6 +40,17 @@ test-long: $(VENV)/.ready $(VENV)/.tools
 # The whole matrix of steps and faults; about an hour on two cores.
 test-faults: $(VENV)/.ready $(VENV)/.tools
 	$(call run-tests,faults)
+
+# One of 8 parts of test-long and test-faults together, each within 20 minutes: SHARD=0..7, by default another one with
+# each commit.
+SHARD ?= $(shell echo $$(($$(git rev-list --count HEAD) % 8)))
+test-shard: $(VENV)/.ready $(VENV)/.tools
+	@echo "== part $(SHARD) of 8 of the long tests"
+	$(call run-tests,long or faults,--shard $(SHARD)/8)
+
+# Every border with 100 000 inputs each; hours.
+test-fuzz: $(VENV)/.ready
+	@FUZZ_EXAMPLES=100000 $(BIN)/python -m pytest -n 2 tests/unit/test_fuzz*.py
 
 test-fast: $(VENV)/.ready
 	@$(BIN)/python -m pytest -m "not lab"
