@@ -16,11 +16,11 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from r1deploy import content
 from r1deploy.cluster.host import Host
 from r1deploy.planning.desired import File
+from r1deploy.planning.interfaces import value_of
 from r1deploy.planning.observed import Record
 from r1deploy.planning.release import Inputs, Release
 from r1deploy.settings.model import Engine, Settings
 
-AUTO = "auto"
 SECRET = "api_key.sh"
 RECORD = "release.json"
 ENV = "env.sh"
@@ -173,7 +173,7 @@ def _texts(
             files[START] = text("serve.sh.j2", host=host, arguments=engine_arguments(settings.engine, mode))
         if mode == "ray+vllm":
             files[RAY] = text("ray.sh.j2", host=host)
-        env = {key: (nics.get(host.name) or "") if value == AUTO else value for key, value in settings.env.items()}
+        env = {key: value_of(key, value, nics.get(host.name)) for key, value in settings.env.items()}
         secret = bool(api_key) and host.is_head
         found[host.name] = {
             **files,

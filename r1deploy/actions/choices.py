@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from r1deploy.actions.context import Context
 from r1deploy.actions.look import View
 from r1deploy.cluster.host import Host
-from r1deploy.render import AUTO
+from r1deploy.planning.interfaces import AUTO
 from r1deploy.settings.load import Source
 
 CLUSTER = ("service.mode", "engine.tensor_parallel_size", "engine.pipeline_parallel_size")

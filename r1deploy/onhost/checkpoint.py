@@ -16,7 +16,7 @@ import json
 import os
 import re
 import struct
-from typing import Any
+from typing import Any, Mapping
 
 INDEX = "model.safetensors.index.json"
 SUMS = "SHA256SUMS"
@@ -98,10 +98,11 @@ def check_shard(path, tensors):
     return size, hashlib.sha256(raw).hexdigest()
 
 
-def look_checkpoint(folder: str) -> dict[str, Any]:
+def look_checkpoint(folder: str, places: Mapping[str, str] | None = None) -> dict[str, Any]:
     """The checkpoint of a folder by its headers: shards, those missing, ``{those not whole: why}``, bytes, layers.
 
-    ``sum`` is equal for folders that hold the same, as far as headers and sizes tell.
+    In: ``places``, ``{name: path}`` of files that are to be read elsewhere. ``sum`` is equal for folders that hold
+    the same, as far as headers and sizes tell.
     """
     found: dict[str, Any] = {
         "path": folder,
@@ -125,7 +126,7 @@ def look_checkpoint(folder: str) -> dict[str, Any]:
         why[INDEX] = "holds no weight_map"
     for name in sorted(shards):
         try:
-            size, digest = check_shard(os.path.join(folder, name), shards[name])
+            size, digest = check_shard((places or {}).get(name, os.path.join(folder, name)), shards[name])
         except FileNotFoundError:
             found["missing"].append(name)
         except BadShard as error:

@@ -20,13 +20,14 @@ import pwd
 import re
 import shutil
 import socket
-import struct
 import subprocess
 import sys
 import time
 
 from . import engine
-from .checkpoint import content_digest, look_checkpoint, read_json
+from .addresses import addresses_of, own_addresses
+from .checkpoint import content_digest, read_json
+from .mounts import look_from_inside
 from .trees import load, state
 
 SCHEMA = 1
@@ -82,31 +83,12 @@ def look_host():
     }
 
 
-def interface_of(address):
-    """Name of the interface that carries an IPv4 address, or None."""
-    import fcntl
-
-    probe = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-    try:
-        for _, name in socket.if_nameindex():
-            try:
-                raw = fcntl.ioctl(probe.fileno(), 0x8915, struct.pack("256s", name.encode()[:15]))  # SIOCGIFADDR
-            except OSError:
-                continue
-            if socket.inet_ntoa(raw[20:24]) == address:
-                return name
-    finally:
-        probe.close()
-    return None
-
-
 def look_net(request):
     """The interface of the host's address, its own name, and who listens on the ports asked about."""
     address = request["address"]
-    try:
-        ip = socket.gethostbyname(address)
-    except OSError:
-        ip = None
+    own_ones, resolved = own_addresses(), addresses_of(address)
+    # Of several addresses of a name the one that is ours counts.
+    ip = next((one for one in resolved if one in own_ones), resolved[0] if resolved else None)
     try:
         own = socket.gethostbyname(socket.gethostname())
     except OSError:
@@ -120,7 +102,8 @@ def look_net(request):
     return {
         "address": address,
         "ip": ip,
-        "nic": interface_of(ip) if ip else None,
+        "nic": own_ones.get(ip),
+        "nics": [name for _, name in socket.if_nameindex()],
         "hostname_ip": own,
         "ports_taken": sorted(listening & set(request["ports"])),
     }
@@ -209,20 +192,33 @@ def look_chips(request):
 
 
 def look_engine():
-    """The Docker Engine: version and folder, or why it does not answer."""
-    if not os.path.exists("/var/run/docker.sock"):
-        return {"ok": False, "error": "no Docker Engine: /var/run/docker.sock is not there"}
+    """The Docker Engine: version, store and folder, or why it does not answer."""
+    if not os.path.exists(engine.SOCKET):
+        rootless = sorted(glob.glob("/run/user/*/docker.sock"))
+        more = "; a rootless one listens at " + rootless[0] if rootless else ""
+        return {"ok": False, "error": "no Docker Engine: " + engine.SOCKET + " is not there" + more}
     try:
         status, version = engine.get("/version")
         _, info = engine.get("/info")
     except PermissionError:
-        return {"ok": False, "error": "no right to use /var/run/docker.sock"}
+        return {"ok": False, "error": "no right to use " + engine.SOCKET}
     except (OSError, ValueError, http.client.HTTPException) as error:
         return {"ok": False, "error": "the Docker Engine does not answer: " + str(error)}
     if status != 200:
         return {"ok": False, "error": "the Docker Engine answers %d" % status}
+    if any("podman" in part.get("Name", "").lower() for part in version.get("Components") or []):
+        return {"ok": False, "error": "Podman listens at " + engine.SOCKET + ", not a Docker Engine"}
     root = info.get("DockerRootDir", "/var/lib/docker")
-    return {"ok": True, "version": version["Version"], "root": root, "free_gib": free_gib(root), "error": None}
+    options = [option.split(",")[0] for option in info.get("SecurityOptions") or []]
+    isolated = [name for name in ("userns", "rootless") if "name=" + name in options]
+    return {
+        "ok": True,
+        "version": version["Version"],
+        "isolated": isolated[-1] if isolated else None,
+        "root": root,
+        "free_gib": free_gib(root),
+        "error": None,
+    }
 
 
 def look_image(name):
@@ -461,11 +457,13 @@ def look_service(port):
     return answer
 
 
-def look_weights(path, record):
+def look_weights(request, record):
     """The checkpoint by its headers, and a digest of its content where ``r1deploy weights verify`` proved it."""
+    path = request["weights"]
     if path is None:
         return None
-    found = look_checkpoint(path)
+    found = look_from_inside(path, request["model"], request["volumes"])
+    found["outside"] = dict(list(found["outside"].items())[:5])
     found["missing"], found["bad"] = found["missing"][:5], found["bad"][:5]
     found["why"] = {name: found["why"][name] for name in found["bad"]} if found["bad"] else {}
     found["content"] = content_digest(read_json(record), path) if found["exists"] else None
@@ -479,7 +477,7 @@ def main(text):
     with concurrent.futures.ThreadPoolExecutor(4) as pool:
         chips = pool.submit(look_chips, request)
         service = pool.submit(look_service, service_port(request))
-        weights = pool.submit(look_weights, request["weights"], request["state_dir"] + "/weights.json")
+        weights = pool.submit(look_weights, request, request["state_dir"] + "/weights.json")
         found["engine"] = look_engine()
         containers = []
         found["image"] = None

@@ -17,6 +17,8 @@ from r1deploy.cluster.host import Host
 from r1deploy.planning.desired import Desired, ports_of, size_of
 from r1deploy.planning.exposure import exposure
 from r1deploy.planning.findings import BOOTSTRAP, BOTH, SERVE, Check
+from r1deploy.planning.interfaces import absent
+from r1deploy.planning.interfaces import named as named_interfaces
 from r1deploy.planning.observed import Observed
 from r1deploy.settings.model import Settings
 
@@ -26,6 +28,19 @@ MIN_ENGINE_ZSTD = (23, 0)
 # What uname calls a machine, and what an image calls it.
 ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64", "loongarch64": "loong64"}
 CLOCK_SKEW_SECONDS = 30
+# What keeps a privileged container in the host's pid namespace from being made, and the way out.
+ISOLATED = {
+    "userns": (
+        "maps users (userns-remap): it makes no privileged container in the host's namespaces",
+        "take userns-remap out of /etc/docker/daemon.json, then: systemctl restart docker (its images are loaded anew)",
+    ),
+    "rootless": (
+        "runs rootless: its containers have neither the chips nor the host's network",
+        "apt-get install docker.io, and let it, not the rootless one, listen at /var/run/docker.sock",
+    ),
+}
+# A host with many containers has an interface for each.
+MOST_NAMED = 8
 
 
 def version_of(text: str | None) -> tuple[int, ...]:
@@ -111,6 +126,9 @@ def engine(_: Desired, host: Host, found: Observed) -> Iterator[Check]:
     ok = version_of(found.engine.version) >= MIN_ENGINE
     detail = f"Docker Engine {found.engine.version}"
     yield Check("engine", host.name, ok, detail, "ENGINE_OLD", "install Docker Engine 20.10 or newer")
+    if found.engine.isolated:
+        said, fix = ISOLATED[found.engine.isolated]
+        yield Check("engine", host.name, False, f"{detail} {said}", "ENGINE_ISOLATED", fix)
 
 
 def disk(desired: Desired, host: Host, found: Observed) -> Iterator[Check]:
@@ -184,6 +202,17 @@ def hosts_line(address: str, name: str) -> str:
     take = shlex.quote(rf"s/^(127\..*)[[:space:]]{re.escape(name)}([[:space:]]|$)/\1\2/")
     line = f"echo {shlex.quote(address)} {shlex.quote(name)}"
     return f"cp /etc/hosts /etc/hosts.old && (sed -E {take} /etc/hosts.old; {line}) > /etc/hosts"
+
+
+def interfaces(desired: Desired, host: Host, found: Observed) -> Iterator[Check]:
+    """Interfaces that the settings name are on the host: the same value goes to all hosts."""
+    there = [name for name in found.net.nics if name != "lo"]
+    for name, value in named_interfaces(desired.settings.env).items():
+        missing = absent(name, value, found.net.nics)
+        said = f"the host has {', '.join(there[:MOST_NAMED])}{' …' if len(there) > MOST_NAMED else ''}"
+        detail = f"env.{name} names {', '.join(missing)}, {said}" if missing else f"env.{name}: {value}"
+        fix = f"set env.{name} to auto: the interface of each host's own address"
+        yield Check("interfaces", host.name, not missing, detail, "INTERFACE_MISSING", fix)
 
 
 def ports(desired: Desired, host: Host, found: Observed) -> Iterator[Check]:
@@ -292,7 +321,12 @@ def weights(_: Desired, host: Host, found: Observed) -> Iterator[Check]:
     if seen is None:
         return
     fix = "r1deploy weights pull (from the hub) or r1deploy weights push (from a good host); or set engine.model"
-    if not seen.exists:
+    if seen.outside:
+        links = [f"{seen.path if name == '.' else name} leads to {to}" for name, to in seen.outside.items()]
+        detail = f"{', '.join(links)}: no volume of the container has that"
+        more = "put the files themselves there, or mount that folder at the same path in container.volumes"
+        yield Check("weights", host.name, False, detail, "WEIGHTS_MISSING", more)
+    elif not seen.exists:
         yield Check("weights", host.name, False, f"{seen.path} is not there", "WEIGHTS_MISSING", fix)
     elif not seen.shards or not seen.config:
         what = "no safetensors" if not seen.shards else "no config.json"
@@ -434,6 +468,7 @@ PER_HOST: tuple[Callable[[Desired, Host, Observed], Iterable[Check]], ...] = (
     disk,
     tarball,
     address,
+    interfaces,
     chips,
     foreign,
     shm,

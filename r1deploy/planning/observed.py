@@ -29,11 +29,12 @@ class Machine(Part):
 
 
 class Net(Part):
-    """The interface that carries the host's address, and taken ports of those asked about."""
+    """The interface that carries the host's address, all interfaces, and taken ports of those asked about."""
 
     address: str
     ip: str | None
     nic: str | None
+    nics: tuple[str, ...]
     hostname_ip: str | None
     ports_taken: tuple[int, ...]
 
@@ -66,10 +67,11 @@ class Chips(Part):
 
 
 class Engine(Part):
-    """The Docker Engine; ``error`` says why it does not answer."""
+    """The Docker Engine; ``error`` says why it does not answer, ``isolated`` how it keeps root in a container away."""
 
     ok: bool
     version: str | None = None
+    isolated: Literal["userns", "rootless"] | None = None
     root: str | None = None
     free_gib: float = 0
     error: str | None = None
@@ -281,6 +283,7 @@ class Service(Part):
 class Weights(Part):
     """The checkpoint against its index; ``sum`` is equal on hosts that hold the same, as far as headers tell.
 
+    ``outside`` is where the links of files lead (``.``: the folder itself) that the container will not find.
     ``why`` says what is wrong with a shard of ``bad``; ``content`` is a digest of the
     bytes, known where ``weights verify`` read them and no file changed since.
     """
@@ -296,6 +299,7 @@ class Weights(Part):
     sum: str | None = None
     layers: int | None = None
     why: dict[str, str] = {}
+    outside: dict[str, str] = {}
     content: str | None = None
 
 

@@ -19,6 +19,7 @@ from r1deploy.runner.events import Failure
 from r1deploy.runner.folder import run_folder
 from r1deploy.settings.load import weights_host_path
 from r1deploy.settings.model import Settings
+from r1deploy.settings.volumes import volume_pairs
 
 TRUST_USER = "root"
 
@@ -51,6 +52,8 @@ def request_of(settings: Settings, folders: tuple[str, ...]) -> dict[str, Any]:
         "lock": lock_path(settings.cluster),
         "remote_tmp": REMOTE_TMP,
         "weights": weights_host_path(settings),
+        "model": settings.engine.model,
+        "volumes": volume_pairs(settings),
         "chip": settings.chip.model_dump(),
     }
 

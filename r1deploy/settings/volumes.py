@@ -31,6 +31,12 @@ def parse(text: str) -> Volume | None:
     return Volume(match["host"].rstrip("/") or "/", container, match["mode"] == "ro")
 
 
+def volume_pairs(settings: Settings) -> list[tuple[str, str]]:
+    """Return each volume's folder on the host and in the container."""
+    found = [volume for text in settings.container.volumes if (volume := parse(text))]
+    return [(volume.host, volume.container) for volume in found]
+
+
 def host_path(settings: Settings, inside: str) -> str | None:
     """Return where the host has the container's path ``inside``; None: under no volume."""
     path = PurePosixPath(inside)

@@ -168,7 +168,9 @@ def put_checkpoint(folder: Path, names: list[str], index: bool = True) -> None:
 
 
 def weights(folder: Path) -> Weights:
-    return Weights.model_validate(probe.look_weights(str(folder), str(folder) + ".record"))
+    """As the container sees it through a volume that holds the folder."""
+    request = {"weights": str(folder), "model": f"/data1/{folder.name}", "volumes": [[str(folder.parent), "/data1"]]}
+    return Weights.model_validate(probe.look_weights(request, f"{folder}.record"))
 
 
 def test_whole_checkpoint(tmp_path: Path) -> None:
@@ -271,7 +273,7 @@ def test_an_index_that_is_none(tmp_path: Path, text: str) -> None:
 
 
 def test_no_folder_no_config(tmp_path: Path) -> None:
-    assert probe.look_weights(None, "") is None
+    assert probe.look_weights({"weights": None}, "") is None
     assert weights(tmp_path / "nothing").exists is False
     found = weights(tmp_path)
     assert (found.exists, found.config, found.shards) == (True, False, 0)

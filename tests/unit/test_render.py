@@ -76,7 +76,7 @@ def test_env_of_a_worker_word_for_word() -> None:
         "# Environment of node2, read by before_start on this node. Written by r1deploy.",
         "export TRITON_CACHE_DIR=/cache",
         "export USE_FLAGGEMS=true",
-        "export NCCL_SOCKET_IFNAME=bond0.7",
+        "export NCCL_SOCKET_IFNAME==bond0.7",
         "export GLOO_SOCKET_IFNAME=bond0.7",
         "export VLLM_FORCE_NCCL_COMM=1",
         "export PYTORCH_CUDA_ALLOC_CONF=expandable_segments:True",
@@ -165,9 +165,10 @@ def test_any_value_survives_the_shell(value: str) -> None:
 
 
 def test_auto_is_each_hosts_own_interface() -> None:
+    """field.md 4.7: NCCL takes a bare name for the beginning of one, and needs "=" for this one only."""
     for host in HOSTS:
         data = rendered().files[host.name]["env.sh"]
-        assert exported(data, ["NCCL_SOCKET_IFNAME", "GLOO_SOCKET_IFNAME"]) == [NICS[host.name]] * 2
+        assert exported(data, ["NCCL_SOCKET_IFNAME", "GLOO_SOCKET_IFNAME"]) == [f"={NICS[host.name]}", NICS[host.name]]
     data = rendered(nics={"node1": None}).files["node1"]["env.sh"]
     assert exported(data, ["NCCL_SOCKET_IFNAME"]) == [""], "an interface that is not known"
     data = rendered(settings_of(env={"NCCL_SOCKET_IFNAME": "ib0"})).files["node1"]["env.sh"]
