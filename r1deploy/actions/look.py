@@ -11,10 +11,11 @@ from r1deploy.actions.resolve import Say, lock_of_or_error, need, resolve
 from r1deploy.actions.secrets import api_key
 from r1deploy.errors import PreflightError, R1Error, UnreachableError, UsageError
 from r1deploy.planning.desired import Desired
+from r1deploy.planning.interfaces import AUTO
 from r1deploy.planning.observed import Record
 from r1deploy.planning.planner import Plan, plan
 from r1deploy.planning.release import Inputs, release_of
-from r1deploy.render import AUTO, RECORD, Rendered, recognized, render
+from r1deploy.render import RECORD, Rendered, recognized, render
 from r1deploy.runner.events import Failure
 from r1deploy.runner.probe import Probed, probe
 from r1deploy.settings import lockfile
