@@ -395,6 +395,8 @@ BY_HAND = {
     "DELIVERY_MISSING": "where the delivery is, only the user knows",
     "DELIVERY_PART": "which part was meant, only the user knows",
     "DELIVERY_DAMAGED": "the vendor sends the files",
+    "ENGINE_ISOLATED": "an engine of the site, with containers of others in it",
+    "INTERFACE_MISSING": "which network is meant, only the user knows; auto: tests/plans/base.json",
     "IMAGE_ARCH": "the vendor sends the image",
     "IMAGE_OTHER": "which of two images is meant, only the user knows",
     "STEP_FAILED": "no cause is known",
