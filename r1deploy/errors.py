@@ -41,6 +41,7 @@ ErrorCode: Final[dict[str, str]] = {
     "LOCK_WRITE": "r1deploy.lock cannot be written",
     "BUILDER_UNKNOWN": "builder names a host that is not in the inventory",
     "API_KEY_MISSING": "service.api_key_file cannot be read",
+    "API_KEY_INVALID": "the API key holds a character that no HTTP header can carry",
     "HOSTKEY_CHANGED": "a host's SSH key is not the one in known_hosts",
     "HOSTKEY_UNKNOWN": "a host's SSH key is not in known_hosts",
     "SSH_AUTH": "SSH refuses the login to a host",

@@ -15,6 +15,9 @@ from r1deploy.runner.events import Event
 from r1deploy.settings import redact
 
 KEEP = 50
+KEEP_CRASHES = 20
+# Of one text of a line; the whole of it is on the terminal or in a host's own log.
+LONGEST = 16_000
 # A result's fields that are worth keeping and never hold a variable's value.
 FIELDS = ("msg", "rc", "stderr", "stdout", "tail")
 
@@ -23,6 +26,31 @@ def state_home() -> Path:
     """Where logs are kept."""
     base = os.environ.get("XDG_STATE_HOME") or str(Path.home() / ".local" / "state")
     return Path(base) / "r1deploy"
+
+
+def private_folder(path: Path) -> Path:
+    """Make a folder, and what is missing above it, for its owner alone, whatever the umask is. Raises OSError."""
+    for folder in (*reversed(path.parents), path):
+        if not folder.exists():
+            folder.mkdir(mode=0o700, exist_ok=True)
+    return path
+
+
+def private_file(path: Path) -> TextIO:
+    """A new file for its owner alone; what UTF-8 cannot say is escaped. Raises OSError, also where there is one."""
+    handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
+    return os.fdopen(handle, "w", encoding="utf-8", errors="backslashreplace")
+
+
+def write_crash(text: str) -> Path:
+    """Keep the traceback of a bug, without its secrets, in a file of its own; the newest are kept. Raises OSError."""
+    folder = private_folder(state_home() / "crashes")
+    path = folder / f"{time.strftime('%Y%m%dT%H%M%S', time.gmtime())}-{time.time_ns() % 10**9:09d}-{os.getpid()}.txt"
+    with private_file(path) as stream:
+        stream.write(redact.text(redact.hide(text)))
+    for old in sorted(folder.glob("*.txt"))[:-KEEP_CRASHES]:
+        old.unlink(missing_ok=True)
+    return path
 
 
 class Journal:
@@ -42,10 +70,9 @@ class Journal:
         self.path: Path | None = None
         folder = state_home() / "runs" / cluster
         with contextlib.suppress(OSError):
-            folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+            private_folder(folder)
             path = folder / f"{time.strftime('%Y%m%dT%H%M%S', time.gmtime())}-{self.id}-{verb}.jsonl"
-            self._stream = path.open("w", encoding="utf-8")
-            path.chmod(0o600)
+            self._stream = private_file(path)
             self.path = path
             for old in sorted(folder.glob("*.jsonl"))[:-KEEP]:
                 old.unlink(missing_ok=True)
@@ -63,9 +90,15 @@ class Journal:
         """Add one line."""
         if self._stream:
             with contextlib.suppress(OSError):
-                line = json.dumps({"time": round(time.time(), 3), **row}, default=str)
-                self._stream.write(redact.hide(line)[:20000] + "\n")
+                line = json.dumps({"time": round(time.time(), 3), **redact.hide_in(row, _logged)})
+                self._stream.write(line + "\n")
                 self._stream.flush()
+
+
+def _logged(text: str) -> str:
+    """A text as the log keeps it: secrets first, since half a secret is one too."""
+    hidden = redact.hide(text)
+    return hidden if len(hidden) <= LONGEST else f"{hidden[:LONGEST]}… ({len(hidden) - LONGEST} more)"
 
 
 def logs_of(cluster: str) -> dict[str, str]:

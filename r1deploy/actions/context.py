@@ -14,7 +14,7 @@ from r1deploy.errors import UsageError
 from r1deploy.remote import Remote
 from r1deploy.runner.ansible import Target
 from r1deploy.runner.probe import Probed
-from r1deploy.settings import lockfile
+from r1deploy.settings import lockfile, redact
 from r1deploy.settings.load import Loaded, load
 from r1deploy.settings.model import Settings
 
@@ -88,6 +88,8 @@ def open_context(folder: Path, inventory: Path | None, flags: Mapping[str, objec
     """
     folder = folder.resolve()
     loaded = load(folder, flags, os.environ)
+    for secret in redact.secrets_of(loaded.settings.model_dump()):
+        redact.remember(secret)
     remembered = remembered_inventory(folder)
     path = inventory.absolute() if inventory else remembered
     context = Context(folder, loaded, usable(folder, path), None if path == remembered else path)

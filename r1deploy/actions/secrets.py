@@ -28,5 +28,11 @@ def read_secret(path: str, setting: str, code: str) -> str:
 
 
 def api_key(path: str) -> str:
-    """The API key of ``service.api_key_file``. Raises ConfigError API_KEY_MISSING."""
-    return read_secret(path, "service.api_key_file", "API_KEY_MISSING")
+    """The API key of ``service.api_key_file``. Raises ConfigError API_KEY_MISSING, API_KEY_INVALID."""
+    setting = "service.api_key_file"
+    key = read_secret(path, setting, "API_KEY_MISSING")
+    if not (key.isascii() and key.isprintable()):
+        message = f"{setting}: {path} holds a character that no HTTP header can carry"
+        fix = "take letters, digits and - . _ ~ + / = only, such as: openssl rand -hex 32"
+        raise ConfigError("API_KEY_INVALID", message, fix=fix)
+    return key

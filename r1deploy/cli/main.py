@@ -22,6 +22,7 @@ from r1deploy.cli import (  # noqa: F401 - each adds its verbs to the app
 )
 from r1deploy.cli.app import Unread, app
 from r1deploy.errors import Interrupted, R1Error, UsageError
+from r1deploy.settings import redact
 from r1deploy.signals import Interrupts, Stopped
 from r1deploy.ui import lines, streams
 
@@ -67,8 +68,7 @@ def run(arguments: list[str]) -> int:
         raise BrokenPipeError from error
     except Exception as error:
         if json:
-            said = R1Error("BUG", f"{type(error).__name__}: {error}"[:200])
-            lines.document({"ok": False, "error": said.to_dict()})
+            lines.document({"ok": False, "error": R1Error("BUG", bug_of(error)).to_dict()})
         return report_bug(error)
 
 
@@ -113,16 +113,24 @@ def named(following: list[str]) -> bool:
     return not is_path or word in {name.value for name in deploy.Locked}
 
 
-def report_bug(error: Exception) -> int:
-    """A bug: the traceback goes to a file, one line to the user."""
-    from r1deploy.journal import state_home
+def bug_of(error: Exception) -> str:
+    """What broke, in a line."""
+    return printable(f"{type(error).__name__}: {error}")[:200]
 
-    text = "".join(traceback.format_exception(error))
+
+def printable(text: str) -> str:
+    """A text without secrets that can be written as UTF-8; hidden first, since half a secret is one too."""
+    return redact.text(redact.hide(text)).encode("utf-8", "backslashreplace").decode()
+
+
+def report_bug(error: Exception) -> int:
+    """A bug: the traceback goes to a file of its own, a line to the user. Returns the exit code."""
+    from r1deploy.journal import write_crash
+
+    text = printable("".join(traceback.format_exception(error)))
     try:
-        path = state_home() / "bug.log"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text, encoding="utf-8")
-        lines.say(f"Error: BUG: {type(error).__name__}: {error}"[:200])
+        path = write_crash(text)
+        lines.say(f"Error: BUG: {bug_of(error)}")
         lines.say(f"  Log: {path}")
     except OSError:
         lines.say(text)

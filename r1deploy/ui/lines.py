@@ -40,13 +40,13 @@ def say(text: str) -> None:
 
 def document(value: Any) -> None:
     """One JSON document on standard output."""
-    print(redact.hide(json.dumps(value, indent=2, ensure_ascii=False, default=str)))
+    print(json.dumps(redact.hide_in(value), indent=2, ensure_ascii=False))
 
 
 def wrap(text: str, first: str, rest: str) -> list[str]:
     """A text in lines, its own line ends kept; words are never cut, since paths and commands get copied."""
     rows: list[str] = []
-    for line in text.splitlines():
+    for line in redact.hide(text).splitlines():
         rows += textwrap.wrap(
             line.strip(),
             width(),
