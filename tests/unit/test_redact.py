@@ -159,7 +159,7 @@ def test_logins_of_urls(url: str, wanted: str) -> None:
         "ansible_become_pass",
         "registry-password",
         "db.credentials",
-    ],  # fmt: skip
+    ],
 )
 def test_names_of_secrets(name: str) -> None:
     """field.md 2.6: names that are secret."""
@@ -187,7 +187,7 @@ def test_names_of_secrets(name: str) -> None:
         "model",
         "port",
         "KEEP",
-    ],  # fmt: skip
+    ],
 )
 def test_names_of_no_secrets(name: str) -> None:
     assert not redact.names_a_secret(name)
