@@ -64,7 +64,10 @@ def inventory(context: Context, view: View) -> str:
     found["ship_sources"] = found["ship_vllm"] = (builder,) if others else ()
     found.update(fixed_groups(view.desired))
     root = "{{ playbook_dir | dirname }}"
-    roles = redact.without_logins(role_vars(view, f"{root}/.staging", False))
+    # Logins are no part of an export: who uses it has git's own helpers, or gives these variables.
+    roles = redact.without_logins(
+        role_vars(view, f"{root}/.staging", False) | {"sources_logins": [], "patch_logins": {}}
+    )
     variables: dict[str, Any] = {**login_vars(context.settings.ssh), **roles}
     own = host_vars(view, f"{root}/files")
     for host in own.values():

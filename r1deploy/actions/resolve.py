@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 
 from r1deploy.actions.tarball import lock_image
 from r1deploy.errors import ConfigError, PreflightError
-from r1deploy.settings import redact, site
+from r1deploy.settings import gitlogin, redact, site
 from r1deploy.settings.lockfile import Lock, LockedImage, LockedPatch, LockedSource
 from r1deploy.settings.model import Settings, Source
 from r1deploy.settings.redact import without_login
@@ -53,10 +53,13 @@ def git(settings: Settings, *arguments: str, seconds: int = GIT_SECONDS) -> byte
     """Output of a git command that never asks and never hangs. Raises PreflightError with git's own last lines."""
     mirrors = {url: f"file://{path}" for url, path in settings.git.mirrors.items()}
     # Of two rules the longer one holds; of two for the same URL the last one, so a mirror here comes last.
-    rules = [f"url.{mirror}.insteadOf={prefix}" for prefix, mirror in {**settings.git.instead_of, **mirrors}.items()]
+    places = {**settings.git.instead_of, **mirrors}.items()
+    rules = [f"url.{gitlogin.bare(mirror)}.insteadOf={gitlogin.bare(prefix)}" for prefix, mirror in places]
+    arguments = tuple(gitlogin.bare(word) for word in arguments)
     argv = ["git", *(word for rule in rules for word in ("-c", rule)), *arguments]
     own = {"GIT_TERMINAL_PROMPT": "0", "GIT_SSH_COMMAND": "ssh -oBatchMode=yes", "LC_ALL": "C"}
-    env = {**os.environ, **own, **site.with_ca(settings.site)}
+    known = gitlogin.environment(gitlogin.logins(settings), int(os.environ.get("GIT_CONFIG_COUNT") or 0))
+    env = {**os.environ, **own, **site.with_ca(settings.site), **known}
     try:
         done = subprocess.run(argv, env=env, capture_output=True, timeout=seconds, check=False)
     except FileNotFoundError:
@@ -64,7 +67,7 @@ def git(settings: Settings, *arguments: str, seconds: int = GIT_SECONDS) -> byte
     except subprocess.TimeoutExpired:
         raise PreflightError("GIT_NO_ROUTE", f"git {command_of(arguments)}: no answer in {seconds} s") from None
     if done.returncode != 0:
-        lines = redact.text(done.stderr.decode("utf-8", "replace")).strip().splitlines()[-5:]
+        lines = redact.text(redact.hide(done.stderr.decode("utf-8", "replace"))).strip().splitlines()[-5:]
         code, why = cause_of(settings, "\n".join(lines))
         fix = FIXES.get(code, f"check it by hand: git ls-remote {url_of(arguments)}")
         raise PreflightError(code, f"git {command_of(arguments)}: {why}", evidence=lines, fix=fix)
@@ -120,7 +123,7 @@ def ref_of(settings: Settings, source: Source) -> str | None:
 
 def clone_with(settings: Settings, commit: str) -> Path:
     """A clone of FlagScale, kept here, that holds a commit. Raises PreflightError where the commit is gone."""
-    url = settings.flagscale.url
+    url = gitlogin.bare(settings.flagscale.url)
     clone = cache_folder() / (hashlib.sha256(url.encode()).hexdigest()[:16] + ".git")
     if not (clone / "HEAD").exists():
         clone.parent.mkdir(parents=True, exist_ok=True)

@@ -9,7 +9,7 @@ from r1deploy.actions.look import View
 from r1deploy.actions.resolve import key_file, password_file
 from r1deploy.planning.desired import Desired, known_hosts
 from r1deploy.planning.steps import STEP_NAMES
-from r1deploy.settings import site
+from r1deploy.settings import gitlogin, site
 
 
 def role_vars(view: View, staging: Path | str, with_key: bool) -> dict[str, Any]:
@@ -24,6 +24,7 @@ def role_vars(view: View, staging: Path | str, with_key: bool) -> dict[str, Any]
     log = f"{desired.release_dir}"
     image = view.lock.image
     key = key_file(settings) if with_key else None
+    logins = gitlogin.logins(settings)
     return {
         "r1_staging": str(staging),
         "guest_script": f"{state}/bin/r1guest.py",
@@ -51,17 +52,21 @@ def role_vars(view: View, staging: Path | str, with_key: bool) -> dict[str, Any]
         "container_pid": settings.container.pid,
         "container_network": settings.container.network,
         "container_devices": settings.container.devices,
-        "sources_flaggems_url": settings.flaggems.url,
+        "sources_flaggems_url": gitlogin.bare(settings.flaggems.url),
         "sources_flaggems_commit": desired.flaggems_commit,
         "sources_flaggems_root": gems,
         "sources_flaggems_key": release.flaggems.name,
-        "sources_flagscale_url": settings.flagscale.url,
+        "sources_flagscale_url": gitlogin.bare(settings.flagscale.url),
         "sources_flagscale_commit": desired.flagscale_commit,
         "sources_flagscale_root": scale,
         "sources_instead_of": {
-            **settings.git.instead_of,
-            **{url: f"file://{scale}/mirrors/{Path(path).name}" for url, path in settings.git.mirrors.items()},
+            **{gitlogin.bare(url): gitlogin.bare(mirror) for url, mirror in settings.git.instead_of.items()},
+            **{
+                gitlogin.bare(url): f"file://{scale}/mirrors/{Path(path).name}"
+                for url, path in settings.git.mirrors.items()
+            },
         },
+        "sources_logins": gitlogin.files(logins, scale),
         "sources_mirrors": [{"name": Path(path).name, "path": path} for path in settings.git.mirrors.values()],
         "sources_proxy": site.git_proxy(settings.site),
         "sources_no_proxy": settings.site.no_proxy or "",
@@ -76,6 +81,7 @@ def role_vars(view: View, staging: Path | str, with_key: bool) -> dict[str, Any]
         "patch_task": settings.patch.task,
         "patch_ciphertexts": dict(view.lock.patch.ciphertexts if view.lock.patch else {}),
         "patch_key_file": str(key) if key else "",
+        "patch_logins": gitlogin.environment(logins),
         "patch_python": settings.python.executable,
         "patch_log": f"{log}/build.log",
         "vllm_root": scale,

@@ -19,7 +19,7 @@ import tempfile
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -388,11 +388,11 @@ def send(
     names: Mapping[str, Sequence[str]] | None = None,
 ) -> None:
     """One copy from a host to many. In: sizes by name; by host the names to send again whatever their size says."""
-    password, ready, port = secrets.token_hex(24), threading.Event(), []
+    password, ready, offers = secrets.token_hex(24), threading.Event(), []
     allowed = [host.address for host in targets]
 
     def opened(row: Answer) -> None:
-        port.append(int(row["port"]))
+        offers.append(row)
         ready.set()
 
     def offer() -> None:
@@ -411,7 +411,7 @@ def send(
     try:
         thread.start()
         ready.wait()
-        if not port:
+        if not offers:
             raise failed[0]
         hosts.on_each(
             targets,
@@ -420,7 +420,7 @@ def send(
                 "fetch",
                 progress,
                 address=source.address,
-                port=port[0],
+                port=int(offers[0]["port"]),
                 password=password,
                 sizes=dict(sizes),
                 names=list((names or {}).get(host.name, ())),
@@ -430,6 +430,11 @@ def send(
         hosts.remotes[source.name].close()
         hosts.remotes[source.name] = kept
         thread.join(10)
+        broken = sys.exc_info()[0] is not None
+        # Closing only tells it to end: done is what is gone.
+        with suppress(R1Error) if broken else nullcontext():
+            for row in offers:
+                hosts.run(source, "ended", process=str(row["process"]))
 
 
 def check_arrived(

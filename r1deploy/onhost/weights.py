@@ -13,7 +13,6 @@ import json
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tarfile
@@ -31,6 +30,7 @@ from .checkpoint import (
     shards_of,
     stamp,
 )
+from .offer import serve, wait_for_end
 
 MARK = "r1:"
 TICK = 0.5
@@ -246,42 +246,13 @@ def sums_of(path, names, record):
 
 
 def offer(request):
-    """Let the other hosts read the checkpoint: rsync's own protocol, one password, their addresses only, until we end.
+    """Let the other hosts read the checkpoint, with one password and from their addresses only, until we end."""
+    serve(request, say)
 
-    rsync as a daemon behind our own socket: no port has to be guessed, nothing is left listening.
-    """
-    folder = tempfile.mkdtemp(prefix="r1-offer-")
-    children = []
-    listening = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
-    try:
-        with open(os.path.join(folder, "secrets"), "w", opener=lambda name, how: os.open(name, how, 0o600)) as stream:
-            stream.write("r1deploy:%s\n" % request["password"])
-        with open(os.path.join(folder, "rsyncd.conf"), "w") as stream:
-            stream.write(
-                "use chroot = no\nuid = root\ngid = root\nlog file = %s/log\n[weights]\npath = %s\nread only = yes\n"
-                "list = no\nauth users = r1deploy\nsecrets file = %s/secrets\nhosts allow = %s\n"
-                % (folder, request["path"], folder, " ".join(request["allowed"]))
-            )
-        listening.bind((request["address"], 0))
-        listening.listen(16)
-        listening.settimeout(TICK)
-        say("ready", port=listening.getsockname()[1])
-        while True:
-            say("progress", done=0, total=0)
-            with contextlib.suppress(socket.timeout):
-                connection, _ = listening.accept()
-                with connection:
-                    connection.setblocking(True)
-                    argv = ["rsync", "--daemon", "--no-detach", "--config=%s/rsyncd.conf" % folder]
-                    pipes = {"stdin": connection, "stdout": connection, "stderr": subprocess.DEVNULL}
-                    children.append(subprocess.Popen(argv, **pipes))
-            children = [child for child in children if child.poll() is None]
-    finally:
-        listening.close()
-        for child in children:
-            child.terminate()
-            child.wait()
-        shutil.rmtree(folder, ignore_errors=True)
+
+def ended(request):
+    """Wait until an offer is gone: its process, its connections, its password."""
+    return {"killed": wait_for_end(request["process"], 10)}
 
 
 def fetch(request):
@@ -463,7 +434,7 @@ def unpack(folder, length):
         shutil.rmtree(partial, ignore_errors=True)
 
 
-OPS = {row.__name__: row for row in (look, mark, seen, unmark, verify, offer, fetch, pull)}
+OPS = {row.__name__: row for row in (look, mark, seen, unmark, verify, offer, ended, fetch, pull)}
 
 
 def main(text):

@@ -166,12 +166,12 @@ def secrets_of(value: object, name: str = "") -> Iterator[str]:
         for item in value:
             yield from secrets_of(item, name)
     elif isinstance(value, str):
-        logins = (_split(row)[0] for row in _URL.findall(value))
+        logins = (split_login(row)[0] for row in _URL.findall(value))
         found = [value] if names_a_secret(name) else [part for login in logins for part in _parts(login)]
         yield from (row for row in found if len(row) >= LONG)
 
 
-def _split(rest: str) -> tuple[str, str]:
+def split_login(rest: str) -> tuple[str, str]:
     """What follows ``://`` as (login, the rest): the last @ before the path ends the login.
 
     A slash may be part of the password, where what stands before it cannot be a host and a port.
@@ -198,7 +198,7 @@ def text(value: str) -> str:
         return found["name"] + found["sign"] + HIDDEN if names_a_secret(found["name"]) else found[0]
 
     def login(found: re.Match[str]) -> str:
-        name, rest = _split(found[0])
+        name, rest = split_login(found[0])
         return f"{HIDDEN}@{rest}" if name else rest
 
     value = _BEARER.sub(rf"\1\2{HIDDEN}", _URL.sub(login, value))
@@ -207,7 +207,7 @@ def text(value: str) -> str:
 
 def without_login(url: str) -> str:
     """Return ``url`` without its login: ``https://a:b@host/`` → ``https://host/``."""
-    return _URL.sub(lambda found: _split(found[0])[1], url)
+    return _URL.sub(lambda found: split_login(found[0])[1], url)
 
 
 def without_logins(values: Mapping[str, Any]) -> dict[str, Any]:

@@ -6,6 +6,7 @@ git itself serves the repositories (``git http-backend``); the proxy only knows 
 from __future__ import annotations
 
 import base64
+import contextlib
 import datetime
 import ipaddress
 import os
@@ -88,7 +89,11 @@ def relay(one: socket.socket, other: socket.socket) -> None:
 
 
 class Upstream(ThreadingHTTPServer):
-    """https://ADDRESS:PORT/NAME.git and /simple/; ``seen``: the paths that were asked for."""
+    """https://ADDRESS:PORT/NAME.git and /simple/; ``seen``: the paths that were asked for.
+
+    With ``login`` (user:password) repositories are given to that login only; ``argv`` are then the commands on this
+    machine, the lab's hosts included, that had its password in an argument while somebody asked.
+    """
 
     def __init__(self, address: str, repositories: Path, certificate: Path, wheel: Path) -> None:
         super().__init__((address, 0), _Upstream)
@@ -97,6 +102,15 @@ class Upstream(ThreadingHTTPServer):
         self.socket = context.wrap_socket(self.socket, server_side=True, do_handshake_on_connect=False)
         self.repositories, self.wheel = repositories, wheel
         self.seen: list[str] = []
+        self.login = ""
+        self.argv: list[str] = []
+
+    def known(self, authorization: str | None) -> bool:
+        """Whether a request may be answered; looks around for the password meanwhile."""
+        if not self.login:
+            return True
+        self.argv += commands_with(self.login.partition(":")[2])
+        return authorization == "Basic " + base64.b64encode(self.login.encode()).decode()
 
     def handle_error(self, *_: Any) -> None:
         """A client that does not trust us hangs up: that is what some tests want."""
@@ -120,6 +134,9 @@ class _Upstream(BaseHTTPRequestHandler):
 
     def git(self, path: str, query: str) -> None:
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        if not self.server.known(self.headers.get("Authorization")):
+            self.answer(b"401", [(b"WWW-Authenticate", b'Basic realm="stand-in"')], b"")
+            return
         env = {
             "PATH": os.environ["PATH"],
             "GIT_PROJECT_ROOT": str(self.server.repositories),
@@ -150,6 +167,17 @@ class _Upstream(BaseHTTPRequestHandler):
 
     def log_message(self, *_: Any) -> None:
         pass
+
+
+def commands_with(text: str) -> list[str]:
+    """The commands of all processes of this machine that have a text in their arguments."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        with contextlib.suppress(OSError):
+            command = path.read_bytes().replace(b"\0", b" ").decode(errors="replace")
+            if text in command:
+                found.append(command)
+    return found
 
 
 def certificate(folder: Path, address: str) -> tuple[Path, Path]:
