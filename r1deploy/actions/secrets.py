@@ -33,6 +33,6 @@ def api_key(path: str) -> str:
     key = read_secret(path, setting, "API_KEY_MISSING")
     if not (key.isascii() and key.isprintable()):
         message = f"{setting}: {path} holds a character that no HTTP header can carry"
-        fix = "take letters, digits and - . _ ~ + / = only, such as: openssl rand -hex 32"
+        fix = f"openssl rand -hex 32 > {shlex.quote(str(Path(path).expanduser()))}"
         raise ConfigError("API_KEY_INVALID", message, fix=fix)
     return key

@@ -136,6 +136,13 @@ def open_api_key(folder: Path) -> Look:
     return lambda: api_key(str(path))
 
 
+def foreign_api_key(folder: Path) -> Look:
+    path = secret(folder)
+    path.write_text("clé\n", encoding="utf-8")
+    path.chmod(0o600)
+    return lambda: api_key(str(path))
+
+
 def open_password(folder: Path) -> Look:
     path = secret(folder)
     return lambda: password_file(
@@ -155,6 +162,7 @@ ROWS = [
     ),
     Row("KEY_MODE", open_key, r"chmod 0600 .*"),
     Row("API_KEY_MISSING", open_api_key, r"chmod 0600 .*"),
+    Row("API_KEY_INVALID", foreign_api_key, r"openssl rand .*"),
     Row("REGISTRY_PASSWORD", open_password, r"chmod 0600 .*"),
     Row("SETTINGS_MISSING", misnamed_settings, r"mv .*"),
     Row("BUNDLE_MISSING", bundle_gone, r"rm .*"),
