@@ -6,8 +6,6 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from r1deploy import content
 from r1deploy.actions.context import Context
 from r1deploy.actions.look import View, lock_of, look, refuse_unreachable
@@ -16,7 +14,9 @@ from r1deploy.actions.variables import fixed_groups, host_vars, role_vars, write
 from r1deploy.errors import UsageError
 from r1deploy.planning.steps import STEP_NAMES
 from r1deploy.render import SECRET
+from r1deploy.runner import overlay
 from r1deploy.runner.ansible import login_vars
+from r1deploy.runner.overlay import Template
 from r1deploy.settings import redact
 
 IGNORED = shutil.ignore_patterns("__pycache__", "probe.yml", "r1_probe.py", "probe.py", "lock.py", "weights.py")
@@ -63,19 +63,18 @@ def inventory(context: Context, view: View) -> str:
     found["drift_patch"] = (builder,)
     found["ship_sources"] = found["ship_vllm"] = (builder,) if others else ()
     found.update(fixed_groups(view.desired))
-    root = "{{ playbook_dir | dirname }}"
     # Logins are no part of an export: who uses it has git's own helpers, or gives these variables.
-    roles = redact.without_logins(
-        role_vars(view, f"{root}/.staging", False) | {"sources_logins": [], "patch_logins": {}}
-    )
+    roles = redact.without_logins(role_vars(view, "", False) | {"sources_logins": [], "patch_logins": {}})
     variables: dict[str, Any] = {**login_vars(context.settings.ssh), **roles}
-    own = host_vars(view, f"{root}/files")
+    variables["r1_staging"] = Template("{{ playbook_dir | dirname }}/.staging")
+    own = host_vars(view, "")
     for host in own.values():
         # What a cut run left here today says nothing of the day on which the folder is used.
         del host["host_leftovers"], host["config_active"]
+        host["config_source"] = Template("{{ playbook_dir | dirname }}/files/{{ inventory_hostname }}")
         for file in host["config_files"]:
             if file["name"] == SECRET:
-                file["src"] = "{{ config_api_key_file }}"
+                file["src"] = Template("{{ config_api_key_file }}")
     hosts = {
         host.name: {**{k: v for k, v in view.probed.login[host.name].items() if k not in UNSAID}, **own[host.name]}
         for host in view.desired.hosts
@@ -88,4 +87,4 @@ def inventory(context: Context, view: View) -> str:
         }
     }
     head = "# Written by r1deploy export. patch_key_file: path of the vendor's key on this machine.\n"
-    return head + yaml.safe_dump(document, sort_keys=False, allow_unicode=True)
+    return head + overlay.dump(document)

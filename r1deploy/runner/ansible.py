@@ -19,12 +19,12 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from r1deploy import content
+from r1deploy.runner import overlay
 from r1deploy.runner.events import Event, Failure, event_of, failure_of
 from r1deploy.runner.folder import run_folder
 from r1deploy.runner.leash import CALLBACKS, FOLDER, Leash, launcher
+from r1deploy.runner.overlay import Template
 from r1deploy.settings.model import Ssh
 from r1deploy.signals import Interrupts, Stopped
 
@@ -85,7 +85,10 @@ def login_vars(ssh: Ssh) -> dict[str, Any]:
     jump host) comes before them and does not replace them.
     """
     # Steps need root: a login that is not root's goes through sudo, unless the inventory says otherwise.
-    found: dict[str, Any] = {"ansible_become": f"{{{{ (ansible_user | default('{getpass.getuser()}')) != 'root' }}}}"}
+    found: dict[str, Any] = {
+        "r1_own_login": getpass.getuser(),
+        "ansible_become": Template("{{ (ansible_user | default(r1_own_login)) != 'root' }}"),
+    }
     found["ansible_ssh_timeout"] = ssh.connect_timeout
     if ssh.user:
         found["ansible_user"] = ssh.user
@@ -148,7 +151,7 @@ def write_overlay(
     groups: Mapping[str, tuple[str, ...]],
     host_vars: Mapping[str, Mapping[str, Any]],
 ) -> Path:
-    """Our own inventory source beside the user's: groups by step, variables of the roles."""
+    """Our own inventory source beside the user's: groups by step, variables of the roles; no value is a template."""
     document = {
         "all": {
             # ansible-runner sets ANSIBLE_HOST_KEY_CHECKING=False; a variable goes above the environment.
@@ -163,7 +166,7 @@ def write_overlay(
         }
     }
     path = folder / "overlay.yml"
-    path.write_text(yaml.safe_dump(document, sort_keys=False), encoding="utf-8")
+    path.write_text(overlay.dump(document), encoding="utf-8")
     return path
 
 
@@ -205,7 +208,7 @@ def run(
             )
     import ansible_runner
 
-    overlay = write_overlay(folder, target.ssh, variables or {}, groups or {}, host_vars or {})
+    ours = write_overlay(folder, target.ssh, variables or {}, groups or {}, host_vars or {})
     outcome = Outcome()
     working: set[str] = set()
 
@@ -224,7 +227,7 @@ def run(
             done = ansible_runner.run(
                 private_data_dir=str(folder),
                 playbook=str(content.PLAYBOOKS / playbook),
-                inventory=[str(target.inventory), str(overlay)],
+                inventory=[str(target.inventory), str(ours)],
                 limit=limit,
                 forks=64,
                 timeout=None,

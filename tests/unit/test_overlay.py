@@ -1,0 +1,78 @@
+"""field.md 1.1, 1.2: no text in an inventory that r1deploy writes is evaluated, but its own templates."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from r1deploy.runner import overlay
+from r1deploy.runner.ansible import login_vars, write_overlay
+from r1deploy.runner.overlay import Template
+from r1deploy.settings.model import Ssh
+
+
+def hostile(mark: Path) -> list[str]:
+    """Texts that run something or fail, where they are evaluated. In: a file that they would make."""
+    return [
+        f"/dev/shm/r1deploy-{{{{ lookup('pipe', 'touch {mark}') }}}}",
+        f"{{% for _ in [1] %}}{{{{ lookup('pipe', 'touch {mark}') }}}}{{% endfor %}}",
+        "{# no comment #}",
+        "!unsafe x",
+        "a\nb: {{ 1 + 1 }}\n",
+        "\x1b[31m{{ red }}",
+        "'\"{{",
+        "lookup('pipe', 'id')",
+    ]
+
+
+def evaluated(inventory: Path, name: str) -> Any:
+    """A host's variable as a task gets it: Ansible itself, with a task that uses it."""
+    play = inventory.parent / "play.yml"
+    task = {"name": "t", "ansible.builtin.copy": {"content": f"{{{{ {name} | to_json }}}}", "dest": f"{play}.out"}}
+    play.write_text(yaml.safe_dump([{"hosts": "node1", "gather_facts": False, "tasks": [task]}]))
+    argv = [str(Path(sys.executable).parent / "ansible-playbook"), "-i", str(inventory), "-c", "local", str(play)]
+    extra = json.dumps({"ansible_python_interpreter": sys.executable, "ansible_become": False})
+    environment = {**os.environ, "ANSIBLE_LOCALHOST_WARNING": "False"}
+    done = subprocess.run([*argv, "-e", extra], env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return json.loads(Path(f"{play}.out").read_text())
+
+
+def test_a_hosts_word_stays_text_for_ansible(tmp_path: Path) -> None:
+    """Values, texts in lists and in mappings, keys: each arrives as it was, and nothing ran here."""
+    mark = tmp_path / "ran"
+    words = hostile(mark)
+    found = {"list": words, "one": words[0], "deep": {"in": [{"it": word} for word in words], words[0]: 1}, "n": 3}
+    path = write_overlay(tmp_path, Ssh(), {"all_of_us": words}, {"g": ("node1",)}, {"node1": {"x": found}})
+    assert evaluated(path, "x") == found
+    assert evaluated(path, "all_of_us") == words
+    assert not mark.exists()
+
+
+def test_our_own_templates_are_evaluated(tmp_path: Path) -> None:
+    path = tmp_path / "inventory.yml"
+    hosts = {"node1": {"x": Template("{{ inventory_hostname }}/files"), "y": "{{ inventory_hostname }}"}}
+    path.write_text(overlay.dump({"all": {"hosts": hosts}}))
+    assert evaluated(path, "[x, y]") == ["node1/files", "{{ inventory_hostname }}"]
+
+
+def test_who_needs_sudo_is_a_template_still(tmp_path: Path) -> None:
+    path = write_overlay(tmp_path, Ssh(user="ops"), {}, {"g": ("node1",)}, {})
+    text = path.read_text()
+    path.write_text(text.replace("ansible_become:", "asked:"))
+    assert evaluated(path, "asked | bool") is True
+
+
+def test_no_template_holds_a_value_of_somebody(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A login that is called like a template is a login."""
+    monkeypatch.setattr("getpass.getuser", lambda: "{{ evil }}")
+    templates = [value for value in login_vars(Ssh(user="{{ x }}", key_file="/{{ y }}")).values()
+                 if isinstance(value, Template)]  # fmt: skip
+    assert templates and not [text for text in templates if "evil" in text or "{{ x" in text or "{{ y" in text]
