@@ -30,8 +30,12 @@ def logs(context: Context, show: Line, *, host: str | None, build: bool, follow:
     def one(index: int) -> None:
         found = hosts[index]
         remote = context.remote(view.probed, found.name)
+
+        def headed(line: str) -> None:
+            show(f"{found.name.ljust(wide)} | {line}")
+
         try:
-            remote.run(command, line=lambda line: show(f"{found.name.ljust(wide)} | {line}"))
+            remote.run(command, line=headed, error_line=headed)
         finally:
             remote.close()
 

@@ -11,6 +11,7 @@ from typer.core import TyperGroup
 
 from r1deploy import __version__
 from r1deploy.ui import streams
+from r1deploy.ui.terminal import show
 
 
 class Unread(Exception):
@@ -106,5 +107,5 @@ def root(
 ) -> None:
     """From a hostfile to a served DeepSeek-R1, again and again."""
     if version:
-        print(f"r1deploy {__version__}")
+        show(f"r1deploy {__version__}")
         raise typer.Exit

@@ -27,4 +27,4 @@ def bundle_create(
     from r1deploy.actions.bundle import create
 
     digest = create(folder, flags_of(sets), target, with_python, lines.say)
-    print(f"{digest}  {target}")
+    lines.show(f"{digest}  {target}")

@@ -50,7 +50,7 @@ def preflight(
     if json:
         lines.document({"ok": not failed, "checks": lines.check_rows(checks)})
     else:
-        print("\n".join([*lines.check_lines(checks, verbose), lines.verdict(checks)]))
+        lines.show(*lines.check_lines(checks, verbose), lines.verdict(checks))
     if failed:
         reachable = all(check.name != "reachable" for check in failed)
         raise typer.Exit(5 if reachable else 4)
@@ -94,14 +94,14 @@ def plan(
             }
         )
     else:
-        print("\n".join([*lines.moved_lines(locks), *lines.plan_lines(view.plan, verbose)]))
-        print("\n".join(choice_lines(choices(context, view))))
+        lines.show(*lines.moved_lines(locks), *lines.plan_lines(view.plan, verbose))
+        lines.show(*choice_lines(choices(context, view)))
         failed = lines.check_lines((check for check in view.plan.checks if not check.ok), False)
         if failed:
-            print("Blockers:\n" + "\n".join(failed))
+            lines.show("Blockers:", *failed)
         warned = lines.check_lines((check for check in view.plan.checks if check.warning), False)
         if warned:
-            print("Warnings:\n" + "\n".join(warned))
+            lines.show("Warnings:", *warned)
     remember_inventory(context, lines.say)
     if exit_code and view.plan.changes:
         raise typer.Exit(10)
@@ -137,7 +137,7 @@ def bootstrap(
         context = use(context, bundle, lines.say)
     options = Options(upgrades(upgrade), limit, skip_unreachable, wait)
     if check:
-        print("\n".join(lines.plan_lines(considered(context, options, lines.say).plan, verbose)))
+        lines.show(*lines.plan_lines(considered(context, options, lines.say).plan, verbose))
         remember_inventory(context, lines.say)
         return
 
@@ -149,7 +149,7 @@ def bootstrap(
     with progress() as shown:
         journal = Journal(context.settings.cluster, "bootstrap", shown.event)
         done = act(context, options, confirm, journal, lines.say)
-    print("\n".join(lines.done_lines(done.applied, done.view, verbose)))
+    lines.show(*lines.done_lines(done.applied, done.view, verbose))
     remember_inventory(context, lines.say)
 
 
@@ -178,4 +178,4 @@ def reset(
         name = typer.prompt("This ends the service and removes all releases. The cluster's name")
     journal = Journal(context.settings.cluster, "reset", lines.Progress().event)
     hosts = act(context, name, journal, lines.say, images=images, wait=wait)
-    print(f"Removed {context.settings.cluster} from {lines.counted(hosts, 'host')}.")
+    lines.show(f"Removed {context.settings.cluster} from {lines.counted(hosts, 'host')}.")

@@ -21,7 +21,7 @@ def init(
     from r1deploy.actions.init import init as act
 
     for line in act(folder, hostfile, profile):
-        print(line)
+        lines.show(line)
 
 
 @app.command()
@@ -33,7 +33,7 @@ def inventory(
     """Print the inventory for a hostfile, or the hostfile for an inventory."""
     from r1deploy.actions.init import hostfile_of, inventory_of
 
-    print(hostfile_of(source, folder) if hostfile else inventory_of(source), end="")
+    lines.show(hostfile_of(source, folder) if hostfile else inventory_of(source), end="")
 
 
 @app.command()
@@ -53,7 +53,7 @@ def config(
         (path, str(value), f"{kind} {where}".strip()) if sources else (path, str(value))
         for path, value, kind, where in found
     ]
-    print("\n".join(lines.table(cells)))
+    lines.show(*lines.table(cells))
 
 
 @app.command()
@@ -65,4 +65,4 @@ def export(
     from r1deploy.actions.export import export as act
 
     for line in act(open_context(folder, None, flags_of(sets)), target, lines.say):
-        print(line)
+        lines.show(line)

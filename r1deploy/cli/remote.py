@@ -9,6 +9,7 @@ import typer
 
 from r1deploy.cli.app import HERE, Folder, Set, app, flags_of
 from r1deploy.ui import lines
+from r1deploy.ui.terminal import say_stream, show_stream
 
 Host = Annotated[str | None, typer.Option(help="Only this host.")]
 
@@ -24,7 +25,7 @@ def exec_(
     from r1deploy.actions.context import open_context
     from r1deploy.actions.remote import execute
 
-    code = execute(open_context(folder, None, flags_of(sets)), command, host, print, lines.say)
+    code = execute(open_context(folder, None, flags_of(sets)), command, host, show_stream, say_stream)
     raise typer.Exit(code)
 
 
@@ -51,7 +52,7 @@ def tunnel(
     from r1deploy.actions.remote import tunnel as act
 
     def ready(url: str) -> None:
-        print(f"{url}/v1", flush=True)
+        lines.show(f"{url}/v1")
         lines.say("Ctrl-C ends the tunnel.")
 
     act(open_context(folder, None, flags_of(sets)), port, ready)

@@ -24,7 +24,7 @@ def lock_status(folder: Folder = HERE, json: Json = False, sets: Set = None) -> 
     if json:
         lines.document({"held": found is not None, "by": found})
     else:
-        print("\n".join(lines.wrap(sentence(found) if found else "Nobody holds the cluster.", "", "  ")))
+        lines.show(*lines.wrap(sentence(found) if found else "Nobody holds the cluster.", "", "  "))
 
 
 @lock_app.command("release")
@@ -43,7 +43,7 @@ def lock_release(
         agreed("The run that holds the cluster will stop where it is. Release it?", yes)
 
     found = act(open_context(folder, None, flags_of(sets)), confirm, lines.say)
-    print("\n".join(lines.wrap(f"Released: {sentence(found)}" if found else "Nobody held it.", "", "  ")))
+    lines.show(*lines.wrap(f"Released: {sentence(found)}" if found else "Nobody held it.", "", "  "))
 
 
 @app.command()
@@ -59,8 +59,8 @@ def history(folder: Folder = HERE, json: Json = False, sets: Set = None) -> None
     for row in rows:
         where = f"{row['who']} from {row['from']}" if row["hosts"] else "written down on no host: it was cut or refused"
         said = f"{row['time']}  {row['verb']:<9} {row['result']:<14} {where}"
-        print("\n".join(lines.wrap(said, "", "    ")))
+        lines.show(*lines.wrap(said, "", "    "))
         if row["log"]:
-            print(f"    {row['log']}")
+            lines.show(f"    {row['log']}")
     if not rows:
-        print("No run has changed this cluster.")
+        lines.show("No run has changed this cluster.")

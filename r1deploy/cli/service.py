@@ -11,6 +11,7 @@ import typer
 from r1deploy.cli.app import HERE, Folder, Json, Set, Wait, app, flags_of
 from r1deploy.ui import lines
 from r1deploy.ui.live import progress
+from r1deploy.ui.terminal import show_stream
 
 if TYPE_CHECKING:
     from r1deploy.actions.serve import Served
@@ -42,10 +43,10 @@ def show_served(done: Served, json: bool) -> None:
             }
         )
         return
-    print("Serves already." if done.already else "Serves.")
-    print(f"  endpoint  {done.passed.endpoint}")
-    print(f"  model     {done.passed.model}")
-    print("\n".join(lines.wrap(done.passed.answer.text, "  answer    ", " " * 12)))
+    lines.show("Serves already." if done.already else "Serves.")
+    lines.show(f"  endpoint  {done.passed.endpoint}")
+    lines.show(f"  model     {done.passed.model}")
+    lines.show(*lines.wrap(done.passed.answer.text, "  answer    ", " " * 12))
 
 
 @app.command()
@@ -111,11 +112,11 @@ def releases(folder: Folder = HERE, json: Json = False, sets: Set = None) -> Non
         )
         return
     for row in rows:
-        print(f"{row.name}  {row.state:<9} {'whole' if not row.problems else ''}".rstrip())
+        lines.show(f"{row.name}  {row.state:<9} {'whole' if not row.problems else ''}".rstrip())
         for problem in row.problems:
-            print("\n".join(lines.wrap(problem, "    ", "    ")))
+            lines.show(*lines.wrap(problem, "    ", "    "))
     if not rows:
-        print("No release is on the hosts.")
+        lines.show("No release is on the hosts.")
 
 
 @app.command()
@@ -142,7 +143,7 @@ def status(
     if json:
         lines.document(found)
     else:
-        print("\n".join(lines.status_lines(found)))
+        lines.show(*lines.status_lines(found))
     if all(host["error"] for host in found["hosts"]):
         raise typer.Exit(4)
 
@@ -163,7 +164,7 @@ def logs(
 
     act(
         open_context(folder, None, flags_of(sets)),
-        print,
+        show_stream,
         host=host,
         build=build and not serve_,
         follow=follow,

@@ -64,9 +64,11 @@ def weights_push(
         lines.document(asdict(done))
         return
     if done.shared:
-        print(f"{', '.join(done.shared)}: the same folder as on {done.source} (a share), nothing to bring.")
+        lines.show(f"{', '.join(done.shared)}: the same folder as on {done.source} (a share), nothing to bring.")
     if done.targets:
-        print(f"{', '.join(done.targets)}: {done.files} files, {size_of(done.bytes)}, as on {done.source}, verified.")
+        lines.show(
+            f"{', '.join(done.targets)}: {done.files} files, {size_of(done.bytes)}, as on {done.source}, verified."
+        )
 
 
 def report(checks: list[Check], json: bool, whole: str = "cluster") -> None:
@@ -75,6 +77,6 @@ def report(checks: list[Check], json: bool, whole: str = "cluster") -> None:
     if json:
         lines.document({"ok": not failed, "checks": lines.check_rows(checks)})
     else:
-        print("\n".join([*lines.check_lines(checks, True, whole), lines.verdict(checks)]))
+        lines.show(*lines.check_lines(checks, True, whole), lines.verdict(checks))
     if failed:
         raise typer.Exit(5)

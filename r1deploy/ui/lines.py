@@ -5,14 +5,13 @@ from __future__ import annotations
 import contextlib
 import json
 import shutil
-import sys
 import textwrap
 import threading
 import time
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Self
 
-from r1deploy.settings import redact
+from r1deploy.ui.terminal import say, show, show_json, shown
 
 if TYPE_CHECKING:
     from r1deploy.actions.look import View
@@ -20,6 +19,8 @@ if TYPE_CHECKING:
     from r1deploy.planning.findings import Check
     from r1deploy.planning.planner import Plan
     from r1deploy.runner.events import Event
+
+__all__ = ["document", "say", "show"]
 
 
 # Of one line of evidence; the run's log has all of it.
@@ -33,14 +34,9 @@ def width() -> int:
     return min(shutil.get_terminal_size((80, 24)).columns, 100)
 
 
-def say(text: str) -> None:
-    """One line on standard error, where progress goes."""
-    print(redact.hide(text), file=sys.stderr, flush=True)
-
-
 def document(value: Any) -> None:
     """One JSON document on standard output."""
-    print(json.dumps(redact.hide_in(value), indent=2, ensure_ascii=False))
+    show_json(json.dumps(redact.hide_in(value), indent=2, ensure_ascii=False))
 
 
 def wrap(text: str, first: str, rest: str) -> list[str]:
@@ -48,7 +44,7 @@ def wrap(text: str, first: str, rest: str) -> list[str]:
     rows: list[str] = []
     for line in redact.hide(text).splitlines():
         rows += textwrap.wrap(
-            line.strip(),
+            shown(line.strip()),
             width(),
             initial_indent=rest if rows else first,
             subsequent_indent=rest,
@@ -87,6 +83,8 @@ def table(rows: Sequence[Sequence[str]]) -> list[str]:
     """Rows as columns; the last column is as long as it is."""
     if not rows:
         return []
+    # A cell is one line, whatever a host put into it.
+    rows = [[shown(cell).replace("\n", "\\n") for cell in row] for row in rows]
     widths = [max(len(row[index]) for row in rows) for index in range(len(rows[0]) - 1)]
     return [
         " ".join([*(cell.ljust(wide) for cell, wide in zip(row, widths, strict=False)), row[-1]]).rstrip()

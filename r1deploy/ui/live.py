@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from r1deploy.ui import lines
+from r1deploy.ui.terminal import show, shown
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -139,7 +140,7 @@ class Table(lines.Progress):
             drawn.append((line, row.style or ("" if row.ended is None else "dim")))
         foot = bar_text(*self.loading) if self.loading else "done" if self.over else ""
         drawn.append((f"{self.elapsed()}  {foot}".strip(), ""))
-        return Group(*(Text(line, style, no_wrap=True, overflow="ellipsis") for line, style in drawn))
+        return Group(*(Text(shown(line), style, no_wrap=True, overflow="ellipsis") for line, style in drawn))
 
 
 def bar_text(what: str, done: int, total: int) -> str:
@@ -179,10 +180,10 @@ def watched(look: Callable[[], list[str]]) -> None:
         while True:
             if terminal:
                 foot = f"{time.strftime('%H:%M:%S')}, again in {WATCH_SECONDS} s; Ctrl-C ends it"
-                drawn = Text("\n".join([*found, "", foot]), no_wrap=True, overflow="ellipsis")
+                drawn = Text(shown("\n".join([*found, "", foot])), no_wrap=True, overflow="ellipsis")
                 terminal.update(drawn, refresh=True)
             elif found != before:
-                print("\n".join([*found, ""]), flush=True)
+                show(*found, "")
             before = found
             time.sleep(WATCH_SECONDS)
             try:

@@ -6,7 +6,8 @@ import sys
 import threading
 import time
 
-from r1deploy.ui.lines import say, width
+from r1deploy.ui.lines import width
+from r1deploy.ui.terminal import over, say
 from r1deploy.units import duration, size_of
 
 
@@ -42,6 +43,6 @@ class Transfer:
         bar = f"[{'#' * filled}{'.' * (20 - filled)}] {size_of(have)} of {size_of(whole)}"
         text = f"{self._what} {', '.join(sorted(self._rows))} {bar}, {size_of(int(rate))}/s{left}"
         if self._tty:
-            print(f"\r\033[K{text[: width()]}", end="\n" if have == whole else "", file=sys.stderr, flush=True)
+            over(text[: width()], last=have == whole)
         else:
             say(text)

@@ -1,0 +1,59 @@
+"""The one way to a terminal: what hosts say is shown, never obeyed.
+
+Control characters are written as escapes: a file's name that clears the screen, moves the cursor or turns the
+text around would show a reader what is not there.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+
+from r1deploy.settings import redact
+
+# C0 but for the end of a line and the tab, DEL, C1; marks that turn the direction of text; line ends that only some
+# programs know; halves of a character, which no terminal takes.
+_CONTROL = re.compile(
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff\ufeff]"
+)
+_COLOUR = re.compile("\x1b\\[[0-9;]*m")
+
+
+def shown(text: str) -> str:
+    """``text`` with each control character as its escape (``\\x1b``); what can be shown stays as it is."""
+    return _CONTROL.sub(_escape, text)
+
+
+def _escape(found: re.Match[str]) -> str:
+    code = ord(found.group())
+    return f"\\x{code:02x}" if code < 256 else f"\\u{code:04x}"
+
+
+def show(*rows: str, end: str = "\n") -> None:
+    """Lines on standard output, where results go."""
+    print(shown(redact.hide("\n".join(rows))), end=end, flush=True)
+
+
+def show_json(text: str) -> None:
+    """A JSON document, its secrets hidden, on standard output: control characters in JSON's own way, it says the same."""
+    print(_CONTROL.sub(lambda found: f"\\u{ord(found.group()):04x}", text), flush=True)
+
+
+def say(text: str) -> None:
+    """Text on standard error, where progress goes."""
+    print(shown(redact.hide(text)), file=sys.stderr, flush=True)
+
+
+def show_stream(line: str) -> None:
+    """A line of a program on a host, on standard output; its colours go, for they would hide the text in escapes."""
+    show(_COLOUR.sub("", line))
+
+
+def say_stream(line: str) -> None:
+    """The same for what it says on standard error."""
+    say(_COLOUR.sub("", line))
+
+
+def over(text: str, *, last: bool) -> None:
+    """A line on standard error in place of the one before. In: whether it stays."""
+    print(f"\r\033[K{shown(redact.hide(text))}", end="\n" if last else "", file=sys.stderr, flush=True)
