@@ -52,7 +52,7 @@ def show_served(done: Served, json: bool) -> None:
 @app.command()
 def stop(folder: Folder = HERE, wait: Wait = False, sets: Set = None) -> None:
     """End the service; touches no process outside of our container."""
-    end(folder, wait, sets, print)
+    end(folder, wait, sets, lines.show)
 
 
 def end(folder: Path, wait: bool, sets: list[str] | None, said: Callable[[str], None]) -> None:
@@ -70,7 +70,7 @@ def end(folder: Path, wait: bool, sets: list[str] | None, said: Callable[[str], 
 def restart(folder: Folder = HERE, json: Json = False, wait: Wait = False, sets: Set = None) -> None:
     """End the service and start it again; prints one real answer."""
     # Of two results one is the document.
-    end(folder, wait, sets, lines.say if json else print)
+    end(folder, wait, sets, lines.say if json else lines.show)
     serve(folder, json, wait, sets)
 
 

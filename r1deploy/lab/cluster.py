@@ -16,6 +16,7 @@ from r1deploy.lab import layout as names
 from r1deploy.lab import machine
 from r1deploy.lab.errors import LabError
 from r1deploy.lab.layout import Layout
+from r1deploy.ui.terminal import show
 
 if TYPE_CHECKING:
     from r1deploy.lab.engines import Engine
@@ -56,7 +57,7 @@ class Lab:
         self,
         hosts: int = 2,
         install: bool = False,
-        say: Say = print,
+        say: Say = show,
         engine: str = "light",
         upstream: Sequence[str] = (),
     ) -> None:
@@ -135,7 +136,7 @@ class Lab:
             fcntl.flock(handle, fcntl.LOCK_EX)
             yield
 
-    def down(self, say: Say = print) -> None:
+    def down(self, say: Say = show) -> None:
         """Remove containers, volumes and network; stop the engine if the lab started it."""
         from r1deploy.lab import hosts as parts
 
