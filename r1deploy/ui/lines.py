@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Self
 
+from r1deploy.settings import redact
 from r1deploy.ui.terminal import say, show, show_json, shown
 
 if TYPE_CHECKING:

@@ -35,7 +35,7 @@ def show(*rows: str, end: str = "\n") -> None:
 
 
 def show_json(text: str) -> None:
-    """A JSON document, its secrets hidden, on standard output: control characters in JSON's own way, it says the same."""
+    """A JSON document whose secrets are hidden; control characters in JSON's own way: it says the same."""
     print(_CONTROL.sub(lambda found: f"\\u{ord(found.group()):04x}", text), flush=True)
 
 
