@@ -7,6 +7,7 @@ file counts, the tar's own headers and padding too.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import io
 import shlex
@@ -15,36 +16,51 @@ import tarfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any, Literal
+from typing import IO, Annotated, Any, Literal
 
 import pydantic
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
+from r1deploy import tarfiles
 from r1deploy.errors import PreflightError, UsageError
 
 MANIFEST = "manifest.json"
 LOCK = "r1deploy.lock"
 TRAILER = 64
 CHUNK = 1 << 20
+IMAGE = "image/image.tar"
+# The manifest names some hundred files.
+LONGEST_MANIFEST = 4 << 20
 AGAIN = "copy the file again and compare its sha256 with the one where it was made"
+
+
+def _inside(name: str) -> str:
+    """A name in the bundle as a path below a folder. Raises ValueError for one that may lead out of it."""
+    parts = name.split("/")
+    if not name.isprintable() or "\\" in name or len(name) > 500 or any(part in ("", ".", "..") for part in parts):
+        raise ValueError(f"{name!r} is no name of a file in a bundle")
+    return name
+
+
+Place = Annotated[str, pydantic.AfterValidator(_inside)]
 
 
 class Entry(BaseModel):
     """One file of a bundle."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
-    size: int
-    sha256: str
+    size: int = Field(ge=0)
+    sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
 
 
 class Repository(BaseModel):
     """A git repository of a bundle: where it came from, and its file (a ``git bundle``)."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
-    name: str
-    url: str
-    head: str
-    file: str
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")
+    url: str = Field(pattern=r"^[!-~]{1,2000}$")
+    head: str = Field(pattern=r"^[0-9a-f]{40}$")
+    file: Place
 
 
 class Manifest(BaseModel):
@@ -55,7 +71,19 @@ class Manifest(BaseModel):
     r1deploy: str
     image: str
     repositories: tuple[Repository, ...]
-    files: Mapping[str, Entry]
+    files: Mapping[Place, Entry]
+
+    @pydantic.model_validator(mode="after")
+    def _agrees(self) -> Manifest:
+        names = [row.name.lower() for row in self.repositories]
+        if len(set(names)) < len(names):
+            raise ValueError("two repositories of one name")
+        if MANIFEST in self.files or len(self.files) > tarfiles.MOST_MEMBERS:
+            raise ValueError("it names itself, or too many files")
+        lacking = {LOCK, IMAGE, *(row.file for row in self.repositories)} - set(self.files)
+        if lacking:
+            raise ValueError(f"it does not name {', '.join(sorted(lacking))}")
+        return self
 
 
 @dataclass(frozen=True)
@@ -172,12 +200,15 @@ def _extract(source: Path, folder: Path) -> tuple[Manifest, str]:
     with source.open("rb") as raw:
         stream = _Hashing(raw, size)
         try:
-            with tarfile.open(fileobj=stream, mode="r|") as archive:
+            with tarfile.open(fileobj=stream, mode="r|", tarinfo=tarfiles.Member) as archive:
                 manifest, data = _manifest(source, archive)
+                if sum(entry.size for entry in manifest.files.values()) > size:
+                    raise damaged(source, "its files are larger than it is")
                 found = _files(source, archive, manifest, folder)
         except (tarfile.TarError, OSError, EOFError, ValueError) as error:
-            if isinstance(error, OSError) and error.errno:
-                raise PreflightError("DISK_FULL" if error.errno == 28 else "BUNDLE_DAMAGED", str(error)) from None
+            if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+                fix = f"free space in {folder.parent}, or set XDG_CACHE_HOME to a larger disk"
+                raise PreflightError("DISK_FULL", str(error), fix=fix) from None
             raise damaged(source, str(error)) from None
         while stream.read(CHUNK):
             pass
@@ -192,9 +223,11 @@ def _extract(source: Path, folder: Path) -> tuple[Manifest, str]:
 
 def _manifest(source: Path, archive: tarfile.TarFile) -> tuple[Manifest, bytes]:
     member = archive.next()
-    stream = archive.extractfile(member) if member and member.name == MANIFEST else None
-    if stream is None:
+    stream = archive.extractfile(member) if member and member.name == MANIFEST and member.isreg() else None
+    if member is None or stream is None:
         raise damaged(source, "it does not begin with a manifest: it is no bundle")
+    if member.size > LONGEST_MANIFEST or member.sparse:
+        raise damaged(source, f"its manifest has {member.size} bytes")
     data = stream.read()
     try:
         return Manifest.model_validate_json(data), data
@@ -204,14 +237,17 @@ def _manifest(source: Path, archive: tarfile.TarFile) -> tuple[Manifest, bytes]:
 
 
 def _files(source: Path, archive: tarfile.TarFile, manifest: Manifest, folder: Path) -> set[str]:
-    """Extract what the manifest names, and only under the names it gives."""
-    found = set()
+    """Extract what the manifest names, once each, under the names and with the sizes that it gives."""
+    found: set[str] = set()
     while member := archive.next():
-        wanted = manifest.files.get(member.name)
-        stream = archive.extractfile(member) if member.isreg() else None
-        path = folder / member.name
-        if wanted is None or stream is None or not path.resolve().is_relative_to(folder.resolve()):
+        tarfiles.forget(archive)
+        wanted = None if member.name in found else manifest.files.get(member.name)
+        stream = archive.extractfile(member) if member.isreg() and not member.sparse else None
+        if wanted is None or stream is None:
             raise damaged(source, f"it holds {member.name!r}, which its manifest does not name")
+        if member.size != wanted.size:
+            raise damaged(source, f"{member.name} has {member.size} bytes, its manifest says {wanted.size}")
+        path = folder / member.name
         path.parent.mkdir(parents=True, exist_ok=True)
         digest = hashlib.sha256()
         with path.open("wb") as target:

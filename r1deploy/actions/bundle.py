@@ -128,7 +128,7 @@ def use(context: Context, source: Path, say: Say) -> Context:
     unpacked = bundle.unpack(source, cache_folder().parent / "bundles")
     for repository in unpacked.manifest.repositories:
         unfold(context.settings, unpacked, repository)
-    mine, held = theirs(unpacked), lockfile.read(context.lock_path)
+    mine, held = theirs(unpacked, source), lockfile.read(context.lock_path)
     if held is None:
         lockfile.write(context.lock_path, mine)
     elif held != mine:
@@ -137,10 +137,14 @@ def use(context: Context, source: Path, say: Say) -> Context:
     return with_bundle(context, unpacked)
 
 
-def theirs(unpacked: Unpacked) -> Lock:
-    """The lock that the bundle was made of."""
-    found = lockfile.read(unpacked.path(bundle.LOCK))
-    assert found is not None  # the manifest names it, and it was verified
+def theirs(unpacked: Unpacked, source: Path) -> Lock:
+    """The lock that the bundle was made of. Raises PreflightError BUNDLE_DAMAGED."""
+    try:
+        found = lockfile.read(unpacked.path(bundle.LOCK))
+    except ConfigError as error:
+        raise bundle.damaged(source, f"its {bundle.LOCK} cannot be read: {error.message}") from None
+    if found is None:
+        raise bundle.damaged(source, f"it has no {bundle.LOCK}")
     return found
 
 

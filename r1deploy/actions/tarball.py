@@ -24,6 +24,10 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import IO, Any
 
+import pydantic
+from pydantic import BaseModel
+
+from r1deploy import tarfiles
 from r1deploy.errors import PreflightError
 from r1deploy.settings.lockfile import LockedImage
 from r1deploy.settings.model import Settings
@@ -31,6 +35,7 @@ from r1deploy.settings.model import Settings
 BLOCK = 1 << 20
 # Configurations and manifests are a few KB; layers are not kept.
 KEEP = 4 << 20
+KEEP_ALL = 64 << 20
 ASK_AGAIN = "ask for the file again; compare its sha256 with the sender's"
 Progress = Callable[[int, int], None]
 
@@ -130,9 +135,13 @@ def _unpack(stream: io.BufferedReader[Any]) -> tuple[str, Any]:
 
 def _read(stream: Any) -> _Members:
     """All members of an archive. Raises TarError, EOFError where it is cut."""
-    found = _Members()
-    with tarfile.open(fileobj=stream, mode="r|", bufsize=BLOCK) as archive:
-        for member in archive:
+    found, number, kept = _Members(), 0, 0
+    with tarfile.open(fileobj=stream, mode="r|", bufsize=BLOCK, tarinfo=tarfiles.Member) as archive:
+        while member := archive.next():
+            tarfiles.forget(archive)
+            number += 1
+            if number > tarfiles.MOST_MEMBERS:
+                raise tarfile.ReadError(f"it holds more than {tarfiles.MOST_MEMBERS} files: it is no image")
             name = str(PurePosixPath(member.name))
             if member.issym():
                 found.links[name] = os.path.normpath(PurePosixPath(name).parent / member.linkname)
@@ -148,34 +157,106 @@ def _read(stream: Any) -> _Members:
             if size != member.size:
                 raise EOFError(f"it ends inside of {name}")
             found.sums[name] = digest.hexdigest()
-            if member.size <= KEEP:
+            # What may be JSON; a layer is not.
+            if parts and parts[0][:1] in (b"{", b"["):
                 found.kept[name] = b"".join(parts)
+                kept += size
+                if kept > KEEP_ALL:
+                    raise tarfile.ReadError("its small files are too many: it is no image")
     return found
+
+
+class _Row(BaseModel):
+    """An image of manifest.json."""
+
+    Config: str
+    RepoTags: list[str] | None = None
+    Layers: list[str]
+
+
+class _Root(BaseModel):
+    diff_ids: list[str]
+
+
+class _Config(BaseModel):
+    """An image's configuration."""
+
+    architecture: str | None = None
+    rootfs: _Root
+
+
+class _Named(BaseModel):
+    annotations: dict[str, str] | None = None
+
+
+class _Index(BaseModel):
+    """index.json of an OCI layout: an engine with the containerd store takes the images' names from here."""
+
+    manifests: list[_Named] = []
+
+
+_ROWS = pydantic.TypeAdapter(list[_Row])
+
+
+def familiar(name: str) -> str:
+    """An image's name as the engine shows it: ``docker.io/library/x`` is ``x:latest``."""
+    for prefix in ("docker.io/", "index.docker.io/"):
+        if name.startswith(prefix):
+            name = name.removeprefix(prefix).removeprefix("library/")
+    return name if ":" in name.rpartition("/")[2] or "@" in name else f"{name}:latest"
+
+
+def _chosen(path: Path, name: str, members: _Members) -> _Row:
+    """The image of that name; the file may give no other name to anything. Raises PreflightError, ValidationError."""
+    rows = _ROWS.validate_json(members.kept["manifest.json"])
+    index = _Index.model_validate_json(members.kept.get("index.json", b"{}"))
+    given = [(row.annotations or {}).get("io.containerd.image.name") for row in index.manifests]
+    tags = {familiar(tag) for row in rows for tag in row.RepoTags or []}
+    named = tags | {familiar(tag) for tag in given if tag}
+    row = next((row for row in rows if familiar(name) in map(familiar, row.RepoTags or [])), None)
+    if row is None and not named and len(rows) == 1:
+        image = PurePosixPath(rows[0].Config).name.removesuffix(".json")[:12]
+        message = f"{path} holds the image {image} without a name: it was saved by its id"
+        fix = f"docker load -i {path} && docker tag {image} {name} && docker save -o image.tar {name}"
+        raise PreflightError("TARBALL_OTHER", message, fix=f"{fix}; then image.tarball: image.tar")
+    if row is None:
+        held = ", ".join(sorted(named)) or "images without names"
+        fix = "set image.name to a name that it holds, or image.tarball to another file"
+        raise PreflightError("TARBALL_OTHER", f"{path} holds {held}, not {name}", fix=fix)
+    others = sorted(named - {familiar(name)})
+    if others:
+        message = f"{path} holds {', '.join(others)} too: to load it would give these names to other images"
+        fix = f"docker load -i {path} on a machine that may have them, then docker save -o image.tar {name}"
+        raise PreflightError("TARBALL_OTHER", message, fix=fix)
+    return row
+
+
+def _without_manifest(path: Path, name: str, members: _Members) -> PreflightError:
+    """What a whole archive without manifest.json is."""
+    if any(member.startswith("etc/") for member in members.sums):
+        message = f"{path} holds a file system (docker export), not an image"
+        return PreflightError("TARBALL_OTHER", message, fix=f"ask for the output of: docker save {name}")
+    if "oci-layout" in members.sums and "index.json" in members.sums:
+        message = f"{path} is an OCI archive: it is whole, but not every Docker Engine loads one"
+        fix = f"skopeo copy oci-archive:{path} docker-archive:image.tar:{name}, then image.tarball: image.tar"
+        return PreflightError("TARBALL_OTHER", message, fix=fix)
+    return _damaged(path, "it is cut, or no docker-save file: no manifest.json in it")
 
 
 def _image(path: Path, name: str, members: _Members) -> tuple[str, str | None, int]:
     """Id, architecture and number of layers of the image of that name, all of its parts seen. Raises PreflightError."""
     if "manifest.json" not in members.sums:
-        if any(member.startswith("etc/") for member in members.sums):
-            message = f"{path} holds a file system (docker export), not an image"
-            raise PreflightError("TARBALL_OTHER", message, fix=f"ask for the output of: docker save {name}")
-        raise _damaged(path, "it is cut, or no docker-save file: no manifest.json in it")
+        raise _without_manifest(path, name, members)
     try:
-        rows = json.loads(members.kept["manifest.json"])
-        tags = [tag for row in rows for tag in row.get("RepoTags") or []]
-        row = next((row for row in rows if name in (row.get("RepoTags") or [])), None)
-        if row is None:
-            held = ", ".join(tags) or "an image without a name"
-            fix = f"set image.name or image.tarball; after a load by hand: docker tag … {name}"
-            raise PreflightError("TARBALL_OTHER", f"{path} holds {held}, not {name}", fix=fix)
-        config = json.loads(members.kept[row["Config"]])
-        wanted = list(config["rootfs"]["diff_ids"])
-        layers = list(row["Layers"])
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise _damaged(path, f"its manifest cannot be read: {error!r}") from None
-    identity = members.sums[row["Config"]]
-    if identity != PurePosixPath(row["Config"]).name.removesuffix(".json"):
-        raise _damaged(path, f"the image's configuration {row['Config']} has the sha256 {identity[:12]}")
+        row = _chosen(path, name, members)
+        config = _Config.model_validate_json(members.kept[row.Config])
+    except (pydantic.ValidationError, KeyError) as error:
+        why = error.errors()[0]["msg"] if isinstance(error, pydantic.ValidationError) else f"no {error}"
+        raise _damaged(path, f"its manifest cannot be read: {why}") from None
+    wanted, layers = config.rootfs.diff_ids, row.Layers
+    identity = members.sums[row.Config]
+    if identity != PurePosixPath(row.Config).name.removesuffix(".json"):
+        raise _damaged(path, f"the image's configuration {row.Config} has the sha256 {identity[:12]}")
     if len(layers) != len(wanted):
         raise _damaged(path, f"{len(layers)} of {len(wanted)} layers")
     for layer, digest in zip(layers, wanted, strict=True):
@@ -185,7 +266,7 @@ def _image(path: Path, name: str, members: _Members) -> tuple[str, str | None, i
         # By its content as it is unpacked, or (OCI layout) by its name, packed or not.
         if f"sha256:{found}" != digest and found != PurePosixPath(layer).name:
             raise _damaged(path, f"the layer {layer} has the sha256 {found[:12]}")
-    return f"sha256:{identity}", config.get("architecture"), len(layers)
+    return f"sha256:{identity}", config.architecture or None, len(layers)
 
 
 def _damaged(path: Path, why: str) -> PreflightError:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import gzip
 import json
+import tarfile
+import time
+import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 
@@ -114,6 +117,94 @@ def test_a_changed_byte_in_a_packed_file(tmp_path: Path, packed: str) -> None:
 )
 def test_no_image(tmp_path: Path, data: bytes, code: str, words: str) -> None:
     refused(put(tmp_path, data), code, words)
+
+
+def images(*rows: tuple[str | None, bytes], index: object = None) -> bytes:
+    """A file of several images of one layer each. In: (name, layer); index.json, if any."""
+    members, manifest = [], []
+    for name, layer in rows:
+        config = config_of([layer])
+        members += [(f"{sha(config)}.json", config), (f"{sha(layer)}/layer.tar", layer)]
+        tags = None if name is None else [name]
+        manifest.append({"Config": f"{sha(config)}.json", "RepoTags": tags, "Layers": [f"{sha(layer)}/layer.tar"]})
+    extra = [("index.json", json.dumps(index).encode())] if index is not None else []
+    return archive([*members, ("manifest.json", json.dumps(manifest).encode()), *extra])
+
+
+@pytest.mark.parametrize("name", ["ubuntu:22.04", "docker.io/library/ubuntu:22.04", "baai:v6", "other/baai:v5"])
+def test_a_second_image_with_a_name_of_its_own(tmp_path: Path, name: str) -> None:
+    """field.md 2.12: docker load would move that name."""
+    for rows in ([(NAME, b"one"), (name, b"two")], [(name, b"two"), (NAME, b"one")]):
+        refused(put(tmp_path, images(*rows)), "TARBALL_OTHER", f"holds {tarball.familiar(name)} too")
+    index = {"manifests": [{"annotations": {"io.containerd.image.name": name}}, {}]}
+    refused(put(tmp_path, images((NAME, b"one"), index=index)), "TARBALL_OTHER", tarball.familiar(name))
+
+
+@pytest.mark.parametrize("name", ["docker.io/library/baai:v5", "index.docker.io/library/baai:v5", "docker.io/baai:v5"])
+def test_the_same_name_in_full(tmp_path: Path, name: str) -> None:
+    """field.md 4.4: docker.io/library/… is what the engine shows without it."""
+    index = {"manifests": [{"annotations": {"io.containerd.image.name": "docker.io/library/baai:v5"}}]}
+    assert tarball.inspect(put(tmp_path, images((name, b"one"), index=index)), NAME).layers == 1
+    assert tarball.inspect(put(tmp_path, saved()), name).layers == 2
+    assert tarball.familiar("docker.io/team/x") == "team/x:latest" and tarball.familiar("h:5000/x") == "h:5000/x:latest"
+
+
+def test_saved_by_its_id(tmp_path: Path) -> None:
+    """field.md 4.4: the fix gives it the name."""
+    refused(put(tmp_path, images((None, b"one"))), "TARBALL_OTHER", "saved by its id")
+    with pytest.raises(PreflightError, match="without a name") as caught:
+        tarball.inspect(tmp_path / "image.tar", NAME)
+    image = sha(config_of([b"one"]))[:12]
+    assert caught.value.fix and f"docker tag {image} {NAME} && docker save" in caught.value.fix
+
+
+def test_an_oci_archive_is_named(tmp_path: Path) -> None:
+    """field.md 4.4: a whole file is not called cut."""
+    data = archive([("oci-layout", b'{"imageLayoutVersion": "1.0.0"}'), ("index.json", b"{}"), ("blobs/sha256/0", b"")])
+    refused(put(tmp_path, data), "TARBALL_OTHER", "is an OCI archive: it is whole")
+
+
+def members(number: int) -> bytes:
+    return tarfile.TarInfo("x").tobuf() * number + bytes(1024)
+
+
+@pytest.mark.parametrize("packed", PACK)
+def test_very_many_files(tmp_path: Path, packed: str) -> None:
+    """field.md 2.14: 400 000 empty members are refused within seconds."""
+    path = put(tmp_path, PACK[packed](members(400_000 if packed == "zstd" else 25_000)))
+    started = time.process_time()
+    refused(path, "TARBALL_DAMAGED", "more than")
+    assert time.process_time() - started < 8
+
+
+def test_what_was_read_of_many_files_is_forgotten(tmp_path: Path) -> None:
+    """field.md 2.14: the memory does not grow with the members."""
+    path = put(tmp_path, members(15_000))
+    tracemalloc.start()
+    try:
+        refused(path, "TARBALL_DAMAGED", "no manifest")
+        assert tracemalloc.get_traced_memory()[1] < 8 << 20
+    finally:
+        tracemalloc.stop()
+
+
+def test_a_header_that_would_fill_the_memory(tmp_path: Path) -> None:
+    row = tarfile.TarInfo("x")
+    row.pax_headers = {"comment": "x" * (3 << 20)}
+    data = row.tobuf(tarfile.PAX_FORMAT) + bytes(1024)
+    refused(put(tmp_path, zstandard.ZstdCompressor().compress(data)), "TARBALL_DAMAGED", "a header of")
+
+
+@pytest.mark.parametrize(
+    "manifest",
+    ["null", "{}", "[[]]", '[{"Config": [], "Layers": [], "RepoTags": ["baai:v5"]}]', "[" * 100_000,
+     '[{"Config": "x", "Layers": [[]], "RepoTags": ["baai:v5"]}]', '[{"Config": "x", "Layers": [], "RepoTags": [1]}]'],
+    ids=lambda text: text[:20],
+)  # fmt: skip
+def test_manifests_of_other_shapes(tmp_path: Path, manifest: str) -> None:
+    with pytest.raises(PreflightError) as caught:
+        tarball.inspect(put(tmp_path, archive([("x", b"{}"), ("manifest.json", manifest.encode())])), NAME)
+    assert caught.value.code in ("TARBALL_DAMAGED", "TARBALL_OTHER")
 
 
 def test_missing(tmp_path: Path) -> None:
