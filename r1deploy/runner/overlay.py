@@ -9,6 +9,8 @@ from typing import Any
 
 import yaml
 
+TEXT = "tag:yaml.org,2002:str"
+
 
 class Template(str):
     """A text that Ansible shall evaluate: only what r1deploy itself wrote, never with a value of anybody's in it."""
@@ -21,7 +23,7 @@ class _Dumper(yaml.SafeDumper):
         node = super().represent_mapping(tag, mapping, flow_style)
         for key, _ in node.value:
             if key.tag == "!unsafe":
-                key.tag, key.style = "tag:yaml.org,2002:str", None
+                key.tag, key.style = TEXT, None
         return node
 
     def ignore_aliases(self, data: Any) -> bool:
@@ -30,12 +32,17 @@ class _Dumper(yaml.SafeDumper):
 
 
 def _data(dumper: yaml.SafeDumper, text: str) -> yaml.Node:
+    """Ansible reads ``!unsafe '12'`` as a number and ``!unsafe ''`` as null: such a text is a plain quoted one.
+
+    Nothing that YAML reads as anything but a text has room for a template.
+    """
     style = "'" if text.isprintable() else '"'
-    return dumper.represent_scalar("!unsafe", text, style=style)
+    plain = dumper.resolve(yaml.ScalarNode, text, (True, False))
+    return dumper.represent_scalar("!unsafe" if plain == TEXT else TEXT, text, style=style)
 
 
 def _template(dumper: yaml.SafeDumper, text: Template) -> yaml.Node:
-    return dumper.represent_scalar("tag:yaml.org,2002:str", str(text))
+    return dumper.represent_scalar(TEXT, str(text))
 
 
 _Dumper.add_representer(str, _data)

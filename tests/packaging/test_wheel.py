@@ -161,7 +161,7 @@ def test_init_then_config_from_the_root_folder(venv: Path, tmp_path: Path) -> No
     before = set(os.listdir("/"))
     done = bare(venv / "bin" / "r1deploy", "init", "--dir", folder, hostfile)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert sorted(path.name for path in folder.iterdir()) == ["inventory.ini", "r1deploy.yaml"]
+    assert sorted(path.name for path in folder.iterdir()) == [".gitignore", "inventory.ini", "r1deploy.yaml"]
     done = bare(venv / "bin" / "r1deploy", "config", "--sources", "--dir", folder)
     assert done.returncode == 0, done.stdout + done.stderr
     line = next(row for row in done.stdout.splitlines() if "engine.port" in row)

@@ -56,6 +56,14 @@ def test_a_hosts_word_stays_text_for_ansible(tmp_path: Path) -> None:
     assert not mark.exists()
 
 
+def test_a_text_that_looks_like_something_else_stays_a_text(tmp_path: Path) -> None:
+    """A commit of digits, an empty path, a host named null: Ansible reads ``!unsafe`` by what it looks like."""
+    words = ["", "~", "null", "yes", "False", "12", "-1", "0o17", "0x1f", "1e5", "1.5", ".inf", ".NaN", "1:30"]
+    words += ["2026-01-31", "2026-01-31T00:00:00Z", "<<", "=", "4" * 40, "1_000", "[]", "{}", "- x", "a: b", "!x"]
+    path = write_overlay(tmp_path, Ssh(), {}, {"g": ("node1",)}, {"node1": {"x": {"in": words, "one": ""}}})
+    assert evaluated(path, "x") == {"in": words, "one": ""}
+
+
 def test_our_own_templates_are_evaluated(tmp_path: Path) -> None:
     path = tmp_path / "inventory.yml"
     hosts = {"node1": {"x": Template("{{ inventory_hostname }}/files"), "y": "{{ inventory_hostname }}"}}
