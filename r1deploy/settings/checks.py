@@ -32,11 +32,17 @@ _WORDS = frozenset(
         ("ssh", "user"),
         ("builder",),
         ("image", "name"),
+        ("image", "registry_user"),
         ("container", "pid"),
         ("container", "network"),
         ("flaggems", "ref"),
         ("flagscale", "ref"),
+        ("patch", "device_type"),
+        ("patch", "backends"),
+        ("patch", "task"),
         ("python", "executable"),
+        ("weights", "repo"),
+        ("weights", "revision"),
     }
 )
 """Settings that are one word of a command line."""

@@ -34,7 +34,7 @@ class Ssh(Section):
     connect_timeout: Seconds = Field(10, description="seconds to wait for a connection")
     jump: StrictStr | None = Field(
         None,
-        pattern=r"^([A-Za-z0-9_.-]+@)?[A-Za-z0-9_.-]+(:\d{1,5})?$",
+        pattern=r"^([A-Za-z0-9_.][A-Za-z0-9_.-]*@)?[A-Za-z0-9_.][A-Za-z0-9_.-]*(:\d{1,5})?$",
         description="jump host [user@]host[:port] to all hosts; null: the inventory's, or ~/.ssh/config",
     )
 

@@ -10,6 +10,7 @@ import contextlib
 import datetime
 import ipaddress
 import os
+import re
 import select
 import socket
 import ssl
@@ -92,7 +93,7 @@ class Upstream(ThreadingHTTPServer):
     """https://ADDRESS:PORT/NAME.git and /simple/; ``seen``: the paths that were asked for.
 
     With ``login`` (user:password) repositories are given to that login only; ``argv`` are then the commands on this
-    machine, the lab's hosts included, that had its password in an argument while somebody asked.
+    machine, the lab's hosts included, that had its password in an argument while somebody asked, encoded or not.
     """
 
     def __init__(self, address: str, repositories: Path, certificate: Path, wheel: Path) -> None:
@@ -109,7 +110,9 @@ class Upstream(ThreadingHTTPServer):
         """Whether a request may be answered; looks around for the password meanwhile."""
         if not self.login:
             return True
-        self.argv += commands_with(self.login.partition(":")[2])
+        password = self.login.partition(":")[2]
+        # What stands before the first character that an encoding changes is in all of them.
+        self.argv += commands_with(re.split(r"[^\w-]", password)[0])
         return authorization == "Basic " + base64.b64encode(self.login.encode()).decode()
 
     def handle_error(self, *_: Any) -> None:

@@ -7,6 +7,7 @@ import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import quote
 
 import pytest
 import yaml
@@ -19,6 +20,9 @@ from tests.lab.test_flow_faults import apart, refused
 pytestmark = [pytest.mark.lab, pytest.mark.long]
 NET = network_prefix()
 PASSWORD = "canary-91c2-proxy-password"
+# A part that no encoding changes, and characters that end a login, a word or a line where they are not encoded.
+TOKEN = "canary-5d1f-git"
+LOGIN = f"robot:{TOKEN}@'\"/ #"
 LEFT = """
 find / -xdev \\( -path /proc -o -path /sys -o -path /dev -o -path /var/lib/docker/overlay2 \\) -prune -o \
   -type f -newer /root/site.start -print0 | xargs -0 -r grep -l -F -e "$0" -- 2>/dev/null
@@ -124,6 +128,36 @@ def test_a_build_behind_a_proxy_with_an_own_ca(site: Site) -> None:
     export = cluster.folder / "export"
     assert cluster.r1("export", str(export)).code == 0
     assert not [row for row in export.rglob("*") if row.is_file() and PASSWORD in row.read_text(errors="replace")]
+
+
+def test_a_git_login_is_no_argument_and_stays_nowhere(site: Site, tmp_path: Path) -> None:
+    """field.md 2.8: tokens in git's URLs; the upstream looks at all processes of the machine while it is asked."""
+    cluster, site.upstream.login = site.cluster, LOGIN
+    path, state = cluster.folder / "r1deploy.yaml", {"XDG_STATE_HOME": str(tmp_path / "state")}
+    (cluster.folder / "r1deploy.lock").unlink()
+    refused(cluster.r1("bootstrap", "--yes", env=state), 5, "GIT_AUTH")
+    document = yaml.safe_load(path.read_text())
+    document["vllm"] = {"build": ["bash clean_vllm.sh", "bash build_vllm.sh", "true"]}
+    places = [(document["flaggems"], "url"), (document["flagscale"], "url")]
+    for table, key in [*places, *((document["git"]["instead_of"], prefix) for prefix in document["git"]["instead_of"])]:
+        table[key] = table[key].replace("https://", f"https://{quote(LOGIN, safe=':')}@")
+    path.write_text(yaml.safe_dump(document))
+    for host in ("node1", "node2"):
+        cluster.sh(host, "touch /root/site.start")
+    verbs = (("config", "--sources"), ("bootstrap", "--yes"), ("plan", "--json"))
+    said = [cluster.r1(*argv, env=state) for argv in verbs]
+    assert [done.code for done in said] == [0, 0, 0], said[1].text
+    for name in ("FlagGems", "FlagScale", "vllm"):
+        assert f"/{name}.git/git-upload-pack" in site.upstream.seen
+    assert site.upstream.argv == []
+    for host in ("node1", "node2"):
+        assert cluster.lab.exec(host, "sh", "-c", LEFT, TOKEN)[1] == ""
+        assert cluster.sh(host, "find /var/lib/r1deploy -name login-0 -o -name login.gitconfig") == ""
+    assert cluster.r1("export", str(tmp_path / "export"), env=state).code == 0
+    for done in said:
+        assert TOKEN not in done.out + done.err
+    with_it = [row for row in tmp_path.rglob("*") if row.is_file() and TOKEN.encode() in row.read_bytes()]
+    assert with_it == [path]
 
 
 # 13: a mirror that lacks a commit

@@ -258,6 +258,22 @@ BAD: list[tuple[str, str, list[str]]] = [
     ("state_dir: /\n", "SETTINGS_VALUE", ["state_dir", "below /"]),
     ("state_dir: /a/../b\n", "SETTINGS_VALUE", ["state_dir"]),
     ("chip: {smi_version_pattern: '('}\n", "SETTINGS_VALUE", ["not a regular expression"]),
+    # what ends as a word of a command line (field.md 2.14)
+    ("ssh: {jump: -Ffile}\n", "SETTINGS_VALUE", ["ssh.jump", "text of the form"]),
+    ("ssh: {jump: -Ffile@bastion}\n", "SETTINGS_VALUE", ["ssh.jump", "text of the form"]),
+    ("ssh: {jump: ops@-Ffile}\n", "SETTINGS_VALUE", ["ssh.jump", "text of the form"]),
+    ("ssh: {user: -Ffile}\n", "SETTINGS_VALUE", ["ssh.user", "begins with a dash"]),
+    ("image: {name: -v}\n", "SETTINGS_VALUE", ["image.name", "begins with a dash"]),
+    (
+        "image: {registry_user: -p, registry_password_file: /x}\n",
+        "SETTINGS_VALUE",
+        ["image.registry_user", "begins with a dash"],
+    ),
+    ("flagscale: {ref: --all}\n", "SETTINGS_VALUE", ["flagscale.ref", "begins with a dash"]),
+    ("patch: {backends: [FlagScale, --all]}\n", "SETTINGS_VALUE", ["patch.backends[1]", "begins with a dash"]),
+    ("patch: {task: --all}\n", "SETTINGS_VALUE", ["patch.task", "begins with a dash"]),
+    ("weights: {repo: -x/y}\n", "SETTINGS_VALUE", ["weights.repo", "begins with a dash"]),
+    ("weights: {revision: -x}\n", "SETTINGS_VALUE", ["weights.revision", "begins with a dash"]),
     # YAML
     ("slots: 1\nslots: 2\n", "SETTINGS_YAML", ["r1deploy.yaml:2", "'slots' is there twice"]),
     ("env:\n  A: x\n  B: y\n  A: z\n", "SETTINGS_YAML", ["r1deploy.yaml:4", "'A' is there twice"]),
