@@ -441,4 +441,6 @@ HERE = {
 def test_every_code_has_its_fix_run_or_says_why_a_machine_cannot() -> None:
     mended = HERE | in_the_lab.MENDED
     assert mended & set(BY_HAND) == set()
-    assert mended | set(BY_HAND) == set(ErrorCode)
+    assert set(BY_HAND) <= set(ErrorCode) and mended <= set(ErrorCode)
+    chosen = mended | set(BY_HAND)
+    assert sorted(set(ErrorCode) - chosen) == [], "a test runs its fix, or BY_HAND says why a machine cannot"
