@@ -89,9 +89,8 @@ def main() -> None:
             module.fail_json(msg=f"{path}: digest {manifest['digest'][:12]}, expected {wanted[:12]}")
         bad = verify(root, manifest)
         if bad:
-            module.fail_json(
-                msg=f"{len(bad)} of {len(manifest['files'])} files differ: {', '.join(bad[:5])}", bad=bad[:50]
-            )
+            said = f"{len(bad)} of {len(manifest['files'])} files differ: {', '.join(bad[:5])}"
+            module.fail_json(msg=said, bad=bad[:50], recorded=manifest["digest"])
         known = stamps(root, manifest)
         changed = load(os.path.join(root, STAMPS)) != known
         if changed and not module.check_mode:

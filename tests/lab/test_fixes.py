@@ -20,35 +20,25 @@ MENDED = {
     "LIMIT_WITHOUT_HEAD",
     "NOT_BOOTSTRAPPED",
     "TTY_MISSING",
-    "WEIGHTS_DAMAGED",
 }
 STRANGER = "stranger"
-# All on node2: (fault, what puts back what the fix itself does not, the command in the fix, whether it is run there).
+# All on node2: (fault, what puts back what the fix itself does not, the command in the fix).
 FAULTS = {
     "CONTAINER_FOREIGN": (
         f"docker create --name {STRANGER} baai:v5",
         f"docker rm -f {STRANGER} {STRANGER}-old",
-        r"docker rename \S+ \S+[^,]",
-        True,
+        r"docker rename [\w.-]+ [\w.-]+",
     ),
     "HOSTNAME_LOOPBACK": (
         "cp /etc/hosts /root/hosts.away; grep -v '[[:space:]]node2$' /root/hosts.away > /etc/hosts; "
         "echo '127.0.1.1 node2 other' >> /etc/hosts",
         "cat /root/hosts.away > /etc/hosts; rm -f /root/hosts.away /etc/hosts.old",
         r"cp /etc/hosts .*",
-        True,
     ),
     "IDENTITY_TWICE": (
         "cp -p /etc/machine-id /root/id.away; echo 0123456789abcdef0123456789abcdef > /etc/machine-id",
         "cat /root/id.away > /etc/machine-id; rm /root/id.away",
         r"rm -f /etc/machine-id .*",
-        True,
-    ),
-    "WEIGHTS_DAMAGED": (
-        "cd /data1/models/DeepSeek-R1_INT8 && truncate -s -100 $(ls *.safetensors | head -n 1)",
-        "true",
-        r"r1deploy weights push",
-        False,
     ),
 }
 
@@ -70,26 +60,24 @@ def fixes(cluster: Cluster) -> dict[str, str]:
 def broken(ready: Cluster) -> Iterator[Cluster]:
     """Two hosts of which the second has all the faults at once."""
     first = ready.sh("node1", "cat /etc/machine-id")
-    ready.sh("node1", "echo 0123456789abcdef0123456789abcdef > /etc/machine-id")
-    for fault, *_ in FAULTS.values():
-        ready.sh("node2", fault)
-    yield ready
-    ready.sh("node1", f"printf '%s' '{first}' > /etc/machine-id")
-    for _, undo, *_ in FAULTS.values():
-        ready.lab.exec("node2", "sh", "-c", undo)
+    try:
+        ready.sh("node1", "echo 0123456789abcdef0123456789abcdef > /etc/machine-id")
+        for fault, _, _ in FAULTS.values():
+            ready.sh("node2", fault)
+        yield ready
+    finally:
+        ready.sh("node1", f"printf '%s' '{first}' > /etc/machine-id")
+        for _, undo, _ in FAULTS.values():
+            ready.lab.exec("node2", "sh", "-c", undo)
 
 
 def test_what_preflight_advises_mends_the_host(broken: Cluster) -> None:
     said = fixes(broken)
     assert set(FAULTS) <= set(said)
-    for code, (_, _, pattern, there) in FAULTS.items():
+    for code, (_, _, pattern) in FAULTS.items():
         command = re.search(pattern, said[code])
         assert command, said[code]
-        if there:
-            broken.sh("node2", command[0])
-        else:
-            done = here(broken, command[0])
-            assert done.code == 0, done.err
+        broken.sh("node2", command[0])
     left = fixes(broken)
     assert set(left) & set(FAULTS) == set(), left
     assert "127.0.1.1 other" in " ".join(broken.sh("node2", "cat /etc/hosts").split())

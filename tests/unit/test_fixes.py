@@ -326,8 +326,6 @@ def test_a_set_is_written_as_advised(tmp_path: Path) -> None:
 BY_HAND = {
     "USAGE": "what was meant, only the user knows; the message shows the right form",
     "BUG": "the same command again: what is unknown has no mend",
-    "INTERRUPTED": "the same command again: tests/lab/test_cuts.py does that for each step",
-    "YES_MISSING": "tests/unit holds that --yes goes on: agreeing is the user's",
     "HOSTFILE_ENCODING": "which characters were meant, only the writer knows",
     "HOSTFILE_DUPLICATE": "which of two lines is right, only the writer knows",
     "INVENTORY_EMPTY": "which hosts there are, only the user knows; the conversion is tested by INVENTORY_MISSING",
@@ -372,11 +370,9 @@ BY_HAND = {
     "API_OPEN": "which clients may use the API, only the user knows; tests/lab/test_security.py runs the lines",
     "RAY_OPEN": "a warning: tests/lab/test_security.py runs the firewall lines",
     "TRUST_ROOT": "which way of serving is wanted, only the user knows",
-    "WEIGHTS_MISSING": "where the checkpoint is, only the user knows",
     "WEIGHTS_DIFFER": "which host is right, only the user knows",
     "WEIGHTS_TOO_LARGE": "needs other chips or another checkpoint",
     "WEIGHTS_BUSY": "wait for the other run",
-    "WEIGHTS_COPY_FAILED": "the same command again: tests/lab/test_weights.py does that",
     "PEER_UNREACHABLE": "the site's firewall",
     "HUB_CLIENT_MISSING": "the site's package index or proxy",
     "HUB_AUTH": "a token that only the user has",
@@ -415,14 +411,11 @@ BY_HAND = {
     "ENGINE_SILENT": "the engine's own failure",
     "MODEL_WRONG": "the engine's own failure",
     "NO_TOKENS": "the engine's own failure",
-    "LOCKED": "wait for the other run: tests/lab/test_locks.py does that",
-    "LOCK_LOST": "the same command again: tests/lab/test_locks.py does that",
     "ROLLBACK_NOTHING": "which release is wanted, only the user knows",
     "ROLLBACK_AMBIGUOUS": "which release is wanted, only the user knows",
     "ROLLBACK_INCOMPLETE": "needs the settings of that release",
     "LAB_FAILED": "what this machine lacks",
     "TUNNEL_FAILED": "the host's sshd",
-    "RESET_NAME": "removes a whole cluster: tests/lab/test_reset.py types it",
     "REGISTRY_AUTH": "a login that only the user has",
     "REGISTRY_TAG": "which image is meant, only the user knows",
     "REGISTRY_LIMIT": "wait",
@@ -432,6 +425,17 @@ BY_HAND = {
     "BUNDLE_OTHER": "which deployment is meant, only the user knows",
     "BUNDLE_INCOMPLETE": "something that is not on this machine",
 }
+# Done by the test of something else.
+ELSEWHERE = {
+    "INTERRUPTED": "lab/test_cuts.py test_the_next_run_comes_to_the_same_state",
+    "LOCKED": "lab/test_locks.py test_second_run_is_told_who_and_may_wait",
+    "LOCK_LOST": "lab/test_locks.py test_released_lock_ends_the_run_that_held_it",
+    "RESET_NAME": "lab/test_reset.py test_reset_leaves_the_hosts_as_before_bootstrap",
+    "WEIGHTS_COPY_FAILED": "lab/test_weights.py test_killed_push_ends_on_the_hosts_and_goes_on",
+    "WEIGHTS_DAMAGED": "lab/test_weights.py test_damage_is_named_and_push_mends_it",
+    "WEIGHTS_MISSING": "lab/test_weights.py test_pushed_where_it_is_not_shared_then_remembered",
+    "YES_MISSING": "unit/test_agreed.py test_without_a_terminal_and_without_yes_it_is_refused",
+}
 HERE = {
     *(row.code for row in ROWS), *HOSTFILES, "HOSTFILE_MISSING", "KEY_PASSPHRASE", "KEY_NOT_FOLDER",
     "SETTINGS_UNKNOWN_KEY", "SETTINGS_VALUE", "PROFILE_UNKNOWN", "GIT_REF_GONE", "GIT_MISSING",
@@ -439,7 +443,10 @@ HERE = {
 
 
 def test_every_code_has_its_fix_run_or_says_why_a_machine_cannot() -> None:
-    mended = HERE | in_the_lab.MENDED
+    mended = HERE | in_the_lab.MENDED | set(ELSEWHERE)
+    for place in ELSEWHERE.values():
+        file, name = place.split()
+        assert f"def {name}(" in (Path(__file__).parents[1] / file).read_text(), place
     assert mended & set(BY_HAND) == set()
     assert set(BY_HAND) <= set(ErrorCode) and mended <= set(ErrorCode)
     chosen = mended | set(BY_HAND)
