@@ -7,17 +7,77 @@ from dataclasses import dataclass
 from typing import Any
 
 import httpx
+from pydantic import BaseModel, Field, ValidationError
 
 from r1deploy.errors import UnreachableError
 from r1deploy.settings.model import Service
 
+SHOWN = 300
+
 
 @dataclass(frozen=True)
 class Answer:
-    """One chat completion: its text, and the tokens that the engine counted."""
+    """One chat completion: its text, what a reasoning parser split off it, and the tokens that the engine counted."""
 
     text: str
     tokens: int
+    reasoning: str = ""
+
+    @property
+    def real(self) -> bool:
+        """Whether the engine gave a token: a reasoning model may spend all it may say on its reasoning."""
+        return self.tokens > 0 or bool(self.text or self.reasoning)
+
+    @property
+    def shown(self) -> str:
+        """The answer for people: its text, else the beginning of the reasoning."""
+        if self.text:
+            return self.text
+        if self.reasoning:
+            more = " …" if len(self.reasoning) > SHOWN else ""
+            return f"(still reasoning) {self.reasoning[:SHOWN]}{more}"
+        return f"({self.tokens} tokens without text)"
+
+
+class _Message(BaseModel):
+    """vLLM calls it reasoning_content, and from 0.11 on reasoning."""
+
+    content: str | None = None
+    reasoning_content: str | None = None
+    reasoning: str | None = None
+
+
+class _Choice(BaseModel):
+    message: _Message
+
+
+class _Usage(BaseModel):
+    completion_tokens: int | None = None
+
+
+class _Completion(BaseModel):
+    choices: list[_Choice] = Field(min_length=1)
+    usage: _Usage | None = None
+
+
+class _Model(BaseModel):
+    id: str
+
+
+class _Models(BaseModel):
+    data: list[_Model]
+
+
+def answer_of(body: bytes) -> Answer | None:
+    """The answer in the body of a chat completion; None where it is none."""
+    try:
+        found = _Completion.model_validate_json(body)
+    except ValidationError:
+        return None
+    message = found.choices[0].message
+    tokens = found.usage.completion_tokens if found.usage else None
+    reasoning = message.reasoning_content or message.reasoning or ""
+    return Answer((message.content or "").strip(), tokens or 0, reasoning.strip())
 
 
 class Endpoint:
@@ -81,18 +141,23 @@ class Endpoint:
     def health(self) -> int | None:
         """Status of /health."""
         answer = self._send("GET", "/health")
-        return answer.status_code if answer else None
+        return answer.status_code if answer is not None else None
 
     def models(self) -> list[str] | None:
         """Model ids."""
         answer = self._send("GET", "/v1/models")
         try:
-            return [str(row["id"]) for row in answer.json()["data"]] if answer and answer.status_code == 200 else None
-        except (ValueError, KeyError):
+            found = (
+                _Models.model_validate_json(answer.content)
+                if answer is not None and answer.status_code == 200
+                else None
+            )
+        except ValidationError:
             return None
+        return [row.id for row in found.data] if found else None
 
     def complete(self, seconds: float) -> Answer | None:
-        """One chat completion; its text may be empty."""
+        """One chat completion; it may hold no token."""
         service = self._service
         request = {
             "model": self._model,
@@ -100,11 +165,4 @@ class Endpoint:
             "max_tokens": service.max_tokens,
         }
         answer = self._send("POST", "/v1/chat/completions", json=request, timeout=httpx.Timeout(seconds, connect=3))
-        if answer is None or answer.status_code != 200:
-            return None
-        try:
-            body = answer.json()
-            text = body["choices"][0]["message"].get("content") or ""
-            return Answer(text.strip(), int((body.get("usage") or {}).get("completion_tokens") or 0))
-        except (ValueError, KeyError, IndexError):
-            return None
+        return answer_of(answer.content) if answer is not None and answer.status_code == 200 else None

@@ -13,7 +13,6 @@ import json
 import socket
 import threading
 import time
-import uuid
 from collections.abc import Callable
 from types import TracebackType
 from typing import Any
@@ -48,9 +47,11 @@ class RunLock:
 
     Entering raises LockedError LOCKED where another run holds it and ``wait`` is
     false; UnreachableError where the head cannot be reached (never called a lock).
+    ``run`` is the id under which the history will know this run.
     """
 
-    def __init__(self, remote: Remote, cluster: str, verb: str, say: Say, *, wait: bool = False) -> None:
+    def __init__(self, remote: Remote, cluster: str, verb: str, say: Say, *, run: str, wait: bool = False) -> None:
+        self._run = run
         self._remote, self._cluster, self._verb, self._say, self._wait = remote, cluster, verb, say, wait
         self._channel: Any = None
         self._stop = threading.Event()
@@ -89,7 +90,7 @@ class RunLock:
         """Try once; what the lock says where somebody else holds it."""
         self.source = self._remote.local_address()
         info = {
-            "id": uuid.uuid4().hex,
+            "id": self._run,
             "who": who(),
             "from": self.source,
             "verb": self._verb,

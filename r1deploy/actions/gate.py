@@ -158,7 +158,7 @@ class Gate:
         if name not in models:
             raise self._failed("MODEL_WRONG", f"the engine serves {', '.join(models) or 'no model'}, not {name}")
         answer = endpoint.complete(max(30.0, deadline - time.monotonic()))
-        if answer is None or not answer.text:
+        if answer is None or not answer.real:
             raise self._failed("NO_TOKENS", "the engine is healthy but answers without a token")
         if not endpoint.direct:
             self._say("the endpoint was reached over SSH, not from here directly: r1deploy tunnel brings it here")

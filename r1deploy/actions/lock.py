@@ -12,6 +12,7 @@ from r1deploy.actions.context import Context
 from r1deploy.actions.look import View, lock_of_any, look, refuse_unreachable
 from r1deploy.actions.resolve import Say
 from r1deploy.journal import logs_of
+from r1deploy.planning.observed import LockInfo
 
 
 def status(context: Context, say: Say) -> dict[str, Any] | None:
@@ -47,7 +48,10 @@ def with_head(context: Context, say: Say) -> View:
 
 
 def history(context: Context, say: Say) -> list[dict[str, Any]]:
-    """Runs by time: what the hosts have written down, with the path of the log where it is on this machine."""
+    """Runs by time: what the hosts have written down, with the path of the log where it is on this machine.
+
+    The run that holds the cluster is among them, as running.
+    """
     view = look(context, lock_of_any(context, say))
     logs = logs_of(context.settings.cluster)
     rows: dict[str, dict[str, Any]] = {}
@@ -55,10 +59,20 @@ def history(context: Context, say: Say) -> list[dict[str, Any]]:
         for line in found.state.history:
             row = rows.setdefault(line.id, {**line.model_dump(by_alias=True), "hosts": [], "log": logs.get(line.id)})
             row["hosts"].append(host)
+    head = view.probed.observed.get(view.desired.head.name)
+    if head and head.lock:
+        rows[head.lock.id] = {**running(head.lock), "hosts": [view.desired.head.name], "log": logs.get(head.lock.id)}
     for identity, path in logs.items():
         if identity not in rows:
             rows[identity] = {**path_facts(path), "id": identity, "hosts": [], "log": path}
     return sorted(rows.values(), key=lambda row: str(row["time"]))
+
+
+def running(held: LockInfo) -> dict[str, Any]:
+    """A line of the history for the run that is at work."""
+    since = datetime.datetime.fromtimestamp(held.since, datetime.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    said = {"id": held.id, "time": since, "verb": held.verb, "result": "running", "who": held.who}
+    return {**said, "from": held.source, "release": None}
 
 
 def path_facts(path: str) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass, replace
+from typing import Any
 
 from r1deploy import content
 from r1deploy.actions.context import Context
@@ -110,6 +111,21 @@ def look(context: Context, lock: Lock) -> View:
             return look(context, adopted)
     desired, rendered = desire(context.settings, lock, probed)
     return View(lock, probed, desired, rendered, plan(desired, probed.observed))
+
+
+def run_of(view: View) -> dict[str, Any] | None:
+    """Who holds the cluster, as far as the head says so."""
+    head = view.probed.observed.get(view.desired.head.name)
+    return head.lock.model_dump(by_alias=True) if head and head.lock else None
+
+
+def beside(view: View) -> View:
+    """The view of somebody who only looks: while a run is at work, what it has laid down is not left over."""
+    if run_of(view) is None:
+        return view
+    files = {(host, path) for host, found in view.probed.observed.items() for path in found.state.leftovers}
+    changes = tuple(row for row in view.plan.changes if (row.host, row.field) not in files)
+    return replace(view, plan=replace(view.plan, changes=changes))
 
 
 def record_of(view: View) -> Record:

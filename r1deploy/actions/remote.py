@@ -88,5 +88,6 @@ def tunnel(context: Context, port: int, ready: Line) -> None:
     view = view_of(context)
     head = hosts_of(view, view.desired.head.name)[0]
     with context.remote(view.probed, head.name) as remote:
-        ready(remote.forward(context.settings.engine.port, port))
+        record = view.plan.serving.record
+        ready(remote.forward(record.port if record else context.settings.engine.port, port))
         remote.wait()

@@ -11,14 +11,14 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from r1deploy.actions.context import Context
-from r1deploy.actions.look import View
+from r1deploy.actions.look import View, run_of
 from r1deploy.actions.resolve import Say
 from r1deploy.actions.secrets import api_key
 from r1deploy.errors import R1Error
 from r1deploy.journal import Journal
 from r1deploy.planning.desired import Desired
 from r1deploy.remote import ANSWER_SECONDS
-from r1deploy.runlock import RunLock, lost, who
+from r1deploy.runlock import RunLock, held_by, lost, who
 from r1deploy.runner.ansible import Outcome, run
 from r1deploy.signals import Stopped
 
@@ -68,7 +68,7 @@ def changing(context: Context, view: View, verb: str, journal: Journal, say: Say
     remote = context.head(view.probed)
     result, at_once = "ok", False
     try:
-        with RunLock(remote, context.settings.cluster, verb, say, wait=wait) as lock:
+        with RunLock(remote, context.settings.cluster, verb, say, run=journal.id, wait=wait) as lock:
 
             def doing(step: str) -> None:
                 lock.doing = step
@@ -89,6 +89,13 @@ def changing(context: Context, view: View, verb: str, journal: Journal, say: Say
     finally:
         journal.cancelled, journal.held = lambda: False, lambda: True
         remote.close()
+
+
+def refuse_held(view: View, *, wait: bool) -> None:
+    """Raise LockedError where another run holds the cluster, before more is looked at; not with ``wait``."""
+    held = run_of(view)
+    if held and not wait:
+        raise held_by(held, view.desired.settings.cluster, view.desired.head.name)
 
 
 def write_history(context: Context, view: View, verb: str, journal: Journal, result: str, source: str) -> None:

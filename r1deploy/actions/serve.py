@@ -3,26 +3,23 @@
 from __future__ import annotations
 
 import contextlib
-import datetime
 import functools
-import shlex
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
+from r1deploy.actions.answers import ask, config_folder, endpoint_of, key_on_head, now
 from r1deploy.actions.bootstrap import refuse_blocked, refuse_failed
 from r1deploy.actions.context import Context
 from r1deploy.actions.gate import Gate, Passed, Progress, Say
 from r1deploy.actions.look import View, lock_of, lock_of_any, look, record_of, refuse_unreachable
-from r1deploy.actions.runs import api_key_of, changing, play
+from r1deploy.actions.releases import choose, held_of
+from r1deploy.actions.runs import changing, play, refuse_held
 from r1deploy.actions.variables import fixed_groups
-from r1deploy.engine import Endpoint
 from r1deploy.errors import GateError, LockedError, PreflightError, R1Error
 from r1deploy.journal import Journal
-from r1deploy.planning.observed import Active, Observed, Record
-from r1deploy.planning.records import Held, held, unneeded
-from r1deploy.remote import Remote
-from r1deploy.render import SECRET
-from r1deploy.settings import redact
+from r1deploy.planning.observed import Active, Record
+from r1deploy.planning.records import Held, differences, unneeded
 from r1deploy.signals import Stopped
 
 # What forbids a start whatever is started; the other findings speak of what the settings ask for now.
@@ -37,43 +34,98 @@ class Served:
     already: bool
 
 
-def serve(context: Context, journal: Journal, say: Say, progress: Progress, *, wait: bool = False) -> Served:
+@dataclass(frozen=True)
+class Gap:
+    """What a switch would stop, and for how long nobody is answered, going by the last start.
+
+    ``stops`` None: nothing serves, so nothing is stopped. ``differences`` between the two, as the records know them.
+    """
+
+    stops: str | None
+    starts: str
+    seconds: float | None
+    differences: tuple[str, ...]
+
+
+Confirm = Callable[[Gap], None]
+
+
+def serve(
+    context: Context, confirm: Confirm, journal: Journal, say: Say, progress: Progress, *, wait: bool = False
+) -> Served:
     """Serve the release that bootstrap prepared.
 
-    Raises PreflightError where the release is not whole or something forbids the
-    start, GateError where it does not serve; then the former release serves again.
+    In: ``confirm`` is told what would be stopped, and may refuse it. Raises PreflightError where the release is
+    not whole or something forbids the start, GateError where it does not serve; then the former one serves again.
     """
-    view = survey(context, say)
-    passed = serves_already(context, view)
+    view = survey(context, say, wait=wait)
+    passed = serves_already(context, view, say)
     if passed:
         return Served(passed, already=True)
+    gap = agree(view, record_of(view), None, confirm)
     with changing(context, view, "serve", journal, say, wait=wait):
-        view = survey(context, say)
+        view = survey(context, say, wait=True)
+        agree(view, record_of(view), gap, confirm)
         passed = switch(context, view, record_of(view), journal, say, progress)
         prune(context, journal, say)
     return Served(passed, already=False)
 
 
-def survey(context: Context, say: Say) -> View:
-    """Look, and refuse what forbids to serve."""
+def survey(context: Context, say: Say, *, wait: bool) -> View:
+    """Look, and refuse what forbids to serve; without ``wait`` also a cluster that another run holds."""
     view = look(context, lock_of(context, frozenset(), say))
     refuse_unreachable(view.probed)
+    refuse_held(view, wait=wait)
     if view.plan.changes:
-        rows = [f"{row.host} {row.step}: {row.field}: {row.current} → {row.desired}" for row in view.plan.changes]
-        raise PreflightError(
-            "NOT_BOOTSTRAPPED", f"{len(rows)} changes are due first", evidence=rows[:8], fix="r1deploy bootstrap"
-        )
+        raise not_bootstrapped(view)
     refuse_blocked(view.plan.blockers("serve"))
     return view
 
 
-def serves_already(context: Context, view: View) -> Passed | None:
-    """The wanted release is active on every host and answers."""
-    record = record_of(view)
-    if not is_active(view, record):
+def not_bootstrapped(view: View) -> PreflightError:
+    """Changes are due first; where another release is active, it is named, and what the two differ in."""
+    rows = [f"{row.host} {row.step}: {row.field}: {row.current} → {row.desired}" for row in view.plan.changes]
+    message, fix = f"{len(rows)} changes are due first", "r1deploy bootstrap"
+    serving, wanted = view.plan.serving, record_of(view)
+    evidence = rows[:8]
+    if serving.active and not serving.is_(wanted):
+        message = f"r1deploy.yaml describes release {view.desired.name}, {serving.name} is active: {message}"
+        fix = f"r1deploy bootstrap, then serve; to stay with {serving.name}, set r1deploy.yaml back to what it was"
+        evidence += [f"{serving.name} → {view.desired.name}: {row}" for row in differing(view, wanted)]
+    return PreflightError("NOT_BOOTSTRAPPED", message, evidence=evidence, fix=fix)
+
+
+def differing(view: View, wanted: Record) -> tuple[str, ...]:
+    """What the active release and a wanted one differ in."""
+    record = view.plan.serving.record
+    return tuple(differences(record, wanted)) if record else ()
+
+
+def serves_already(context: Context, view: View, say: Say) -> Passed | None:
+    """The wanted release is active and whole on every host, and gives a token; what it lacks is said."""
+    serving, record = view.plan.serving, record_of(view)
+    if not serving.is_(record) or not (serving.active and serving.active.proven):
+        return None
+    for row in serving.problems:
+        say(f"{row.host}: {row.text}")
+    if not serving.serves:
         return None
     with context.head(view.probed) as remote:
-        return serves(endpoint_of(context, record, api_key_of(context), remote), record)
+        passed = ask(context, record, remote)
+    if passed is None:
+        say(f"release {serving.name} is up, but gives no token: it is started again")
+    return passed
+
+
+def agree(view: View, wanted: Record, told: Gap | None, confirm: Confirm) -> Gap:
+    """Have it confirmed that something which serves is stopped for another release, unless that was told already."""
+    serving = view.plan.serving
+    stops = serving.name if serving.serves and not serving.is_(wanted) else None
+    seconds = serving.active.seconds if serving.active else None
+    gap = Gap(stops, f"{wanted.release}/{wanted.config}", seconds, differing(view, wanted))
+    if stops and gap != told:
+        confirm(gap)
+    return gap
 
 
 def switch(context: Context, view: View, wanted: Record, journal: Journal, say: Say, progress: Progress) -> Passed:
@@ -81,7 +133,7 @@ def switch(context: Context, view: View, wanted: Record, journal: Journal, say: 
 
     Raises GateError, ApplyError.
     """
-    active = view.probed.observed[view.desired.head.name].state.active
+    active = view.plan.serving.active
     former = former_of(active, wanted)
     try:
         if is_starting(view, wanted):
@@ -96,7 +148,7 @@ def switch(context: Context, view: View, wanted: Record, journal: Journal, say: 
         if back is None:
             end_failed(context, view, wanted, journal, say)
             raise
-        raise put_back(context, view, back, error, journal, say, progress) from error
+        raise put_back(context, view, wanted, back, error, journal, say, progress) from error
 
 
 def former_of(active: Active | None, wanted: Record) -> tuple[str, str] | None:
@@ -114,12 +166,12 @@ def former_of(active: Active | None, wanted: Record) -> tuple[str, str] | None:
 
 
 def is_starting(view: View, wanted: Record) -> bool:
-    """Whether every host has it in place and its engine lives, but nobody has waited for the gate."""
+    """Whether every host has it in place and nothing of it is missing, but nobody has waited for the gate."""
     found = view.probed.observed
     places = [found[host.name].state.active for host in view.desired.hosts]
     name = (wanted.release, wanted.config)
     in_place = all(active and (active.release, active.config) == name and not active.proven for active in places)
-    return in_place and bool(found[view.desired.head.name].processes.engines)
+    return in_place and view.plan.serving.whole
 
 
 def end_failed(context: Context, view: View, failed: Record, journal: Journal, say: Say) -> None:
@@ -136,41 +188,14 @@ def find(view: View, name: tuple[str, str]) -> Record | None:
     return state.records.get(name[1]) if state else None
 
 
-def is_active(view: View, record: Record) -> bool:
-    """Whether every host has this release and configuration active and proven, with a live engine on the head."""
-    for host in view.desired.hosts:
-        active = view.probed.observed[host.name].state.active
-        if active is None or (active.release, active.config) != (record.release, record.config):
-            return False
-    head = view.probed.observed[view.desired.head.name]
-    return bool(head.processes.engines) and bool(head.state.active and head.state.active.proven)
-
-
-def endpoint_of(context: Context, record: Record, api_key: str | None, remote: Remote) -> Endpoint:
-    """The API of a record's head; over SSH where its address does not answer from here."""
-    service = context.settings.service
-    return Endpoint(record.hosts[0].address, record.port, record.model, service, api_key, remote.forward)
-
-
-def serves(endpoint: Endpoint, record: Record) -> Passed | None:
-    """A running service proves itself: health, model and one answer."""
-    if endpoint.health() != 200 or record.model not in (endpoint.models() or []):
-        return None
-    answer = endpoint.complete(60)
-    if answer is None or not answer.text:
-        return None
-    return Passed(f"{endpoint.url}/v1", record.model, answer, ())
-
-
 def active_of(wanted: Record, former: Active | None) -> dict[str, object]:
     """What active.json says from the switch on; it is proven when the gate is passed."""
     back = former_of(former, wanted)
     previous = {"release": back[0], "config": back[1]} if back else (former.previous if former else None)
-    since = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
     return {
         "release": wanted.release,
         "config": wanted.config,
-        "since": since,
+        "since": now(),
         "proven": False,
         "previous": previous,
     }
@@ -203,10 +228,10 @@ def pass_gate(
 ) -> Passed:
     """Run the playbook that starts the service, if any, wait for the gate, and write down that it was passed."""
     desired, settings = view.desired, context.settings
-    config = f"{settings.state_dir}/releases/{record.release}/config/{record.config}"
-    variables = service_vars(context, record, config, active)
+    variables = service_vars(context, record, active)
     groups = fixed_groups(desired)
     remote = context.head(view.probed)
+    began = time.monotonic()
     try:
         gate = Gate(record, settings, remote, functools.partial(context.remote, view.probed), say, progress)
         gate.cancelled = journal.cancelled
@@ -216,8 +241,11 @@ def pass_gate(
         journal.doing("gate")
         with engine_goes_on(record.hosts[0].name):
             nodes = gate.join() if len(record.hosts) > 1 else ()
-            passed = gate.ready(endpoint_of(context, record, key_on_head(remote, config), remote))
-            proven = {**variables, "service_active": {**active, "proven": True}}
+            passed = gate.ready(endpoint_of(context, record, key_on_head(context, record, remote), remote))
+            # What was joined in the middle says nothing of how long a start takes.
+            seconds = round(time.monotonic() - began, 1) if playbook else None
+            proof = {**active, "proven": True, "answered": now(), "seconds": seconds}
+            proven = {**variables, "service_active": proof}
             refuse_failed(play(context, desired, journal, "proven.yml", variables=proven, groups=groups), journal)
         return Passed(passed.endpoint, passed.model, passed.answer, nodes)
     finally:
@@ -235,8 +263,8 @@ def engine_goes_on(head: str) -> Iterator[None]:
         raise
 
 
-def service_vars(context: Context, record: Record, config: str, active: dict[str, object]) -> dict[str, object]:
-    """Variables of the role ``service``. In: the configuration's folder; what active.json will say."""
+def service_vars(context: Context, record: Record, active: dict[str, object]) -> dict[str, object]:
+    """Variables of the role ``service``. In: what active.json will say."""
     return {
         "service_name": record.container,
         "service_cluster": context.settings.cluster,
@@ -245,28 +273,24 @@ def service_vars(context: Context, record: Record, config: str, active: dict[str
         "service_state_dir": context.settings.state_dir,
         "service_experiment": record.service,
         "service_mode": record.mode,
-        "service_folder": config,
+        "service_folder": config_folder(context, record),
         "service_workers": [host.address for host in record.hosts[1:]],
         "service_ssh_port": record.ssh_port,
     }
 
 
-def key_on_head(remote: Remote, config: str) -> str | None:
-    """The API key that a configuration was written with: a former release has its own."""
-    code, text = remote.run(f"cat {config}/{SECRET}")
-    if code != 0:
-        return None
-    key = shlex.split(text.strip().removeprefix("export VLLM_API_KEY="))[0]
-    redact.remember(key)
-    return key
-
-
 def put_back(
-    context: Context, view: View, former: Record, error: R1Error, journal: Journal, say: Say, progress: Progress
+    context: Context,
+    view: View,
+    failed: Record,
+    former: Record,
+    error: R1Error,
+    journal: Journal,
+    say: Say,
+    progress: Progress,
 ) -> GateError:
-    """The new release failed: the former one serves again, and proves it. Returns the error to raise."""
-    failed = f"release {view.desired.release.id}/{view.desired.config_id}"
-    say(f"{failed} failed: {error.message}")
+    """A release failed: the former one serves again, and proves it. Returns the error to raise."""
+    say(f"release {failed.release}/{failed.config} failed: {error.message}")
     say(f"putting release {former.release}/{former.config} back")
     try:
         start(context, view, former, active_of(former, None), journal, say, progress)
@@ -299,88 +323,34 @@ def prune(context: Context, journal: Journal, say: Say) -> None:
     say(f"took older releases away on {', '.join(old)}")
 
 
-def releases(context: Context, say: Say) -> list[Held]:
-    """Every release that is on the hosts, and what is missing of it. Raises UnreachableError without the head."""
-    view = look(context, lock_of_any(context, say))
-    return held_of(context, view)
-
-
-def held_of(context: Context, view: View) -> list[Held]:
-    """The releases of a view; without an answer of the head nobody knows."""
-    head = view.desired.head.name
-    if head not in view.probed.observed:
-        refuse_unreachable(view.probed)
-    return held(context.settings.cluster, head, view.probed.observed)
-
-
 def rollback(
-    context: Context, wanted: str | None, journal: Journal, say: Say, progress: Progress, *, wait: bool = False
+    context: Context,
+    wanted: str | None,
+    confirm: Confirm,
+    journal: Journal,
+    say: Say,
+    progress: Progress,
+    *,
+    wait: bool = False,
 ) -> Served:
     """Serve a former release again, after it was found whole on every host.
 
-    In: ``release`` or ``release/config``, or a beginning of it; None for the previous one.
+    In: ``release`` or ``release/config``, or a beginning of it; None for the previous one; ``confirm`` as ``serve``.
     Raises PreflightError before any host is touched, GateError as ``serve``.
     """
-    view = look(context, lock_of_any(context, say))
-    refuse_unreachable(view.probed)
-    choose(held_of(context, view), wanted)
+    view, target = target_of(context, wanted, say)
+    refuse_held(view, wait=wait)
     refuse_blocked(tuple(check for check in view.plan.blockers("serve") if check.code in HOST_BLOCKERS))
+    gap = agree(view, target.record, None, confirm)
     with changing(context, view, "rollback", journal, say, wait=wait):
-        view = look(context, lock_of_any(context, say))
-        refuse_unreachable(view.probed)
-        target = choose(held_of(context, view), wanted)
+        view, target = target_of(context, wanted, say)
+        agree(view, target.record, gap, confirm)
         passed = switch(context, view, target.record, journal, say, progress)
     return Served(passed, already=False)
 
 
-def choose(rows: list[Held], wanted: str | None) -> Held:
-    """The release to go back to, whole on every host. Raises PreflightError."""
-    fix = "r1deploy releases"
-    if wanted is None:
-        fits = [row for row in rows if row.state == "previous"]
-        if not fits:
-            raise PreflightError("ROLLBACK_NOTHING", "there is no previous release to go back to", fix=fix)
-    else:
-        fits = [row for row in rows if row.name.startswith(wanted) or row.record.config.startswith(wanted)]
-        if not fits:
-            known = ", ".join(row.name for row in rows) or "none"
-            raise PreflightError("ROLLBACK_NOTHING", f"no release {wanted} on the head (there: {known})", fix=fix)
-        if len(fits) > 1:
-            known = ", ".join(row.name for row in fits)
-            raise PreflightError("ROLLBACK_AMBIGUOUS", f"{wanted} may be {known}", fix="name it whole")
-    found = fits[0]
-    if found.state == "active":
-        raise PreflightError("ROLLBACK_NOTHING", f"release {found.name} is the active one", fix=fix)
-    if found.problems:
-        raise PreflightError(
-            "ROLLBACK_INCOMPLETE",
-            f"release {found.name} is not whole: {found.problems[0]}; nothing was touched",
-            host=found.problems[0].split(":")[0],
-            evidence=found.problems if len(found.problems) > 1 else (),
-            fix="set r1deploy.yaml back to what that release was made of, then bootstrap and serve",
-        )
-    return found
-
-
-def stop(context: Context, journal: Journal, say: Say, *, wait: bool = False) -> bool:
-    """End the service: only the processes of our own container. Returns whether anything ran."""
+def target_of(context: Context, wanted: str | None, say: Say) -> tuple[View, Held]:
+    """A view of all hosts, and the release to go back to. Raises UnreachableError, PreflightError."""
     view = look(context, lock_of_any(context, say))
-    for name, failure in view.probed.failures.items():
-        say(f"{name}: {failure.message}; not stopped there")
-    running = tuple(name for name, found in view.probed.observed.items() if runs(context, found))
-    if not running:
-        return False
-    variables: dict[str, object] = {
-        "service_name": context.settings.container.name,
-        "service_cluster": context.settings.cluster,
-    }
-    groups = {**fixed_groups(view.desired), "r1_service": running}
-    with changing(context, view, "stop", journal, say, wait=wait):
-        refuse_failed(play(context, view.desired, journal, "stop.yml", variables=variables, groups=groups), journal)
-    return True
-
-
-def runs(context: Context, found: Observed) -> bool:
-    """Whether Ray or an engine runs in the active container of a host."""
-    holders = {row.container for row in found.processes.engines} | {row.container for row in found.processes.raylets}
-    return context.settings.container.name in holders
+    refuse_unreachable(view.probed)
+    return view, choose(held_of(context, view), wanted)

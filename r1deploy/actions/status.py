@@ -1,61 +1,102 @@
-"""Hosts by steps, release, chips, Ray, endpoint: one probe, and what it says."""
+"""Hosts by steps, release, chips, Ray, endpoint: one probe, and what it says; with one token where it is asked for."""
 
 from __future__ import annotations
 
 from typing import Any
 
+from r1deploy.actions.answers import ask, endpoint_of, key_on_head, last_answer
 from r1deploy.actions.context import Context
-from r1deploy.actions.look import View, lock_of_any, look, record_of
+from r1deploy.actions.look import View, beside, lock_of_any, look
 from r1deploy.actions.resolve import Say
-from r1deploy.actions.runs import api_key_of
-from r1deploy.actions.serve import endpoint_of
+from r1deploy.planning.observed import Record
+from r1deploy.planning.serving import Serving
 from r1deploy.planning.steps import STEP_NAMES
+from r1deploy.render import SECRET
 
 
-def status(context: Context, say: Say) -> dict[str, Any]:
-    """The state of the cluster as JSON types; works with the hosts that answer. What nobody could say is None."""
-    view = look(context, lock_of_any(context, say))
+def status(context: Context, say: Say, *, token: bool = False) -> dict[str, Any]:
+    """The state of the cluster as JSON types; works with the hosts that answer. In: whether a token is asked for.
+
+    ``serving`` is None where a host that did not answer decides it.
+    """
+    view = beside(look(context, lock_of_any(context, say)))
     head = view.probed.observed.get(view.desired.head.name)
-    active = head.state.active if head else None
-    healthy = bool(head and head.service.health == 200 and head.processes.engines)
-    raylets = sum(bool(found.processes.raylets) for found in view.probed.observed.values())
+    found, record = view.plan.serving, view.plan.serving.record
+    serves = found.serves
+    answer = probed_answer(context, view, record) if token and record and serves else None
+    if token and serves:
+        serves = answer is not None
     return {
         "cluster": context.settings.cluster,
         "release": view.desired.release.id,
         "config": view.desired.config_id,
-        "active": active.model_dump() if active else None,
+        "active": found.active.model_dump() if found.active else None,
         "run": head.lock.model_dump(by_alias=True) if head and head.lock else None,
-        "serving": healthy if head else None,
-        "endpoint": f"http://{view.desired.head.address}:{context.settings.engine.port}/v1" if healthy else None,
-        "models": models(context, view) if healthy else [],
-        "ray_nodes": raylets,
+        "serving": serves,
+        "service": word(found, serves),
+        "problems": problems(found),
+        "unknown": list(found.unknown),
+        "answer": answer,
+        "last_answer": last_answer(context.settings.cluster, found),
+        "endpoint": f"http://{record.hosts[0].address}:{record.port}/v1" if record and serves else None,
+        "models": models(context, view, record) if record and serves else [],
+        "ray_nodes": sum(bool(row.processes.raylets) for row in view.probed.observed.values()),
+        "nodes": len(record.hosts) if record else len(view.desired.hosts),
         "hosts": [row(view, host.name) for host in view.desired.hosts],
     }
 
 
-def models(context: Context, view: View) -> list[str]:
-    """Model ids of the service; where a key is needed the probe could not ask."""
-    found = [name for name in view.probed.observed[view.desired.head.name].service.models if name]
-    if found or not context.settings.service.api_key_file:
-        return found
-    record = record_of(view)
+def problems(found: Serving) -> list[str]:
+    """What is wrong with the service, a line each; of one that was stopped nothing is missing."""
+    rows = [] if found.stopped else [f"{row.host}: {row.text}" for row in found.problems]
+    return rows + [f"{row.host}: active.json: {row.text}" for row in found.unrecorded]
+
+
+def word(found: Serving, serves: bool | None) -> str:
+    """The service in one word. In: whether it serves, where a token was asked for with that."""
+    if serves is not False:
+        return "serves" if serves else "unknown"
+    if found.active is None or found.stopped:
+        return "stopped"
+    if found.problems:
+        return "incomplete"
+    return "no token" if found.serves else "no answer" if found.active.proven else "starting"
+
+
+def probed_answer(context: Context, view: View, record: Record) -> dict[str, Any] | None:
+    """One answer of the service, now; None where it gives no token."""
     with context.head(view.probed) as remote:
-        return endpoint_of(context, record, api_key_of(context), remote).models() or []
+        passed = ask(context, record, remote)
+    return {"text": passed.answer.shown, "tokens": passed.answer.tokens} if passed else None
+
+
+def models(context: Context, view: View, record: Record) -> list[str]:
+    """Model ids of the service; where a key is needed the probe could not ask."""
+    head = record.hosts[0]
+    found = [name for name in view.probed.observed[head.name].service.models if name]
+    if found or SECRET not in head.files:
+        return found
+    with context.head(view.probed) as remote:
+        return endpoint_of(context, record, key_on_head(context, record, remote), remote).models() or []
 
 
 def row(view: View, name: str) -> dict[str, Any]:
-    """One host."""
+    """One host. A step is True: nothing to do, False: something is due, None: a silent host decides it."""
     failure = view.probed.failures.get(name)
     if failure is not None:
         return {"name": name, "error": failure.code, "detail": failure.message, "steps": {}}
     found = view.probed.observed[name]
     container = found.container_of(view.desired.settings.cluster, view.desired.release.id)
+    steps = {
+        step: None if view.plan.unknown(step, name) else name not in view.plan.hosts_of(step) for step in STEP_NAMES
+    }
     return {
         "name": name,
         "error": None,
-        "steps": {step: name not in view.plan.hosts_of(step) for step in STEP_NAMES},
+        "steps": steps,
         "container": container.name if container else None,
         "running": container.running if container else False,
+        "paused": container.paused if container else False,
         "started_at": container.started_at if container else None,
         "chips": len(found.chips.chips),
         "driver": found.chips.driver,

@@ -72,12 +72,16 @@ def plan(
 
     from r1deploy.actions.choices import choices
     from r1deploy.actions.context import open_context, remember_inventory
-    from r1deploy.actions.look import lock_of, look, refuse_unreachable
+    from r1deploy.actions.look import beside, lock_of, look, refuse_unreachable, run_of
+    from r1deploy.runlock import sentence
     from r1deploy.settings.lockfile import moved, read
 
     context = open_context(folder, given, flags_of(sets))
-    view = look(context, lock_of(context, upgrades(upgrade), lines.say))
+    view = beside(look(context, lock_of(context, upgrades(upgrade), lines.say)))
     refuse_unreachable(view.probed)
+    run = run_of(view)
+    if run:
+        lines.say("\n".join(lines.wrap(f"{sentence(run)}: this is what is left for it to do", "", "  ")))
     locks = moved(read(context.lock_path), view.lock)
     if json:
         blockers = [asdict(check) | {"blocks": sorted(check.blocks)} for check in view.plan.checks if not check.ok]
@@ -85,6 +89,7 @@ def plan(
         lines.document(
             {
                 "release": view.desired.release.id,
+                "run": run,
                 "locks": [dict(zip(("name", "current", "desired", "ref"), row, strict=True)) for row in locks],
                 "changes": [asdict(row) for row in view.plan.changes],
                 "noops": [asdict(row) for row in view.plan.noops],

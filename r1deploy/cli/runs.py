@@ -57,7 +57,11 @@ def history(folder: Folder = HERE, json: Json = False, sets: Set = None) -> None
         lines.document(rows)
         return
     for row in rows:
-        where = f"{row['who']} from {row['from']}" if row["hosts"] else "written down on no host: it was cut or refused"
+        where = (
+            f"{row['who']} from {row['from']}"
+            if row["hosts"]
+            else "written down on no host: it was interrupted or refused"
+        )
         said = f"{row['time']}  {row['verb']:<9} {row['result']:<14} {where}"
         lines.show(*lines.wrap(said, "", "    "))
         if row["log"]:

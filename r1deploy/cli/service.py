@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from r1deploy.cli.app import HERE, Folder, Json, Set, Wait, app, flags_of
+from r1deploy.cli.app import HERE, Folder, Json, Set, Wait, agreed, app, flags_of
 from r1deploy.ui import lines
 from r1deploy.ui.live import progress
 from r1deploy.ui.terminal import show_stream
 
 if TYPE_CHECKING:
-    from r1deploy.actions.serve import Served
+    from collections.abc import Callable
+
+    from r1deploy.actions.serve import Gap, Served
+
+Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask before something that serves is stopped.")]
 
 
 @app.command()
-def serve(folder: Folder = HERE, json: Json = False, wait: Wait = False, sets: Set = None) -> None:
+def serve(folder: Folder = HERE, yes: Yes = False, json: Json = False, wait: Wait = False, sets: Set = None) -> None:
     """Start or switch the service; prints the endpoint and one real answer."""
     from r1deploy.actions.context import open_context
     from r1deploy.actions.serve import serve as act
@@ -27,8 +30,18 @@ def serve(folder: Folder = HERE, json: Json = False, wait: Wait = False, sets: S
     context = open_context(folder, None, flags_of(sets))
     with progress() as shown:
         journal = Journal(context.settings.cluster, "serve", shown.event)
-        done = act(context, journal, lines.say, shown.bar, wait=wait)
+        done = act(context, confirm(yes), journal, lines.say, shown.bar, wait=wait)
     show_served(done, json)
+
+
+def confirm(yes: bool) -> Callable[[Gap], None]:
+    """Say what stops and for how long, and ask. In: whether the answer was given beforehand."""
+
+    def ask(gap: Gap) -> None:
+        lines.say("\n".join(lines.gap_lines(gap)))
+        agreed("Go on?", yes)
+
+    return ask
 
 
 def show_served(done: Served, json: bool) -> None:
@@ -39,6 +52,8 @@ def show_served(done: Served, json: bool) -> None:
                 "endpoint": done.passed.endpoint,
                 "model": done.passed.model,
                 "answer": done.passed.answer.text,
+                "reasoning": done.passed.answer.reasoning,
+                "tokens": done.passed.answer.tokens,
                 "already": done.already,
             }
         )
@@ -46,7 +61,7 @@ def show_served(done: Served, json: bool) -> None:
     lines.show("Serves already." if done.already else "Serves.")
     lines.show(f"  endpoint  {done.passed.endpoint}")
     lines.show(f"  model     {done.passed.model}")
-    lines.show(*lines.wrap(done.passed.answer.text, "  answer    ", " " * 12))
+    lines.show(*lines.wrap(done.passed.answer.shown, "  answer    ", " " * 12))
 
 
 @app.command()
@@ -58,12 +73,14 @@ def stop(folder: Folder = HERE, wait: Wait = False, sets: Set = None) -> None:
 def end(folder: Path, wait: bool, sets: list[str] | None, said: Callable[[str], None]) -> None:
     """End the service. In: where the result is said."""
     from r1deploy.actions.context import open_context
-    from r1deploy.actions.serve import stop as act
+    from r1deploy.actions.stop import stop as act
     from r1deploy.journal import Journal
 
     context = open_context(folder, None, flags_of(sets))
     journal = Journal(context.settings.cluster, "stop", lines.Progress().event)
-    said("Stopped." if act(context, journal, lines.say, wait=wait) else "Nothing runs.")
+    done = act(context, journal, lines.say, wait=wait)
+    done.refuse_unknown()
+    said("Stopped." if done.hosts else "Nothing runs.")
 
 
 @app.command()
@@ -71,7 +88,7 @@ def restart(folder: Folder = HERE, json: Json = False, wait: Wait = False, sets:
     """End the service and start it again; prints one real answer."""
     # Of two results one is the document.
     end(folder, wait, sets, lines.say if json else lines.show)
-    serve(folder, json, wait, sets)
+    serve(folder, True, json, wait, sets)
 
 
 @app.command()
@@ -80,6 +97,7 @@ def rollback(
         str | None, typer.Argument(help="RELEASE or RELEASE/CONFIG, or a beginning of it.", show_default=False)
     ] = None,
     folder: Folder = HERE,
+    yes: Yes = False,
     json: Json = False,
     wait: Wait = False,
     sets: Set = None,
@@ -92,7 +110,7 @@ def rollback(
     context = open_context(folder, None, flags_of(sets))
     with progress() as shown:
         journal = Journal(context.settings.cluster, "rollback", shown.event)
-        done = act(context, release, journal, lines.say, shown.bar, wait=wait)
+        done = act(context, release, confirm(yes), journal, lines.say, shown.bar, wait=wait)
     show_served(done, json)
 
 
@@ -100,7 +118,7 @@ def rollback(
 def releases(folder: Folder = HERE, json: Json = False, sets: Set = None) -> None:
     """The releases on the hosts: which is active, which can be gone back to."""
     from r1deploy.actions.context import open_context
-    from r1deploy.actions.serve import releases as act
+    from r1deploy.actions.releases import releases as act
 
     rows = act(open_context(folder, None, flags_of(sets)), lines.say)
     if json:
@@ -123,6 +141,7 @@ def releases(folder: Folder = HERE, json: Json = False, sets: Set = None) -> Non
 def status(
     folder: Folder = HERE,
     json: Json = False,
+    probe: Annotated[bool, typer.Option("--probe", help="Ask the service for a token too.")] = False,
     watch: Annotated[bool, typer.Option("--watch", help="Look again every few seconds, until Ctrl-C.")] = False,
     sets: Set = None,
 ) -> None:
@@ -132,7 +151,7 @@ def status(
     from r1deploy.ui.live import watched
 
     def look() -> dict[str, Any]:
-        return act(open_context(folder, None, flags_of(sets)), lines.say)
+        return act(open_context(folder, None, flags_of(sets)), lines.say, token=probe)
 
     if json and watch:
         raise typer.BadParameter("--watch draws for people, --json is one document: leave out one")
@@ -144,7 +163,7 @@ def status(
         lines.document(found)
     else:
         lines.show(*lines.status_lines(found))
-    if all(host["error"] for host in found["hosts"]):
+    if all(row["error"] for row in found["hosts"]):
         raise typer.Exit(4)
 
 

@@ -27,7 +27,7 @@ Say = Callable[[str], None]
 CHIPS_FILE = "/dev/r1lab-chips.json"
 ENGINE_FILE = "/dev/r1lab-engine.json"
 IXSMI = "/usr/local/corex/bin/ixsmi"
-FAULTS = ("crash-at-start", "crash-while-loading", "hang", "no-tokens", "wrong-model")
+FAULTS = ("crash-at-start", "crash-while-loading", "hang", "no-tokens", "reasoning", "wrong-model")
 
 
 @dataclass(frozen=True)
@@ -240,6 +240,7 @@ class Lab:
     def set_engine_fault(self, host: str, fault: str | None, **how: Any) -> None:
         """Make the light engine of a host fail (see ``FAULTS``); None: well again.
 
+        ``no-tokens`` and ``reasoning`` (all of an answer is reasoning) take hold while it serves.
         ``load_seconds=…`` changes how long it loads, with or without a fault.
         """
         if fault is not None and fault not in FAULTS:

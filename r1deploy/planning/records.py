@@ -88,6 +88,40 @@ def problems_of(cluster: str, record: Record, files: Mapping[str, str], found: O
         yield f"configuration files are gone or altered: {', '.join(wrong)}"
 
 
+def differences(old: Record, new: Record) -> Iterator[str]:
+    """What two records differ in, one line each: ``image: 0123 → 4567``."""
+    pairs = {name: (getattr(old, name), getattr(new, name)) for name in ("image", "mode", "model", "port", "container")}
+    names = {*old.commits, *new.commits}
+    pairs |= {name: (old.commits.get(name), new.commits.get(name)) for name in sorted(names)}
+    pairs["hosts"] = (", ".join(host.name for host in old.hosts), ", ".join(host.name for host in new.hosts))
+    for name, (was, now) in pairs.items():
+        if was != now:
+            yield f"{name}: {shown(was)} → {shown(now)}"
+    if set(old.trees) != set(new.trees) and old.commits == new.commits and old.image == new.image:
+        yield "patch or vllm.build: another tree"
+    files = {host.name: host.files for host in old.hosts}
+    for host in new.hosts:
+        both = sorted(name for name in host.files.keys() & files.get(host.name, {}).keys() if not names_folder(name))
+        for name in both:
+            if host.files[name] != files[host.name][name]:
+                yield f"{SETTINGS_IN.get(name.split('/')[0], name)}: another {name} on {host.name}"
+
+
+# Which settings a rendered file holds.
+SETTINGS_IN = {"serve": "engine", "env.sh": "env or an interface", "api_key.sh": "service.api_key_file"}
+
+
+def names_folder(name: str) -> bool:
+    """Whether a file names the folder that it lies in: then it differs between any two configurations."""
+    return name.startswith("config_") or name in ("serve.sh", "ray.sh")
+
+
+def shown(value: object) -> str:
+    """A value of a record for people: hashes short."""
+    text = str(value).removeprefix("sha256:")
+    return text[:12] if len(text) in (40, 64) else text
+
+
 def unneeded(desired: Desired, observed: Mapping[str, Observed]) -> dict[str, dict[str, list[str]]]:
     """What may go, by host: ``containers`` by name, ``paths`` of releases, configurations and trees.
 

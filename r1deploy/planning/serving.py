@@ -26,7 +26,7 @@ class Serving:
 
     ``active`` None: nothing is active. ``record`` None: the record of what is active cannot be read.
     ``problems`` hold the service down, ``unrecorded`` hosts only lack the right active.json, of ``unknown``
-    hosts nothing is known. ``health`` is what /health of the record's port said.
+    hosts nothing is known. ``health`` is what /health of the record's port said; ``alive``: something of it runs.
     """
 
     active: Active | None
@@ -35,11 +35,17 @@ class Serving:
     unrecorded: tuple[Problem, ...] = ()
     unknown: tuple[str, ...] = ()
     health: int | None = None
+    alive: bool = False
 
     @property
     def name(self) -> str:
         """``release/config`` of what is active."""
         return f"{self.active.release}/{self.active.config}" if self.active else "none"
+
+    @property
+    def stopped(self) -> bool:
+        """Whether nothing of it runs: no engine, no Ray."""
+        return bool(self.problems) and not self.alive
 
     @property
     def whole(self) -> bool:
@@ -77,6 +83,7 @@ def serving(cluster: str, hosts: tuple[str, ...], observed: Mapping[str, Observe
         tuple(unrecorded(active, source, names, observed)),
         tuple(name for name in names if name not in observed),
         head.service.health if head and head.service.port == record.port else None,
+        any(pids_in(found, record.container) for found in observed.values()),
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import datetime
 import json
 import shutil
 import textwrap
@@ -13,9 +14,11 @@ from typing import TYPE_CHECKING, Any, Self
 
 from r1deploy.settings import redact
 from r1deploy.ui.terminal import say, show, show_json, shown
+from r1deploy.units import duration
 
 if TYPE_CHECKING:
     from r1deploy.actions.look import View
+    from r1deploy.actions.serve import Gap
     from r1deploy.errors import R1Error
     from r1deploy.planning.findings import Check
     from r1deploy.planning.planner import Plan
@@ -164,10 +167,19 @@ def done_lines(applied: Plan, view: View, verbose: bool) -> list[str]:
     rows = plan_lines(view.plan, True) if verbose and not applied.changes else []
     of, skipped = len(view.desired.hosts), ", ".join(view.probed.failures)
     where = f"all {of} hosts" if not skipped else f"{of - len(view.probed.failures)} of {of} hosts"
-    ending = "Ready to serve." if not skipped else f"Not ready to serve: {skipped} was skipped."
+    blockers = view.plan.blockers("serve")
+    ending = "Not ready to serve:" if blockers else "Ready to serve."
+    ending = f"Not ready to serve: {skipped} was skipped." if skipped else ending
     release = f"release {view.desired.release.id} is on {where}"
     said = f"Nothing to do: {release}. {ending}" if not applied.changes else f"R{release[1:]}, verified. {ending}"
-    return [*rows, *wrap(said, "", "")]
+    return [*rows, *wrap(said, "", ""), *check_lines(blockers, False)]
+
+
+def gap_lines(gap: Gap) -> list[str]:
+    """What a switch stops, and for how long."""
+    took = f"about {duration(gap.seconds)}, as the last start took" if gap.seconds else "until the new one is up"
+    rows = wrap(f"Release {gap.stops} serves. It is stopped for {gap.starts}: nobody is answered {took}.", "", "  ")
+    return rows + [line for row in gap.differences for line in wrap(row, "  ", "    ")]
 
 
 def status_lines(found: dict[str, Any]) -> list[str]:
@@ -179,7 +191,7 @@ def status_lines(found: dict[str, Any]) -> list[str]:
         if host["error"]:
             cells.append([host["name"], *("?" for _ in STEP_NAMES), "?", f"{host['error']}: {host['detail']}"])
         else:
-            marks = ("ok" if host["steps"][step] else "due" for step in STEP_NAMES)
+            marks = (MARKS[host["steps"][step]] for step in STEP_NAMES)
             cells.append([host["name"], *marks, str(host["chips"]), "up" if host["ray"] else "-"])
     active = found["active"]
     since = f"/{active['config']} since {active['since']}" if active else ""
@@ -187,22 +199,41 @@ def status_lines(found: dict[str, Any]) -> list[str]:
         since += " (not proven)"
     rows = [
         f"cluster   {found['cluster']}",
-        f"release   {found['release']}, configuration {found['config']}",
+        f"release   {found['release']}, configuration {found['config'] or 'unknown'}",
         f"active    {active['release'] + since if active else 'none'}",
-        f"service   {service_said(found)}",
+        *wrap(service_sentence(found), "service   ", " " * 10),
     ]
+    if found["answer"]:
+        rows += wrap(found["answer"]["text"], "answer    ", " " * 10)
+    if found["last_answer"]:
+        age = time.time() - datetime.datetime.fromisoformat(found["last_answer"]).timestamp()
+        rows.append(f"answered  {duration(max(age, 0))} ago")
     if found["endpoint"]:
-        rows.append(f"endpoint  {found['endpoint']} ({found['ray_nodes']}/{len(found['hosts'])} Ray nodes)")
+        rows.append(f"endpoint  {found['endpoint']} ({found['ray_nodes']}/{found['nodes']} Ray nodes)")
+    for problem in found["problems"]:
+        rows += wrap(problem, "problem   ", " " * 10)
     if found["run"]:
         rows.append(f"run       {found['run']['who']} runs {found['run']['verb']}, now at {found['run']['doing']}")
     return [*rows, "", *table(cells)]
 
 
-def service_said(found: dict[str, Any]) -> str:
-    """Whether the service serves, as far as that is known."""
-    if found["serving"] is None:
-        return f"unknown: {found['hosts'][0]['name']} does not answer"
-    return f"serves {', '.join(found['models'])}" if found["serving"] else "not serving"
+MARKS = {True: "ok", False: "due", None: "?"}
+SERVICE = {
+    "unknown": "not known",
+    "stopped": "not serving",
+    "starting": "starting: it does not answer yet",
+    "no answer": "not serving: the engine lives, its port gives no answer",
+    "no token": "not serving: the port is healthy, but gives no token",
+    "incomplete": "not serving: see the problems",
+}
+
+
+def service_sentence(found: dict[str, Any]) -> str:
+    """The service in a sentence."""
+    if found["serving"]:
+        return f"serves {', '.join(found['models'])}"
+    silent = f" while {', '.join(found['unknown'])} does not answer" if found["unknown"] else ""
+    return f"{SERVICE[found['service']]}{silent}"
 
 
 class Progress:

@@ -347,3 +347,10 @@ def test_engine_can_be_told_to_answer_badly(hands: Hands, engine: str, fault: st
     assert found == code
     if code == 200:
         assert json.loads(text)["usage"]["completion_tokens"] == 0
+        hands.lab.set_engine_fault(hands.names[0], "reasoning")
+        found = json.loads(ask(hands, 9013, "/v1/chat/completions", body)[1])
+        message = found["choices"][0]["message"]
+        assert (message["content"], found["choices"][0]["finish_reason"]) == (None, "length")
+        assert "stand-in engine" in message["reasoning_content"] and found["usage"]["completion_tokens"] > 0
+        hands.lab.set_engine_fault(hands.names[0], None)
+        assert json.loads(ask(hands, 9013, "/v1/chat/completions", body)[1])["choices"][0]["message"]["content"]

@@ -14,9 +14,9 @@ NOTE = "This is the r1deploy lab's stand-in engine, not DeepSeek-R1."
 class State:
     """What the engine is, and what it has done."""
 
-    def __init__(self, model, root, max_model_len, silent, key, tokens_of):
+    def __init__(self, model, root, max_model_len, fault, key, tokens_of):
         self.model, self.root, self.max_model_len = model, root, max_model_len
-        self.silent, self.key, self.tokens_of = silent, key, tokens_of
+        self.fault, self.key, self.tokens_of = fault, key, tokens_of
         self.guard = threading.Lock()
         self.counts = {"running": 0, "prompt": 0, "generation": 0, "success": 0}
         self.started = int(time.time())
@@ -128,7 +128,7 @@ class Api(BaseHTTPRequestHandler):
 
     def words_for(self, question, limit):
         """The answer as words, at most so many, and why it ends."""
-        if self.state.silent:
+        if self.state.fault() == "no-tokens":
             return [], "stop"
         words = f"{NOTE} You asked: «{question}»".split(" ")
         return (words[:limit], "length") if limit is not None and len(words) > limit else (words, "stop")
@@ -151,18 +151,22 @@ class Api(BaseHTTPRequestHandler):
             most = self.state.max_model_len
             raise Refused(400, "BadRequestError", f"This model's maximum context length is {most} tokens.")
         words, reason = self.words_for(question, limit)
+        # As with --reasoning-parser deepseek_r1, where the limit comes before the answer.
+        parsed = kind.startswith("chat") and self.state.fault() == "reasoning"
+        reason = "length" if parsed else reason
         usage = {"prompt_tokens": asked, "completion_tokens": len(words), "total_tokens": asked + len(words)}
         head = {"id": f"chatcmpl-{uuid.uuid4().hex}", "created": int(time.time()), "model": self.state.model}
         self.state.add(running=1)
         try:
             if request.get("stream"):
-                self.stream(head, kind, words, reason, usage, request.get("stream_options") or {})
+                self.stream(head, kind, words, reason, usage, request.get("stream_options") or {}, parsed)
             else:
-                self.send_json({**head, "object": kind, "choices": [choice(kind, words, reason)], "usage": usage})
+                choices = [choice(kind, words, reason, parsed)]
+                self.send_json({**head, "object": kind, "choices": choices, "usage": usage})
         finally:
             self.state.add(running=-1, prompt=asked, generation=len(words), success=1)
 
-    def stream(self, head, kind, words, reason, usage, options):
+    def stream(self, head, kind, words, reason, usage, options, parsed):
         self.send_response(200)
         self.send_header("Content-Type", "text/event-stream; charset=utf-8")
         self.send_header("Connection", "close")
@@ -172,7 +176,8 @@ class Api(BaseHTTPRequestHandler):
         if kind.startswith("chat"):
             self.event({**head, "choices": [delta(kind, "", None, role="assistant")]})
         for number, word in enumerate(words):
-            self.event({**head, "choices": [delta(kind, word if number == 0 else " " + word, None)]})
+            text = word if number == 0 else " " + word
+            self.event({**head, "choices": [delta(kind, text, None, parsed=parsed)]})
             time.sleep(0.01)
         self.event({**head, "choices": [delta(kind, "", reason)]})
         if options.get("include_usage"):
@@ -184,17 +189,18 @@ class Api(BaseHTTPRequestHandler):
         self.wfile.flush()
 
 
-def choice(kind, words, reason):
+def choice(kind, words, reason, parsed):
     text = " ".join(words)
     common = {"index": 0, "logprobs": None, "finish_reason": reason, "stop_reason": None}
     if kind.startswith("chat"):
-        message = {"role": "assistant", "reasoning_content": None, "content": text, "tool_calls": []}
+        told = {"reasoning_content": text, "content": None} if parsed else {"reasoning_content": None, "content": text}
+        message = {"role": "assistant", **told, "tool_calls": []}
         return {**common, "message": message}
     return {**common, "text": text}
 
 
-def delta(kind, text, reason, role=None):
+def delta(kind, text, reason, role=None, parsed=False):
     common = {"index": 0, "logprobs": None, "finish_reason": reason}
     if kind.startswith("chat"):
-        return {**common, "delta": {"role": role, "content": ""} if role else {"content": text}}
+        return {**common, "delta": {"role": role, "content": ""} if role else {"reasoning_content" if parsed else "content": text}}
     return {**common, "text": text}

@@ -213,7 +213,8 @@ def answer(options, wanted_fault):
         model="r1lab-wrong-model" if wanted_fault == "wrong-model" else name,
         root=options.model,
         max_model_len=options.max_model_len,
-        silent=wanted_fault == "no-tokens",
+        # Read at every request: an engine may go bad, or well again, while it serves.
+        fault=lambda: fault(options.model),
         key=options.api_key or os.environ.get("VLLM_API_KEY", ""),
         tokens_of=_C.tokens_of,
     )
