@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from r1deploy.actions.context import Context
 from r1deploy.actions.look import View, limited, lock_of, look, refuse_unreachable
 from r1deploy.actions.resolve import Say, prove_key
-from r1deploy.actions.runs import changing, play
+from r1deploy.actions.runs import changing, play, refuse_held
 from r1deploy.actions.tarball import prove_tarball
 from r1deploy.actions.upstream import prove_upstreams
 from r1deploy.actions.variables import groups, host_vars, role_vars, write_files
@@ -43,12 +43,14 @@ class Done:
     view: View
 
 
-def considered(context: Context, options: Options, say: Say) -> View:
+def considered(context: Context, options: Options, say: Say, *, wait: bool = True) -> View:
     """Resolve, once a run; probe, plan, and prove what the plan needs. Changes nothing.
 
-    Raises UnreachableError, PreflightError, UsageError.
+    Raises UnreachableError, PreflightError, UsageError; without ``wait`` LockedError, before what takes long.
     """
     view = survey(context, options, lock_of(context, options.upgrade, say), say)
+    if view.plan.changes:
+        refuse_held(view, wait=wait)
     prove(context, view, say)
     return view
 
@@ -106,7 +108,7 @@ def bootstrap(context: Context, options: Options, confirm: Callable[[View], None
 
     Raises ApplyError with the failed host's own last lines, or where a difference is left.
     """
-    view = considered(context, options, say)
+    view = considered(context, options, say, wait=options.wait)
     if not view.plan.changes:
         lockfile_write(context, view)
         return Done(view.plan, view)

@@ -337,7 +337,7 @@ def test_bad_release_gives_way_to_the_former_one(ready: Cluster) -> None:
         broken = ready.r1("serve", *new, "--set", "engine.extra.no_such_argument=1")
         assert broken.code == 5  # that configuration was never bootstrapped
         assert ready.r1("bootstrap", "--yes", "--set", "engine.extra.no_such_argument=1").code == 0
-        done = ready.r1("serve", "--set", "engine.extra.no_such_argument=1")
+        done = ready.r1("serve", "--yes", "--set", "engine.extra.no_such_argument=1")
         refused(done, 7, "serves again")
         assert ready.r1("serve").out.startswith("Serves already.")
         for host in HOSTS:

@@ -48,7 +48,12 @@ def test_second_run_is_told_who_and_may_wait(more: None, busy: tuple[Cluster, Ru
     assert status["run"]["verb"] == "bootstrap" and status["run"]["from"]
     held = json.loads(cluster.r1("lock", "status", "--json").out)
     assert held["held"] and held["by"]["who"].startswith("root@")
-    assert cluster.r1("plan").code == 0
+    # field.md 5.7, 5.8: the run is told as running, and its files are not "left over".
+    rows = json.loads(cluster.r1("history", "--json").out)
+    assert [row["verb"] for row in rows if row["result"] == "running"] == ["bootstrap"]
+    plan = cluster.r1("plan", "--json")
+    assert plan.code == 0 and "runs bootstrap since" in " ".join(plan.err.split())
+    assert [row for row in json.loads(plan.out)["changes"] if row["step"] == "host"] == []
     assert first.end() == 0, first.text
     assert waiting.end() == 0, waiting.text
     assert cluster.r1("lock", "status").out.strip() == "Nobody holds the cluster."

@@ -44,7 +44,7 @@ def test_a_failed_mode_gives_way_to_the_former_one(ready: Cluster) -> None:
     assert ready.r1("serve").code == 0
     env = ready.settings(service__mode="ray+vllm", engine__extra="{no_such_argument: 1}")
     assert ready.r1("bootstrap", "--yes", env=env).code == 0
-    done = ready.r1("serve", env=env)
+    done = ready.r1("serve", "--yes", env=env)
     assert done.code == 7
     assert "ENGINE_DIED" in done.text and "no-such-argument" in done.text, done.err
     assert "serves again" in done.text

@@ -99,7 +99,9 @@ def test_upgrade_beside_the_running_service_and_back(serving: Cluster, tmp_path:
         assert site.plan() == []
     assert client.asked > 20 and client.failed == [], client.failed[:5]
     assert active(site) == before
-    done = site.r1("serve")
+    # Item 11 of issue 9: what serves is not stopped unasked.
+    refused(site.r1("serve"), 2, "YES_MISSING", f"Release {before['release']}/{before['config']} serves", "flaggems:")
+    done = site.r1("serve", "--yes")
     assert done.code == 0, done.err
     now = active(site)
     assert now["release"] != before["release"] and now["proven"]
@@ -116,10 +118,14 @@ def test_upgrade_beside_the_running_service_and_back(serving: Cluster, tmp_path:
     assert started(site) == stood
     assert active(site) == now
     site.sh("node2", f"mv {tree}/env.away {tree}/env.sh")
-    done = site.r1("rollback")
+    refused(site.r1("rollback"), 2, "YES_MISSING", "as the last start took")
+    done = site.r1("rollback", "--yes")
     assert done.code == 0, done.err
     assert (active(site)["release"], active(site)["config"]) == (before["release"], before["config"])
     assert serving.r1("serve").out.startswith("Serves already.")
+    # field.md 5.14: r1deploy.yaml still describes the release that was left.
+    wanted = f"r1deploy.yaml describes release {now['release']}/{now['config']}"
+    refused(site.r1("serve"), 5, "NOT_BOOTSTRAPPED", wanted, "is active", "flaggems:")
     refused(site.r1("rollback", "ffff"), 5, "ROLLBACK_NOTHING")
 
 
@@ -135,13 +141,13 @@ def test_upgrade_beside_the_running_service_and_back(serving: Cluster, tmp_path:
 def test_a_bad_release_never_wins(serving: Cluster, fault: str, code: str) -> None:
     """The fault is in the new configuration alone: an environment that makes the light engine fail."""
     assert serving.r1("bootstrap", "--yes").code == 0
-    assert serving.r1("serve").code == 0
+    assert serving.r1("serve", "--yes").code == 0
     before = active(serving)
     env = serving.settings(env__R1LAB_ENGINE_FAULT=fault, service__ready_timeout=12)
     done = serving.r1("bootstrap", "--yes", env=env)
     assert done.code == 0, done.err
     assert set(re.findall(r"^ +\d+s  (\w+)", done.err, re.M)) == {"config"}
-    done = serving.r1("serve", env=env)
+    done = serving.r1("serve", "--yes", env=env)
     refused(done, 7, code, f"release {before['release']}/{before['config']} serves again")
     assert "  | " in done.err
     now = active(serving)
@@ -154,14 +160,14 @@ def test_older_releases_go_and_the_previous_stays(serving: Cluster) -> None:
     for number in (101, 102, 103):
         new = ["--set", f"engine.max_num_seqs={number}"]
         assert serving.r1("bootstrap", "--yes", *new).code == 0
-        assert serving.r1("serve", *new).code == 0
+        assert serving.r1("serve", "--yes", *new).code == 0
     listed = json.loads(serving.r1("releases", "--json", "--set", "engine.max_num_seqs=103").out)
     assert [row["state"] for row in listed] == ["active", "previous"]
     for host in HOSTS:
         assert len(serving.sh(host, "ls -d /var/lib/r1deploy/releases/*/config/*").split()) == 2
         assert len(serving.sh(host, "docker ps -aq").split()) == 1
     assert serving.r1("bootstrap", "--yes").code == 0
-    assert serving.r1("serve").code == 0
+    assert serving.r1("serve", "--yes").code == 0
 
 
 def test_rollback_with_nothing_to_go_back_to(ready: Cluster) -> None:
@@ -186,7 +192,7 @@ def test_api_key_is_asked_for_and_used(ready: Cluster, tmp_path: Path) -> None:
     path.chmod(0o600)
     done = ready.r1("bootstrap", "--yes", env=env)
     assert done.code == 0, done.err
-    done = ready.r1("serve", env=env)
+    done = ready.r1("serve", "--yes", env=env)
     assert done.code == 0, done.err
     url = f"http://{ready.lab.hosts()[0].address}:9010/v1/models"
     assert httpx.get(url, trust_env=False).status_code == 401
