@@ -219,7 +219,7 @@ def status_lines(found: dict[str, Any]) -> list[str]:
 
 MARKS = {True: "ok", False: "due", None: "?"}
 SERVICE = {
-    "unknown": "not known",
+    "unknown": "unknown",
     "stopped": "not serving",
     "starting": "starting: it does not answer yet",
     "no answer": "not serving: the engine lives, its port gives no answer",
@@ -232,8 +232,8 @@ def service_sentence(found: dict[str, Any]) -> str:
     """The service in a sentence."""
     if found["serving"]:
         return f"serves {', '.join(found['models'])}"
-    silent = f" while {', '.join(found['unknown'])} does not answer" if found["unknown"] else ""
-    return f"{SERVICE[found['service']]}{silent}"
+    silent = ", ".join(found["unknown"])
+    return f"{SERVICE[found['service']]}: {silent} does not answer" if silent else SERVICE[found["service"]]
 
 
 class Progress:

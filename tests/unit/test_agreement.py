@@ -58,8 +58,9 @@ class Site:
         self.move()
         nothing: Any = None  # what serves is no matter here
         plan = Plan(self.plans(len(self.locks) - 1), (), (), nothing)
-        hosts = SimpleNamespace(failures={}, hosts=())
-        return SimpleNamespace(lock=lock, probed=hosts, desired=SimpleNamespace(image_id="sha256:x"), plan=plan)
+        hosts = SimpleNamespace(failures={}, hosts=(), observed={})
+        desired = SimpleNamespace(image_id="sha256:x", head=SimpleNamespace(name="node1"))
+        return SimpleNamespace(lock=lock, probed=hosts, desired=desired, plan=plan)
 
     def apply(self, context: Context, view: Any, *_: object) -> None:
         self.applied.append(view.lock)
