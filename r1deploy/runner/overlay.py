@@ -31,7 +31,7 @@ class _Dumper(yaml.SafeDumper):
         return True
 
 
-def _data(dumper: yaml.SafeDumper, text: str) -> yaml.Node:
+def _data(dumper: Any, text: str) -> Any:
     """Ansible reads ``!unsafe '12'`` as a number and ``!unsafe ''`` as null: such a text is a plain quoted one.
 
     Nothing that YAML reads as anything but a text has room for a template.
