@@ -114,11 +114,15 @@ def test_a_task_that_takes_long_is_said_while_it_runs(capsys: pytest.CaptureFixt
 # The state of a cluster.
 
 
-@pytest.mark.parametrize(("serving", "word"), [(None, "unknown"), (False, "not serving"), (True, "serves r1")])
+@pytest.mark.parametrize(
+    ("serving", "word"), [(None, "unknown: node1 does not answer"), (False, "not serving"), (True, "serves r1")]
+)
 def test_unknown_is_not_stopped(serving: bool | None, word: str) -> None:
     """field.md 5.10."""
     host = {"name": "node1", "error": "SSH_DNS", "detail": "its name does not resolve", "steps": {}}
     found = {"cluster": "c", "release": "r", "config": "k", "active": None, "models": ["r1"], "serving": serving}
+    found |= {"service": "stopped" if serving is False else "unknown", "unknown": ["node1"] if serving is None else []}
+    found |= {"answer": None, "last_answer": None, "problems": []}
     rows = lines.status_lines({**found, "endpoint": None, "run": None, "ray_nodes": 0, "hosts": [host]})
     assert next(row for row in rows if row.startswith("service")).split(None, 1)[1].startswith(word)
 
