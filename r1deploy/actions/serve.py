@@ -18,6 +18,7 @@ from r1deploy.actions.runs import changing, play, refuse_held
 from r1deploy.actions.variables import fixed_groups
 from r1deploy.errors import GateError, LockedError, PreflightError, R1Error
 from r1deploy.journal import Journal
+from r1deploy.planning.findings import Check
 from r1deploy.planning.observed import Active, Record
 from r1deploy.planning.records import Held, differences, unneeded
 from r1deploy.signals import Stopped
@@ -28,10 +29,11 @@ HOST_BLOCKERS = frozenset({"FOREIGN_PROCESSES", "ENGINE_DOWN", "DRIVER_MISSING",
 
 @dataclass(frozen=True)
 class Served:
-    """What serve ends with."""
+    """What serve ends with; ``warnings``: who can reach the service, said once a start."""
 
     passed: Passed
     already: bool
+    warnings: tuple[Check, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -68,7 +70,7 @@ def serve(
         agree(view, record_of(view), gap, confirm)
         passed = switch(context, view, record_of(view), journal, say, progress)
         prune(context, journal, say)
-    return Served(passed, already=False)
+    return Served(passed, already=False, warnings=tuple(check for check in view.plan.checks if check.warning))
 
 
 def survey(context: Context, say: Say, *, wait: bool) -> View:

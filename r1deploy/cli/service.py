@@ -55,6 +55,7 @@ def show_served(done: Served, json: bool) -> None:
                 "reasoning": done.passed.answer.reasoning,
                 "tokens": done.passed.answer.tokens,
                 "already": done.already,
+                "warnings": lines.check_rows(done.warnings),
             }
         )
         return
@@ -62,6 +63,8 @@ def show_served(done: Served, json: bool) -> None:
     lines.show(f"  endpoint  {done.passed.endpoint}")
     lines.show(f"  model     {done.passed.model}")
     lines.show(*lines.wrap(done.passed.answer.shown, "  answer    ", " " * 12))
+    if done.warnings:
+        lines.say("\n".join(["Warnings:", *lines.check_lines(done.warnings, False)]))
 
 
 @app.command()

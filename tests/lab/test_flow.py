@@ -150,12 +150,14 @@ def test_serve_stop_and_strangers(ready: Cluster) -> None:
         assert "Ray: 2/2 nodes, 32 chips" in done.err
         assert "loading weights [" in done.err
         assert "stand-in engine" in done.text
+        codes = ("API_OPEN", "RAY_OPEN", "TRUST_ROOT")
+        assert [code for code in codes if code in done.err] == list(codes), "field.md 2.10: said once a start"
         address = ready.lab.hosts()[0].address
         models = httpx.get(f"http://{address}:9010/v1/models", trust_env=False).json()
         assert [row["id"] for row in models["data"]] == ["deepseek_r1"]
         again = ready.r1("serve")
         assert again.code == 0
-        assert "Serves already." in again.out
+        assert "Serves already." in again.out and "API_OPEN" not in again.text
         status = json.loads(ready.r1("status", "--json").out)
         assert (status["serving"], status["ray_nodes"], status["models"]) == (True, 2, ["deepseek_r1"])
         before = started(ready)
