@@ -6,38 +6,57 @@ import contextlib
 import fcntl
 import itertools
 import os
+import pty
 import re
+import select
+import shutil
 import signal
 import subprocess
 import sys
 import tempfile
+import termios
 import threading
 import time
+import weakref
 from pathlib import Path
 from typing import Any
 
 from r1deploy.actions.context import open_context
 from r1deploy.actions.look import lock_of, look
 from r1deploy.journal import state_home
+from r1deploy.onhost.lock import GRACE_SECONDS
 from r1deploy.render import SECRET
+from r1deploy.runner import supervisor
 from r1deploy.runner.folder import PREFIX
+from r1deploy.runner.leash import marked
 from tests.lab.conftest import HOSTS, Cluster
 
 
 class Running:
-    """``r1deploy ARGV`` in the background; what it says is kept line by line."""
+    """``r1deploy ARGV`` in the background; what it says is kept line by line.
 
-    def __init__(self, cluster: Cluster, *argv: str, env: dict[str, str] | None = None) -> None:
+    It has a temporary folder of its own, by which all of its processes can be known. In: whether it runs on a
+    terminal, the only thing of its session.
+    """
+
+    def __init__(self, cluster: Cluster, *argv: str, env: dict[str, str] | None = None, terminal: bool = False) -> None:
         self.lines: list[str] = []
+        # Short: the path of a socket of OpenSSH's lies in it.
+        self.temporary = Path(tempfile.mkdtemp(prefix="r1t-"))
+        weakref.finalize(self, shutil.rmtree, self.temporary, True)
+        ours, theirs = pty.openpty() if terminal else os.pipe()
         self.process = subprocess.Popen(
             [sys.executable, "-u", "-m", "r1deploy", *argv],
             cwd=cluster.folder,
-            env={**os.environ, "COLUMNS": "80", **(env or {})},
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
+            env={**os.environ, "COLUMNS": "80", "TERM": "dumb", "TMPDIR": str(self.temporary), **(env or {})},
+            stdin=theirs if terminal else subprocess.DEVNULL,
+            stdout=theirs,
+            stderr=theirs,
+            start_new_session=terminal,
+            preexec_fn=(lambda: fcntl.ioctl(theirs, termios.TIOCSCTTY, 0)) if terminal else None,
         )
+        os.close(theirs)
+        self._output, self._closing = ours, threading.Event()
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
 
@@ -50,9 +69,20 @@ class Running:
             self.kill()
 
     def _read(self) -> None:
-        assert self.process.stdout
-        for line in self.process.stdout:
-            self.lines.append(line.rstrip("\n"))
+        rest = b""
+        while not self._closing.is_set():
+            if not select.select([self._output], [], [], 0.1)[0]:
+                continue
+            try:
+                data = os.read(self._output, 65536)
+            except OSError:  # a terminal's way to say that nobody has it any more
+                data = b""
+            if not data:
+                break
+            *whole, rest = (rest + data).split(b"\n")
+            self.lines += [line.decode(errors="replace").rstrip("\r") for line in whole]
+        self.lines += [rest.decode(errors="replace")] if rest else []
+        os.close(self._output)
 
     @property
     def text(self) -> str:
@@ -77,6 +107,33 @@ class Running:
         """As kill -9 does: nothing of it can clean up."""
         self.process.kill()
         self.end(30)
+
+    def close_terminal(self) -> None:
+        """As a window that is closed, or a connection that is lost."""
+        self._closing.set()
+        self._reader.join()
+
+    def ansible(self) -> int:
+        """Ansible's own process, the one of the run that needs most memory."""
+        script = os.path.basename(supervisor.__file__).encode()
+        (above,) = (pid for pid in marked(self.temporary) if script in Path(f"/proc/{pid}/cmdline").read_bytes())
+        return int(Path(f"/proc/{above}/task/{above}/children").read_text().split()[0])
+
+    def left(self) -> list[str]:
+        """Commands of the run that are still alive."""
+        rows = []
+        for pid in marked(self.temporary):
+            with contextlib.suppress(OSError):
+                command = Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+                rows += [command] if command else []  # a dead one has none
+        return rows
+
+    def assert_whole(self) -> None:
+        """field.md 6.1: a second after its end no process and no file of it is left here, whatever ended it."""
+        end = time.monotonic() + 1
+        while (self.left() or list(self.temporary.iterdir())) and time.monotonic() < end:
+            time.sleep(0.02)
+        assert (self.left(), list(self.temporary.iterdir())) == ([], [])
 
     def interrupt(self) -> None:
         """As Ctrl-C does."""
@@ -108,6 +165,24 @@ def state(cluster: Cluster) -> dict[str, Any]:
             "processes": (len(host.processes.engines), len(host.processes.raylets), len(host.processes.foreign)),
         }
     return found
+
+
+# What ends with the run on the hosts too, whatever ended it. Modules and jobs go on: the next run joins them.
+ENDS_WITH_IT = """
+ps -eo args | grep -E '[r]sync --server|[s]ftp-server' || true
+ls -d /run/r1deploy/*.lock 2>/dev/null || true
+"""
+
+
+def assert_hosts_let_go(cluster: Cluster) -> None:
+    """Nothing on the hosts still serves a run that has ended, and the cluster is free: a few seconds after its end."""
+    end = time.monotonic() + GRACE_SECONDS + 3
+    while True:
+        found = {host: cluster.sh(host, ENDS_WITH_IT).strip() for host in HOSTS}
+        if not any(found.values()) or time.monotonic() > end:
+            break
+        time.sleep(0.2)
+    assert not any(found.values()), found
 
 
 # What must be nowhere once a run has ended: jobs in containers, the key's folder, copies of the patch.
@@ -165,7 +240,7 @@ def abandoned() -> list[Path]:
     rows = []
     for path in Path(tempfile.gettempdir()).glob(f"{PREFIX}{os.getuid()}-*"):
         with contextlib.suppress(OSError):
-            handle = os.open(path, os.O_RDONLY)
+            handle = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
             try:
                 fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 rows.append(path)

@@ -1,11 +1,12 @@
 """Steps × faults: wherever a run is cut, the next one comes to the same state and nothing stays behind.
 
-The short part runs with the other tests: a kill and a Ctrl-C, in the steps that take long.
+The short part runs with the other tests: a kill and two signals, in the steps that take long.
 The whole matrix is ``make test-faults``.
 """
 
 from __future__ import annotations
 
+import os
 import signal
 import time
 from collections.abc import Callable, Iterator
@@ -14,7 +15,7 @@ from typing import Any
 import pytest
 
 from tests.lab.conftest import HOSTS, Cluster
-from tests.lab.running import Running, assert_nothing_left, state
+from tests.lab.running import Running, assert_hosts_let_go, assert_nothing_left, state
 
 pytestmark = pytest.mark.lab
 TREES = "/var/lib/r1deploy/trees"
@@ -45,6 +46,28 @@ MIDDLE = {
 
 def kill(_: Cluster, run: Running) -> None:
     run.kill()
+
+
+def terminate(_: Cluster, run: Running) -> None:
+    run.process.send_signal(signal.SIGTERM)
+    assert run.end(60) == 130, run.text
+    assert "stopped by SIGTERM" in run.text and "Ctrl-C" not in run.text
+
+
+def hang_up(_: Cluster, run: Running) -> None:
+    run.process.send_signal(signal.SIGHUP)
+    assert run.end(60) == 130, run.text
+    assert "stopped by SIGHUP" in run.text
+
+
+def close_the_terminal(_: Cluster, run: Running) -> None:
+    run.close_terminal()
+    assert run.end(60) == 130, run.text
+
+
+def out_of_memory(_: Cluster, run: Running) -> None:
+    os.kill(run.ansible(), signal.SIGKILL)
+    assert run.end() == 6, run.text
 
 
 def interrupt(_: Cluster, run: Running) -> None:
@@ -92,19 +115,28 @@ def reboot(cluster: Cluster, run: Running) -> None:
     run.end()
 
 
-FAULTS: dict[str, Callable[[Cluster, Running], None]] = {
+# Ways in which r1deploy itself ends.
+ENDINGS: dict[str, Callable[[Cluster, Running], None]] = {
     "kill -9": kill,
     "Ctrl-C": interrupt,
     "Ctrl-C twice": interrupt_twice,
+    "SIGTERM": terminate,
+    "SIGHUP": hang_up,
+    "terminal closed": close_the_terminal,
+    "out of memory": out_of_memory,
+}
+FAULTS: dict[str, Callable[[Cluster, Running], None]] = {
+    **ENDINGS,
     "job killed": kill_the_job,
     "network dropped": drop_the_network,
     "engine killed": restart_the_engine,
     "host rebooted": reboot,
 }
-# A kill and a Ctrl-C in the steps that take long; the rest is the long part.
+# The rest is the long part.
 SHORT = {
     ("kill -9", "vllm"),
-    ("Ctrl-C", "install"),
+    ("SIGHUP", "vllm"),
+    ("SIGTERM", "install"),
 }
 MATRIX = [
     pytest.param(fault, step, id=f"{step}: {fault}", marks=[] if (fault, step) in SHORT else [pytest.mark.faults])
@@ -138,11 +170,15 @@ def undisturbed(ready: Cluster, api_key: str) -> Iterator[dict[str, Any]]:
 def test_the_next_run_comes_to_the_same_state(
     ready: Cluster, undisturbed: dict[str, Any], api_key: str, fault: str, step: str
 ) -> None:
+    """field.md 6.1, 6.2, 2.4: what ends the run ends all of it, and the next one goes on from there."""
     host, script = STEPS[step]
     ready.sh(host, script)
-    with Running(ready, "bootstrap", "--yes") as run:
+    with Running(ready, "bootstrap", "--yes", terminal=fault == "terminal closed") as run:
         run.until(rf"s  {step} +({MIDDLE.get(step, '')})")
         FAULTS[fault](ready, run)
+        run.assert_whole()
+    if fault in ENDINGS:
+        assert_hosts_let_go(ready)
     again = ready.r1("bootstrap", "--yes", "--wait")
     assert again.code == 0, (run.text[-3000:], again.err)
     assert state(ready) == undisturbed
@@ -164,6 +200,10 @@ def test_serve_is_cut(ready: Cluster, api_key: str, fault: str, at: str) -> None
         with Running(ready, "serve") as run:
             run.until(at if at == "loading" else rf"s  service +{at}")
             FAULTS[fault](ready, run)
+            run.assert_whole()
+        if (fault, at) == ("Ctrl-C", "loading"):
+            # field.md 6.3
+            assert "the engine on node1 goes on loading" in run.text and "r1deploy stop ends it" in run.text
         again = ready.r1("serve", "--wait")
         assert again.code == 0, (run.text[-3000:], again.err)
         if (fault, at) == ("kill -9", "loading"):
