@@ -39,6 +39,7 @@ from r1deploy.planning.steps import STEP_NAMES
 from r1deploy.settings import load
 from r1deploy.settings.lockfile import Lock, LockedImage, LockedPatch, LockedSource
 from r1deploy.settings.model import Settings
+from r1deploy.ui.lines import done_lines
 
 HERE = Path(__file__).parent
 BASE: dict[str, Any] = json.loads((HERE / "base.json").read_text(encoding="utf-8"))
@@ -221,6 +222,17 @@ def test_case(name: str) -> None:
         assert all(check.fix for check in mine), "a blocker without a way out"
         for verb in ("bootstrap", "serve"):
             assert (verb in row["blocks"]) == all(check in found.blockers(verb) for check in mine), (verb, row)
+
+
+@pytest.mark.parametrize("name", [name for name, case in CASES.items() if not case.get("silent")])
+def test_bootstrap_ends_with_what_serve_would_say(name: str) -> None:
+    """field.md 6.12: one truth about what forbids to serve."""
+    found, desired = run(CASES[name])
+    view: Any = SimpleNamespace(plan=found, desired=desired, probed=SimpleNamespace(failures={}))
+    said = " ".join("\n".join(done_lines(found, view, False)).split())
+    refused = [row["code"] for row in spread(CASES[name].get("blockers", [])) if "serve" in row["blocks"]]
+    assert ("Ready to serve." in said, "Not ready to serve:" in said) == (not refused, bool(refused))
+    assert [code for code in refused if f"{code}: " not in said] == []
 
 
 def test_enough_cases() -> None:

@@ -200,6 +200,7 @@ print("ended")
 
 
 def test_a_watch_says_what_differs_outlives_an_error_and_ends_quietly() -> None:
+    """field.md 5.5: Ctrl-C in the middle of a look ends it."""
     done = subprocess.run([sys.executable, "-c", WATCHER], capture_output=True, text=True, check=False, timeout=60)
     rows = [row for row in done.stdout.splitlines() if row]
     assert rows == ["first", "PROBE_INCOMPLETE: a host is away", "last", "ended"]
