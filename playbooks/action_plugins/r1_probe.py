@@ -56,15 +56,24 @@ class ActionModule(ActionBase):
         done = self._low_level_execute_command(
             shipping.command(str(interpreter), "probe"), in_data=shipping.parcel(request), sudoable=True
         )
-        line = next((row for row in done["stdout"].splitlines() if row.startswith(MARK)), None)
-        if line is None:
-            result["failed"] = True
-            result["msg"] = "the probe gave no answer"
-            result["rc"] = done["rc"]
-            result["tail"] = (done["stderr"] or done["stdout"]).strip().splitlines()[-5:]
-        else:
-            result["probe"] = json.loads(line[len(MARK) :])
+        result.update(_answer_of(done, int(request["limit"])))
         return result
+
+
+def _answer_of(done: dict[str, Any], limit: int) -> dict[str, Any]:
+    """``probe``, or a failure with what the host said. In: what came of the command; bytes that are taken."""
+    text, said = str(done["stdout"]), str(done["stderr"] or done["stdout"])
+    # Twice: what a noisy login shell says around it is skipped, up to a point.
+    if len(text) > 2 * limit:
+        return {"failed": True, "msg": f"the host's answer has {len(text)} characters, {2 * limit} are taken"}
+    line = next((row for row in text.splitlines() if row.startswith(MARK)), None)
+    if line is None:
+        tail = [row[:500] for row in said[-limit:].strip().splitlines()[-5:]]
+        return {"failed": True, "msg": "the probe gave no answer", "rc": done["rc"], "tail": tail}
+    try:
+        return {"probe": json.loads(line[len(MARK) :])}
+    except (ValueError, RecursionError) as error:
+        return {"failed": True, "msg": f"the probe's answer is no JSON: {error}"}
 
 
 def _write_inventory(path: str | None, task_vars: dict[str, Any]) -> None:

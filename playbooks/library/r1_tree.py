@@ -54,7 +54,7 @@ files:
 import os
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible.module_utils.onhost.trees import STAMPS, load, record, stamps, store, verify
+from ansible.module_utils.onhost.trees import STAMPS, load, load_manifest, record, stamps, store, verify
 
 
 def main() -> None:
@@ -70,7 +70,7 @@ def main() -> None:
     )
     root = module.params["root"]
     path = os.path.join(root, "manifest.json")
-    before = load(path)
+    before = load_manifest(root)
     if module.params["state"] == "recorded":
         manifest = record(root, module.params["parts"])
         if not manifest["files"] and not module.check_mode:

@@ -13,14 +13,19 @@ from __future__ import annotations
 import glob
 import hashlib
 import json
+import operator
 import os
 import re
 import struct
 from typing import Any, Mapping
 
+from . import files
+
 INDEX = "model.safetensors.index.json"
 SUMS = "SHA256SUMS"
 HEADER_LIMIT = 100 << 20
+# The index of DeepSeek-R1 has 9 MB.
+JSON_LIMIT = 256 << 20
 BITS = {
     "F64": 64, "I64": 64, "U64": 64, "F32": 32, "I32": 32, "U32": 32, "F16": 16, "BF16": 16, "I16": 16, "U16": 16,
     "I8": 8, "U8": 8, "BOOL": 8, "F8_E4M3": 8, "F8_E5M2": 8,
@@ -35,11 +40,7 @@ class BadShard(ValueError):
 
 def read_json(path):
     """A JSON document, or None where there is none that can be read."""
-    try:
-        with open(path, encoding="utf-8") as stream:
-            return json.load(stream)
-    except (OSError, ValueError):
-        return None
+    return files.read_json(path, JSON_LIMIT)
 
 
 def shards_of_index(folder):
@@ -63,9 +64,9 @@ def shards_of(folder):
 
 def check_shard(path, tensors):
     """(size, sha256 of the header) of a whole shard. Raises FileNotFoundError, BadShard."""
-    size = os.stat(path).st_size
     try:
-        with open(path, "rb") as stream:
+        size = os.stat(path).st_size
+        with files.open_plain(path) as stream:
             head = struct.unpack("<Q", stream.read(8))[0]
             if head > HEADER_LIMIT:
                 raise BadShard("no safetensors header")
@@ -76,17 +77,17 @@ def check_shard(path, tensors):
         rows = {name: row for name, row in header.items() if name != "__metadata__"}
         ends = [0]
         for name, row in rows.items():
-            begin, end = row["data_offsets"]
+            begin, end = (operator.index(place) for place in row["data_offsets"])
             ends.append(end)
             count = 1
             for length in row["shape"]:
-                count *= length
+                count *= operator.index(length)
             bits = BITS.get(row["dtype"])
             if bits is not None and (end - begin) * 8 != count * bits:
                 raise BadShard("%s is not as long as its shape says" % name)
-    except BadShard:
+    except (BadShard, FileNotFoundError):
         raise
-    except (OSError, ValueError, TypeError, LookupError, AttributeError, struct.error):
+    except (OSError, ValueError, TypeError, LookupError, AttributeError, RecursionError, struct.error):
         # Bytes that are no header, or a header that is JSON of another shape.
         raise BadShard("no safetensors header")
     whole = 8 + head + max(ends)
@@ -159,13 +160,18 @@ def content_files(folder):
 
 def known_sums(record, folder, names):
     """``{name: sha256}`` of those files whose stamp in the record still stands."""
-    if not isinstance(record, dict) or record.get("path") != folder:
+    if not isinstance(record, dict) or record.get("path") != folder or not isinstance(record.get("files"), dict):
         return {}
     found = {}
     for name in names:
-        row = record.get("files", {}).get(name)
+        row = record["files"].get(name)
         try:
-            if row and row[:-1] == stamp(os.path.join(folder, name)):
+            if (
+                isinstance(row, list)
+                and row
+                and isinstance(row[-1], str)
+                and row[:-1] == stamp(os.path.join(folder, name))
+            ):
                 found[name] = row[-1]
         except OSError:
             continue

@@ -1,8 +1,10 @@
 """The Docker Engine's socket: the one way in which what runs on hosts asks it."""
 
 import http.client
-import json
 import socket
+
+from . import asking
+from .files import parse
 
 SOCKET = "/var/run/docker.sock"
 
@@ -22,12 +24,6 @@ class Engine(http.client.HTTPConnection):
 
 
 def get(path, timeout=10):
-    """(status, JSON) of one GET to the engine. Raises OSError, ValueError, http.client.HTTPException."""
-    connection = Engine(SOCKET, timeout)
-    try:
-        connection.request("GET", path)
-        answer = connection.getresponse()
-        body = answer.read()
-        return answer.status, json.loads(body) if body else None
-    finally:
-        connection.close()
+    """(status, JSON) of one GET to the engine. Raises OSError, ValueError, http.client.HTTPException, Refused."""
+    status, body = asking.get(socket.AF_UNIX, SOCKET, path, timeout, 16 << 20)
+    return status, parse(body.decode("utf-8", "replace")) if body else None

@@ -9,7 +9,6 @@ Prints one line of JSON. Exit codes: 0 freed by its owner, 3 held by somebody el
 4 the owner fell silent, 5 ended by ``release``, 6 the connection was cut.
 """
 
-import fcntl
 import json
 import os
 import select
@@ -17,12 +16,17 @@ import signal
 import sys
 import time
 
+from .files import read_bytes
+from .private import locked
+
 # An owner that was killed has processes, and somebody ends those within a moment: until then the lock is not free.
 GRACE_SECONDS = 2.0
 
 
 def start_of(pid):
-    """Start tick of a process: with the pid it names one process for ever."""
+    """Start tick of a process: with the pid it names one process for ever; None where there is none."""
+    if type(pid) is not int:
+        return None
     try:
         with open("/proc/%d/stat" % pid, encoding="utf-8") as stream:
             return stream.read().rsplit(")", 1)[1].split()[19]
@@ -33,11 +37,17 @@ def start_of(pid):
 def read(path):
     """What the lock file says, or None."""
     try:
-        with open(path, encoding="utf-8") as stream:
-            # A shorter text may have been written over a longer one: only the first document counts.
-            return json.JSONDecoder().raw_decode(stream.read())[0]
-    except (OSError, ValueError):
+        # A shorter text may have been written over a longer one: only the first document counts.
+        found = json.JSONDecoder().raw_decode(read_bytes(path).decode("utf-8", "replace"))[0]
+    except (OSError, ValueError, RecursionError):
         return None
+    return found if isinstance(found, dict) else None
+
+
+def is_held(path):
+    """Whether the process lives that a lock file names."""
+    info = read(path) or {}
+    return info.get("start") is not None and start_of(info.get("pid")) == info["start"]
 
 
 def write(handle, info):
@@ -49,19 +59,7 @@ def write(handle, info):
 
 def take(path):
     """An open, locked lock file, or None where somebody else holds it."""
-    os.makedirs(os.path.dirname(path), mode=0o755, exist_ok=True)
-    while True:
-        handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            if os.stat(path).st_ino == os.fstat(handle).st_ino:
-                return handle
-        except BlockingIOError:
-            os.close(handle)
-            return None
-        except FileNotFoundError:
-            pass
-        os.close(handle)
+    return locked(path, is_held)
 
 
 def answer(document):
@@ -117,7 +115,7 @@ def hold(path, order):
 def release(path):
     """End the process that holds the lock, and nothing else."""
     info = read(path)
-    if not info or info.get("start") is None or start_of(info["pid"]) != info["start"]:
+    if info is None or not is_held(path):
         answer({"released": None})
         return 0
     os.kill(info["pid"], signal.SIGTERM)

@@ -14,6 +14,8 @@ import subprocess
 import tempfile
 import time
 
+from .private import private_folder
+
 PLACE = "/run/r1deploy"
 TICK = 0.5
 # One transfer needs one connection. Who has not given the password within seconds does not know it.
@@ -101,7 +103,7 @@ def memory_folder():
 
     Without the right to mount it is a folder of root's, which is gone afterwards, but not after a kill -9.
     """
-    os.makedirs(PLACE, mode=0o700, exist_ok=True)
+    private_folder(PLACE)
     libc = ctypes.CDLL(None, use_errno=True)
     new_namespace, recursive_private, detach = 0x00020000, 0x4000 | 0x40000, 2
     if (

@@ -1,16 +1,14 @@
 """The probe: one look at a host, read-only, as one small JSON document.
 
-It starts no Docker
-client and no exec: it asks the engine through its socket and reads inside a
+It starts no Docker client and no exec: it asks the engine through its socket and reads inside a
 container through the root folder of the container's own process. The only
 commands it runs are the vendor's smi tool and ``sudo -n true``.
 
-What could not be read is said as ``"error"`` in its place, never as "nothing there".
+Each part fails by itself: ``problems`` names it and says why, and the part is not there. Never "nothing there".
 """
 
 import concurrent.futures
 import glob
-import hashlib
 import http.client
 import importlib.util
 import json
@@ -24,33 +22,22 @@ import subprocess
 import sys
 import time
 
-from . import engine
+from . import asking, engine, lock
 from .addresses import addresses_of, own_addresses
+from .asking import Refused, output_of
 from .checkpoint import content_digest, read_json
+from .files import is_name, own_names, parse, read_end, read_sha256, read_text
+from .gather import gather
 from .mounts import look_from_inside
 from .trees import load, state
 
 SCHEMA = 1
+SMI_SECONDS = 20
+PORT_SECONDS = 3
+MOST = 1 << 40
+PUBLIC_KEY = re.compile(r"[a-z][A-Za-z0-9@.-]* [A-Za-z0-9+/_-]+=*")
 FOREIGN = re.compile(r"(^|/)(raylet|gcs_server)(\s|$)|\bvllm serve\b|run_inference_engine|run_fs_serve_vllm|ray::")
 ENGINE = re.compile(r"\bvllm serve\b|run_inference_engine")
-
-
-def read_text(path):
-    """A small text file, stripped; None where there is none."""
-    try:
-        with open(path, encoding="utf-8", errors="replace") as stream:
-            return stream.read().strip()
-    except OSError:
-        return None
-
-
-def read_sha256(path):
-    """sha256 of a file's bytes; None where it cannot be read."""
-    try:
-        with open(path, "rb") as stream:
-            return hashlib.sha256(stream.read()).hexdigest()
-    except OSError:
-        return None
 
 
 def look_host():
@@ -95,7 +82,7 @@ def look_net(request):
         own = None
     listening = set()
     for table in ("/proc/net/tcp", "/proc/net/tcp6"):
-        for row in (read_text(table) or "").splitlines()[1:]:
+        for row in (read_text(table, 64 << 20) or "").splitlines()[1:]:
             fields = row.split()
             if fields[3] == "0A":
                 listening.add(int(fields[1].rsplit(":", 1)[1], 16))
@@ -126,10 +113,21 @@ def look_memory():
 
 def free_gib(path):
     """GiB free on the file system of a path, or of its nearest existing parent."""
-    while path and not os.path.exists(path):
-        path = os.path.dirname(path)
-    info = os.statvfs(path or "/")
+    while True:
+        try:
+            info = os.statvfs(path or "/")
+            break
+        except FileNotFoundError:
+            path = os.path.dirname(path)
     return round(info.f_bavail * info.f_frsize / 2**30, 2)
+
+
+def count_of(text):
+    """A number as a tool says it. Raises ValueError, TypeError: also for one that no machine has."""
+    number = int(text)
+    if number > MOST:
+        raise ValueError("%d is too much" % number)
+    return number
 
 
 def look_chips(request):
@@ -145,40 +143,37 @@ def look_chips(request):
     environment = dict(os.environ, LC_ALL="C", **chip["smi_env"])
 
     def ask(*arguments):
-        argv = [tool, *arguments]
-        # A tool whose chip or driver is broken may print anything: what is no text must not end the probe.
-        return subprocess.run(
-            argv, capture_output=True, encoding="utf-8", errors="replace", timeout=20, env=environment
-        )
+        # A tool whose chip or driver is broken may print anything, or never end.
+        return output_of([tool, *arguments], SMI_SECONDS, environment)
 
     table, query, listing = (), tuple(chip["smi_query"]), tuple(chip["smi_list"])
     with concurrent.futures.ThreadPoolExecutor(3) as pool:
         jobs = {arguments: pool.submit(ask, *arguments) for arguments in {table, query, listing}}
         try:
-            version = re.search(chip["smi_version_pattern"], jobs[table].result().stdout)
-            answer = jobs[query].result()
+            version = re.search(chip["smi_version_pattern"], jobs[table].result()[1])
+            code, rows, errors = jobs[query].result()
             sick = {
-                row.group(1): " ".join(row.group(0).split())
-                for row in re.finditer(chip["smi_sick_pattern"] + ".*", jobs[listing].result().stdout, re.M)
+                row.group(1): " ".join(row.group(0).split())[:80]
+                for row in re.finditer(chip["smi_sick_pattern"] + ".*", jobs[listing].result()[1], re.M)
             }
-        except (OSError, subprocess.TimeoutExpired) as error:
+        except (OSError, Refused) as error:
             found["error"] = tool + ": " + str(error)
             return found
     if version:
-        found["driver"] = version.group(1)
-    if answer.returncode != 0:
-        said = (answer.stderr or answer.stdout).strip().splitlines()
-        found["error"] = tool + " fails: " + (said[-1] if said else "exit code %d" % answer.returncode)
+        found["driver"] = (version.group(1) or "")[:80]
+    if code != 0:
+        said = (errors or rows).strip().splitlines()
+        found["error"] = tool + " fails: " + (said[-1][:300] if said else "exit code %d" % code)
         return found
-    for row in re.finditer(chip["smi_pattern"], answer.stdout, re.M):
+    for row in re.finditer(chip["smi_pattern"], rows, re.M):
         said = row.groupdict()
         known = [chip["index"] for chip in found["chips"]]
         try:
             one = {
-                "index": int(said["index"]),
+                "index": count_of(said["index"]),
                 "name": sick.get(said["index"], said["name"])[:80],
-                "memory_mib": int(said["memory"]),
-                "used_mib": int(said["used"]),
+                "memory_mib": count_of(said["memory"]),
+                "used_mib": count_of(said["used"]),
             }
         except (TypeError, ValueError):
             one = None
@@ -202,7 +197,7 @@ def look_engine():
         _, info = engine.get("/info")
     except PermissionError:
         return {"ok": False, "error": "no right to use " + engine.SOCKET}
-    except (OSError, ValueError, http.client.HTTPException) as error:
+    except (OSError, ValueError, http.client.HTTPException, Refused) as error:
         return {"ok": False, "error": "the Docker Engine does not answer: " + str(error)}
     if status != 200:
         return {"ok": False, "error": "the Docker Engine answers %d" % status}
@@ -248,13 +243,17 @@ def container_spec(found):
 def installed_in(root):
     """The install record inside a container, and which parts of it still hold."""
     record = load(root + "/opt/r1deploy/installed.json")
-    if record is None:
+    if not isinstance(record, dict) or not isinstance(record.get("parts"), dict):
         return None
     parts = {}
-    for name, part in record.get("parts", {}).items():
-        intact = all(read_sha256(root + path) == digest for path, digest in part.get("proof", {}).items())
-        parts[name] = {"tree": part.get("tree"), "version": part.get("version"), "intact": intact}
-    return {"parts": parts, "imports": record.get("imports")}
+    for name, part in record["parts"].items():
+        proof = part.get("proof") if isinstance(part, dict) else None
+        if not is_name(name) or not isinstance(proof, dict):
+            continue
+        intact = all(read_sha256(root + path) == digest for path, digest in proof.items())
+        tree, version = (value if isinstance(value, str) else None for value in map(part.get, ("tree", "version")))
+        parts[name] = {"tree": tree, "version": version, "intact": intact}
+    return {"parts": parts}
 
 
 def container_root(found):
@@ -312,7 +311,7 @@ def look_state(request):
     """Our folder on the host: trees, sources, releases with their configurations, what is active, trust."""
     top = request["state_dir"]
     found = {"exists": os.path.isdir(top), "free_gib": free_gib(top), "trees": {}, "sources": {}, "releases": {}}
-    found["bin"] = {os.path.basename(path): read_sha256(path) for path in glob.glob(top + "/bin/*")}
+    found["bin"] = {os.path.basename(path): read_sha256(path) for path in own_names(glob.glob(top + "/bin/*"))}
     found["folders"] = {}
     for path in request["folders"]:
         try:
@@ -320,27 +319,44 @@ def look_state(request):
             found["folders"][path] = "%04o %d" % (info.st_mode & 0o7777, info.st_uid)
         except OSError:
             found["folders"][path] = None
-    for path in sorted(glob.glob(top + "/trees/*")):
+    for path in own_names(glob.glob(top + "/trees/*")):
         name = os.path.basename(path)
         found["trees"][name] = state(path)
-        for clone in glob.glob(path + "/*/.git"):
-            found["sources"][os.path.dirname(clone)[len(top) + 1 :]] = git_head(os.path.dirname(clone))
+        for clone in own_names(map(os.path.dirname, glob.glob(path + "/*/.git"))):
+            found["sources"][clone[len(top) + 1 :]] = git_head(clone)
         patched = load(os.path.join(path, "patched.json"))
-        if patched is not None:
-            found["sources"][name + "/patched"] = patched.get("key")
-    for path in sorted(glob.glob(top + "/releases/*")):
+        if isinstance(patched, dict):
+            key = patched.get("key")
+            found["sources"][name + "/patched"] = key if isinstance(key, str) else None
+    for path in own_names(glob.glob(top + "/releases/*")):
         configs, records = {}, {}
-        for folder in glob.glob(path + "/config/*"):
+        for folder in own_names(glob.glob(path + "/config/*")):
             configs[os.path.basename(folder)] = files_of(folder)
             records[os.path.basename(folder)] = load(folder + "/release.json")
         found["releases"][os.path.basename(path)] = {"configs": configs, "records": records}
     found["leftovers"] = leftovers_of(request)
     found["history"] = last_lines(top + "/history.jsonl", 20)
-    found["active"] = load(top + "/active.json")
+    found["active"] = active_of(top + "/active.json")
     found["trust"] = {
-        "public_key": read_text(top + "/trust/id_ed25519.pub"),
+        "public_key": public_key_of(top + "/trust/id_ed25519.pub"),
         "files": files_of(top + "/trust") if os.path.isdir(top + "/trust") else {},
     }
+    return found
+
+
+def public_key_of(path):
+    """The public key of a file, with its comment; None where there is none."""
+    text = read_text(path) or ""
+    return text if PUBLIC_KEY.fullmatch(" ".join(text.split()[:2])) and text.isprintable() else None
+
+
+def active_of(path):
+    """What serve wrote down as active; None where it wrote nothing. Raises ValueError: a damaged record is none."""
+    if not os.path.lexists(path):
+        return None
+    found = load(path)
+    if not isinstance(found, dict):
+        raise ValueError("%s is damaged" % path)
     return found
 
 
@@ -351,15 +367,24 @@ def leftovers_of(request):
     patterns = ["/dev/shm/r1deploy-*", top + "/incoming*", top + "/trees/*/tmp", top + "/trees/*/incoming-*"]
     patterns += [folder + "/*.new" for folder in (top + "/bin", top + "/trees/*", top + "/releases/*/config/*")]
     patterns.append(os.path.join(os.path.expanduser("~" + user), request["remote_tmp"], "ansible-tmp-*"))
-    return sorted(path for pattern in patterns for path in glob.glob(pattern))[:50]
+    owners = {0, os.getuid(), pwd.getpwnam(user).pw_uid}
+    return [path for pattern in patterns for path in own_names(glob.glob(pattern)) if owner_of(path) in owners][:50]
+
+
+def owner_of(path):
+    """User id of a file's owner, not of what a link points to; None where it is gone."""
+    try:
+        return os.lstat(path).st_uid
+    except OSError:
+        return None
 
 
 def last_lines(path, count):
     """The last lines of a file of JSON lines, parsed; lines that are cut are left out."""
     rows = []
-    for line in (read_text(path) or "").splitlines()[-count:]:
+    for line in read_end(path)[-count:]:
         try:
-            rows.append(json.loads(line))
+            rows.append(parse(line))
         except ValueError:
             continue
     return rows
@@ -367,12 +392,7 @@ def last_lines(path, count):
 
 def look_lock(path):
     """What the cluster's lock says, where the process that holds it lives; else None."""
-    info = load(path)
-    if not isinstance(info, dict):
-        return None
-    stat = read_text("/proc/%d/stat" % int(info.get("pid") or 0))
-    start = stat.rsplit(")", 1)[1].split()[19] if stat and ")" in stat else None
-    return info if start is not None and start == info.get("start") else None
+    return lock.read(path) if lock.is_held(path) else None
 
 
 def files_of(folder):
@@ -381,7 +401,10 @@ def files_of(folder):
     for path, _, names in os.walk(folder):
         for name in names:
             full = os.path.join(path, name)
-            mode = "%04o" % (os.lstat(full).st_mode & 0o7777)
+            try:
+                mode = "%04o" % (os.lstat(full).st_mode & 0o7777)
+            except FileNotFoundError:
+                continue  # gone since the folder was read
             rows[os.path.relpath(full, folder)] = [read_sha256(full), mode]
     return rows
 
@@ -390,9 +413,9 @@ def look_ssh(request):
     """The host's own public keys, and the lines of ours in the trusted user's authorized_keys."""
     keys = []
     for path in sorted(glob.glob("/etc/ssh/ssh_host_*_key.pub")):
-        fields = (read_text(path) or "").split()
-        if len(fields) >= 2:
-            keys.append(" ".join(fields[:2]))
+        key = " ".join((read_text(path) or "").split()[:2])
+        if PUBLIC_KEY.fullmatch(key):
+            keys.append(key)
     home = os.path.expanduser("~" + request["trust_user"])
     lines = (read_text(home + "/.ssh/authorized_keys") or "").splitlines()
     mark = "r1deploy:" + request["cluster"]
@@ -430,7 +453,7 @@ def service_port(request):
     top = request["state_dir"]
     active = load(top + "/active.json")
     names = [active.get("release"), active.get("config")] if isinstance(active, dict) else []
-    if len(names) == 2 and all(isinstance(name, str) and re.match(r"[0-9a-f]+$", name) for name in names):
+    if len(names) == 2 and all(isinstance(name, str) and re.fullmatch(r"[0-9a-f]{1,64}", name) for name in names):
         record = load(top + "/releases/%s/config/%s/release.json" % tuple(names))
         port = record.get("port") if isinstance(record, dict) else None
         if isinstance(port, int) and 0 < port < 65536:
@@ -439,21 +462,17 @@ def service_port(request):
 
 
 def look_service(port):
-    """What answers on the service's port: status of /health and model ids."""
+    """What answers on the service's port: /health's status and model ids. Anybody on the host may answer there."""
     answer = {"port": port, "health": None, "models": []}
     try:
-        for path, key in (("/health", "health"), ("/v1/models", "models")):
-            connection = http.client.HTTPConnection("127.0.0.1", port, timeout=3)
-            connection.request("GET", path, headers={"Connection": "close"})
-            got = connection.getresponse()
-            body = got.read(100000)
-            connection.close()
-            if key == "health":
-                answer["health"] = got.status
-            elif got.status == 200:
-                answer["models"] = [row.get("id") for row in json.loads(body).get("data", [])]
-    except (OSError, ValueError, http.client.HTTPException):
-        pass
+        place = ("127.0.0.1", port)
+        answer["health"], _ = asking.get(socket.AF_INET, place, "/health", PORT_SECONDS)
+        status, body = asking.get(socket.AF_INET, place, "/v1/models", PORT_SECONDS)
+        rows = parse(body.decode("utf-8", "replace")).get("data") if status == 200 else None
+        names = [row.get("id") for row in rows if isinstance(row, dict)] if isinstance(rows, list) else []
+        answer["models"] = [name[:200] for name in names if isinstance(name, str)][:20]
+    except (OSError, ValueError, AttributeError, http.client.HTTPException, Refused):
+        pass  # nothing, or no engine
     return answer
 
 
@@ -470,24 +489,39 @@ def look_weights(request, record):
     return found
 
 
+def docker_parts(request):
+    """What the Docker Engine knows, and the processes by its containers."""
+    seen = look_engine()
+    yield "engine", seen
+    yield "image", look_image(request["image"]) if seen["ok"] else None
+    containers = look_containers(request) if seen["ok"] else []
+    yield "containers", containers
+    yield "processes", look_processes(containers)
+
+
+def jobs_of(request):
+    """The parts of the answer and what finds them; the jobs run side by side."""
+
+    def one(name, look, *arguments):
+        return (name,), lambda: iter([(name, look(*arguments))])
+
+    return [
+        one("host", look_host),
+        one("net", look_net, request),
+        one("memory", look_memory),
+        (("engine", "image", "containers", "processes"), lambda: docker_parts(request)),
+        one("state", look_state, request),
+        one("ssh", look_ssh, request),
+        one("lock", look_lock, request["lock"]),
+        one("chips", look_chips, request),
+        (("service",), lambda: iter([("service", look_service(service_port(request)))])),
+        one("weights", look_weights, request, request["state_dir"] + "/weights.json"),
+    ]
+
+
 def main(text):
     """Look at all and print one marked line. In: the order as JSON."""
     request = json.loads(text)
-    found = {"schema": SCHEMA, "host": look_host(), "net": look_net(request), "memory": look_memory()}
-    with concurrent.futures.ThreadPoolExecutor(4) as pool:
-        chips = pool.submit(look_chips, request)
-        service = pool.submit(look_service, service_port(request))
-        weights = pool.submit(look_weights, request, request["state_dir"] + "/weights.json")
-        found["engine"] = look_engine()
-        containers = []
-        found["image"] = None
-        if found["engine"]["ok"]:
-            found["image"] = look_image(request["image"])
-            containers = look_containers(request)
-        found["containers"] = containers
-        found["state"] = look_state(request)
-        found["ssh"] = look_ssh(request)
-        found["lock"] = look_lock(request["lock"])
-        found["processes"] = look_processes(containers)
-        found["chips"], found["service"], found["weights"] = chips.result(), service.result(), weights.result()
-    sys.stdout.write("r1probe:" + json.dumps(found, separators=(",", ":")) + "\n")
+    found, problems = gather(jobs_of(request), request["seconds"], request["limit"])
+    answer = dict(found, schema=SCHEMA, problems=problems)
+    sys.stdout.write("r1probe:" + json.dumps(answer, separators=(",", ":")) + "\n")

@@ -13,9 +13,12 @@ import json
 import os
 import stat
 
+from .files import open_plain, read_json
+
 SKIP_DIRS = {".git", "__pycache__"}
 SKIP_SUFFIXES = (".pyc", ".pyo")
 STAMPS = "stamps.json"
+MANIFEST_LIMIT = 64 << 20
 
 
 def _lines(path):
@@ -25,7 +28,7 @@ def _lines(path):
         return ["link:" + hashlib.sha256(target).hexdigest(), len(target)]
     digest = hashlib.sha256()
     size = 0
-    with open(path, "rb") as stream:
+    with open_plain(path) as stream:
         for block in iter(lambda: stream.read(1 << 20), b""):
             digest.update(block)
             size += len(block)
@@ -73,7 +76,7 @@ def stamps(root, manifest):
     for path in manifest["files"]:
         try:
             found[path] = _stamp(os.path.join(root, path))
-        except OSError:
+        except (OSError, ValueError):
             continue
     return found
 
@@ -95,18 +98,28 @@ def verify(root, manifest, known=None):
                 continue
             if _lines(full) != wanted:
                 bad.append(path)
-        except OSError:
+        except (OSError, ValueError):  # ValueError: a name that no file can have
             bad.append(path)
     return sorted(bad)
 
 
 def load(path):
     """A JSON document, or None where there is none that can be read."""
-    try:
-        with open(path, encoding="utf-8") as stream:
-            return json.load(stream)
-    except (OSError, ValueError):
+    return read_json(path, MANIFEST_LIMIT)
+
+
+def load_manifest(root):
+    """The manifest of the tree in ``root``; None where there is none, or a document of another shape."""
+    found = load(os.path.join(root, "manifest.json"))
+    if not isinstance(found, dict) or not isinstance(found.get("digest"), str):
         return None
+    return found if isinstance(found.get("files"), dict) else None
+
+
+def load_stamps(root):
+    """The stamps of the tree in ``root``; none of them where they cannot be read: then the files are."""
+    found = load(os.path.join(root, STAMPS))
+    return found if isinstance(found, dict) else {}
 
 
 def store(path, document):
@@ -121,9 +134,8 @@ def store(path, document):
 
 def state(root):
     """State of the tree kept in ``root``: ``{"digest", "bad", "files"}`` or None without a manifest."""
-    manifest = load(os.path.join(root, "manifest.json"))
+    manifest = load_manifest(root)
     if manifest is None:
         return None
-    known = load(os.path.join(root, STAMPS)) or {}
-    bad = verify(root, manifest, known)
+    bad = verify(root, manifest, load_stamps(root))
     return {"digest": manifest["digest"], "bad": bad[:5], "bad_count": len(bad), "files": len(manifest["files"])}

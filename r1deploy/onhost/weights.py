@@ -7,7 +7,6 @@ them any more (the controller is gone) writing fails, and the work ends with it.
 
 import concurrent.futures
 import contextlib
-import fcntl
 import hashlib
 import json
 import os
@@ -30,9 +29,13 @@ from .checkpoint import (
     shards_of,
     stamp,
 )
+from .files import open_plain, read_bytes, read_text
 from .offer import serve, wait_for_end
+from .private import locked
 
 MARK = "r1:"
+LOCKS = "/run/r1deploy"
+SUMS_LIMIT = 16 << 20
 TICK = 0.5
 PARTIAL = ".r1deploy-partial"
 WRITING = threading.Lock()
@@ -106,17 +109,14 @@ def free_bytes(path):
 @contextlib.contextmanager
 def alone(path):
     """One run at a time writes to a checkpoint; the lock goes with the process that holds it. Raises Refused."""
-    name = "/run/lock/r1deploy-weights-%s" % hashlib.sha256(path.encode()).hexdigest()[:12]
-    os.makedirs("/run/lock", exist_ok=True)
-    with open(name, "a+") as handle:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            handle.seek(0)
-            raise Refused("WEIGHTS_BUSY", "another run writes to %s (%s)" % (path, handle.read().strip() or "?"))
-        handle.truncate(0)
-        handle.write("pid %d since %s" % (os.getpid(), time.strftime("%H:%M:%S")))
-        handle.flush()
+    name = LOCKS + "/weights-%s.lock" % hashlib.sha256(path.encode()).hexdigest()[:12]
+    handle = locked(name, lambda _: True)
+    if handle is None:
+        raise Refused("WEIGHTS_BUSY", "another run writes to %s (%s)" % (path, read_text(name) or "?"))
+    with os.fdopen(handle, "r+") as stream:
+        stream.truncate(0)
+        stream.write("pid %d since %s" % (os.getpid(), time.strftime("%H:%M:%S")))
+        stream.flush()
         yield
 
 
@@ -180,8 +180,7 @@ def verify(request):
     if wanted is None and os.path.exists(os.path.join(path, SUMS)):
         source = SUMS
         try:
-            with open(os.path.join(path, SUMS), encoding="utf-8") as stream:
-                wanted = parse_sums(stream.read())
+            wanted = parse_sums(read_bytes(os.path.join(path, SUMS), SUMS_LIMIT).decode("utf-8"))
         except ValueError as error:
             raise Refused("MANIFEST_INVALID", "%s: %s" % (os.path.join(path, SUMS), error))
     answer["source"] = source
@@ -210,7 +209,7 @@ def sums_of(path, names, record):
     def one(name):
         full = os.path.join(path, name)
         before, digest = stamp(full), hashlib.sha256()
-        with open(full, "rb", buffering=0) as stream:
+        with open_plain(full) as stream:
             while not stop.is_set():
                 block = stream.read(4 << 20)
                 if not block:

@@ -75,6 +75,13 @@ def check_all(desired: Desired, observed: Mapping[str, Observed]) -> list[Check]
     return rows
 
 
+def seen(_: Desired, host: Host, found: Observed) -> Iterator[Check]:
+    """Parts of the probe that failed, each by its name: never "nothing there"."""
+    for part, why in found.problems.items():
+        fix = "look again; if it stays, see on the host what hangs there: its disks, its shares, its smi tool"
+        yield Check("probe", host.name, False, f"{part}: {why}", "PROBE_INCOMPLETE", fix)
+
+
 def python(_: Desired, host: Host, found: Observed) -> Iterator[Check]:
     """Ansible's modules need Python 3.8 on the host."""
     ok = version_of(found.host.python) >= MIN_PYTHON
@@ -264,6 +271,8 @@ def idle_chips(desired: Desired, host: Host, found: Observed) -> Iterator[Check]
 
 def memory(desired: Desired, host: Host, found: Observed) -> Iterator[Check]:
     """Memory for the build, the loading and the container's shm; a running engine has taken its own already."""
+    if "memory" in found.problems:
+        return
     free, need = found.memory.available_mib / 1024, desired.settings.memory.available_gib
     detail = f"{free:.0f} of {found.memory.total_mib / 1024:.0f} GiB of memory available, {need} needed"
     fix = "end what takes it (ps aux --sort=-rss), or lower memory.available_gib"
@@ -272,7 +281,9 @@ def memory(desired: Desired, host: Host, found: Observed) -> Iterator[Check]:
 
 def shm(desired: Desired, host: Host, found: Observed) -> Iterator[Check]:
     """With the host's /dev mounted, the container has the host's /dev/shm, whatever --shm-size says."""
-    if not any(volume.split(":")[1:2] == ["/dev"] for volume in desired.settings.container.volumes):
+    if "memory" in found.problems or not any(
+        volume.split(":")[1:2] == ["/dev"] for volume in desired.settings.container.volumes
+    ):
         return
     has, need = found.memory.shm_mib, size_of(desired.settings.container) >> 20
     detail = f"/dev/shm of {has} MiB, container.shm_size asks for {need} MiB"
@@ -461,6 +472,7 @@ def identities(_: Desired, observed: Mapping[str, Observed]) -> Iterator[Check]:
 
 
 PER_HOST: tuple[Callable[[Desired, Host, Observed], Iterable[Check]], ...] = (
+    seen,
     python,
     tools,
     sudo,

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
-
-from pydantic import ValidationError
 
 from r1deploy.cluster.host import Host
 from r1deploy.cluster.inventory import hosts_from_hostvars
 from r1deploy.errors import ConfigError, UsageError
 from r1deploy.planning.desired import ports_of
-from r1deploy.planning.observed import Observed
+from r1deploy.planning.observed import Incomplete, Observed, observed_of
 from r1deploy.runner.ansible import REMOTE_TMP, Target, read_inventory, run
 from r1deploy.runner.events import Failure
 from r1deploy.runner.folder import run_folder
@@ -22,6 +20,8 @@ from r1deploy.settings.model import Settings
 from r1deploy.settings.volumes import volume_pairs
 
 TRUST_USER = "root"
+# One time for the whole look at a host, and what its answer may have in bytes.
+SECONDS, LIMIT = 60, 4 << 20
 
 
 def lock_path(cluster: str) -> str:
@@ -55,6 +55,8 @@ def request_of(settings: Settings, folders: tuple[str, ...]) -> dict[str, Any]:
         "model": settings.engine.model,
         "volumes": volume_pairs(settings),
         "chip": settings.chip.model_dump(),
+        "seconds": SECONDS,
+        "limit": LIMIT,
     }
 
 
@@ -78,7 +80,7 @@ def probe(target: Target, settings: Settings, folders: tuple[str, ...] = ()) -> 
         )
     hosts = tuple(hosts_from_hostvars([row["name"] for row in rows], by_name(rows), settings.slots))
     found = Probed(hosts, login=by_name(rows))
-    found.failures = {failure.host: failure for failure in outcome.failures}
+    found.failures = {failure.host: named(failure) for failure in outcome.failures}
     for host in hosts:
         answer = outcome.results.get(host.name)
         if answer is None and host.name not in found.failures:
@@ -101,13 +103,16 @@ def by_name(rows: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
 def take(found: Probed, name: str, answer: Mapping[str, Any]) -> None:
     """Read one host's answer; what does not fit the schema is "incomplete", never "nothing there"."""
     try:
-        found.observed[name] = Observed.model_validate(answer["probe"])
-    except KeyError:
-        found.failures[name] = incomplete(name, "the answer is empty")
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
-        found.failures[name] = incomplete(name, f"{where}: {first['msg']}")
+        found.observed[name] = observed_of(answer.get("probe"))
+    except Incomplete as error:
+        found.failures[name] = incomplete(name, str(error))
+
+
+def named(failure: Failure) -> Failure:
+    """A failure of the probe's own task: the host let us in and gave no answer that can be used."""
+    if failure.code != "STEP_FAILED":
+        return failure
+    return replace(failure, code="PROBE_INCOMPLETE", message=f"the probe is incomplete: {failure.message}")
 
 
 def incomplete(host: str, why: str) -> Failure:

@@ -388,7 +388,7 @@ def test_the_whole_script_prints_one_marked_line(tmp_path: Path, capsys: pytest.
         "address": "127.0.0.1", "cluster": "x", "container": "r1-no-such", "image": "r1-no-such", "ports": [1],
         "state_dir": str(tmp_path / "state"), "folders": [str(tmp_path), "/no/such"], "trust_user": "root",
         "lock": str(tmp_path / "lock"), "remote_tmp": ".r1deploy-tmp",
-        "weights": None, "chip": {**CHIP.model_dump(), "smi": ["/nowhere"]},
+        "weights": None, "chip": {**CHIP.model_dump(), "smi": ["/nowhere"]}, "seconds": 30, "limit": 1 << 20,
     }  # fmt: skip
     probe.look_engine, before = (lambda: {"ok": False, "error": "not asked"}), probe.look_engine
     try:

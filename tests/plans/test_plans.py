@@ -33,7 +33,7 @@ from r1deploy.actions.look import desire
 from r1deploy.cluster.host import Host
 from r1deploy.planning import checks, planner
 from r1deploy.planning.desired import Desired, known_hosts
-from r1deploy.planning.observed import Observed
+from r1deploy.planning.observed import observed_of
 from r1deploy.planning.planner import Plan, plan
 from r1deploy.planning.steps import STEP_NAMES
 from r1deploy.settings import load
@@ -166,7 +166,7 @@ def run(case: Mapping[str, Any]) -> tuple[Plan, Desired]:
     settings = settings_of(BASE["settings"], case.get("settings", {}))
     lock = lock_of(settings, {**BASE["lock"], **case.get("lock", {})})
     desired = desired_of(settings, lock, hosts, {name: found["net"]["nic"] for name, found in raw.items()})
-    return plan(desired, {name: Observed.model_validate(found) for name, found in raw.items()}), desired
+    return plan(desired, {name: observed_of(found) for name, found in raw.items()}), desired
 
 
 def spread(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:

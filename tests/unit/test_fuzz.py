@@ -14,7 +14,6 @@ import re
 import runpy
 import socket
 import subprocess
-import types
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -469,18 +468,14 @@ def test_lock_file_is_read_or_refused(tmp_path: Path, data: bytes) -> None:
 def look_chips(rows: str, names: str, table: str, code: int = 0) -> Chips:
     """What look_chips makes of a tool that prints these texts."""
 
-    def run(argv: list[str], **_: object) -> subprocess.CompletedProcess[str]:
+    def output_of(argv: list[str], *_: object) -> tuple[int, str, str]:
         said = {1: table, 2: names}.get(len(argv), rows)
-        return subprocess.CompletedProcess(argv, code if said is rows else 0, said, "")
+        return code if said is rows else 0, said, ""
 
-    probe.subprocess = types.SimpleNamespace(run=run, TimeoutExpired=subprocess.TimeoutExpired)
-    try:
-        request = {
-            "chip": {**BASE.chip.model_dump(), "smi": ["/bin/true"], "devices": "/nowhere/*", "smi_list": ["-L"]}
-        }
+    request = {"chip": {**BASE.chip.model_dump(), "smi": ["/bin/true"], "devices": "/nowhere/*", "smi_list": ["-L"]}}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(probe, "output_of", output_of)
         found = Chips.model_validate(probe.look_chips(request))
-    finally:
-        probe.subprocess = subprocess
     json.dumps(found.model_dump())
     return found
 

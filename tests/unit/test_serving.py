@@ -38,6 +38,7 @@ def host(name: str, **changes: Any) -> Observed:
     found: dict[str, Any] = copy.deepcopy(BASE["observed"])
     found["containers"][0] |= {"release": "aaaaaaaaaaaa", "spec": {}}
     found["image"] = None
+    found["ssh"] = {"host_keys": [], "authorized": []}
     found["net"] |= {"address": "10.0.0.1", "ip": "10.0.0.1"}
     found["state"] |= {"bin": {}, "folders": {}, "trees": {}, "active": copy.deepcopy(ACTIVE)}
     found["state"]["releases"] = {"aaaaaaaaaaaa": {"configs": {}, "records": {"bbbbbbbbbbbb": copy.deepcopy(RECORD)}}}
