@@ -9,16 +9,16 @@ from __future__ import annotations
 import contextlib
 import datetime
 import getpass
-import json
 import socket
 import threading
 import time
-from collections.abc import Callable
+import uuid
+from collections.abc import Callable, Iterator
 from types import TracebackType
 from typing import Any
 
-from r1deploy.errors import LockedError, UnreachableError
-from r1deploy.remote import Remote
+from r1deploy.connection import Kept, Remote, Session, answer_in
+from r1deploy.errors import LockedError, R1Error
 from r1deploy.runner.probe import lock_path
 
 BEAT_SECONDS = 4.0
@@ -35,10 +35,13 @@ def who() -> str:
 
 
 def release(remote: Remote, cluster: str) -> dict[str, Any] | None:
-    """End another run's hold; returns what the lock said, None where nobody held it."""
-    said: list[str] = []
-    remote.script("lock", {"op": "release", "path": lock_path(cluster)}, b"", said.append)
-    found: dict[str, Any] | None = json.loads(said[-1])["released"]
+    """End another run's hold; returns what the lock said, None where nobody held it. Raises R1Error."""
+    kept = Kept()
+    code, said = remote.script("lock", {"op": "release", "path": lock_path(cluster)}, kept.write)
+    answer = answer_in(kept.text)
+    if not isinstance(answer, dict) or "released" not in answer:
+        raise remote.no_answer("the lock's script", code, said)
+    found: dict[str, Any] | None = answer["released"]
     return found
 
 
@@ -53,14 +56,15 @@ class RunLock:
     def __init__(self, remote: Remote, cluster: str, verb: str, say: Say, *, run: str, wait: bool = False) -> None:
         self._run = run
         self._remote, self._cluster, self._verb, self._say, self._wait = remote, cluster, verb, say, wait
-        self._channel: Any = None
+        self._session: Session | None = None
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._beat, daemon=True)
         self.doing = "beginning"
         self.source = ""
         self.lost = False
         self._talk = threading.Lock()
-        self._answers: Any = None
+        self._rest = b""
+        self._blocks: Iterator[bytes] = iter(())
 
     def __enter__(self) -> RunLock:
         told = False
@@ -70,7 +74,7 @@ class RunLock:
                 self._thread.start()
                 return self
             if not self._wait:
-                raise held_by(held, self._cluster, self._remote.host.name)
+                raise held_by(held, self._cluster, self._remote.name)
             if not told:
                 self._say(f"waiting: {sentence(held)}")
                 told = True
@@ -80,11 +84,14 @@ class RunLock:
         self._stop.set()
         if self._thread.is_alive():
             self._thread.join()
-        with contextlib.suppress(OSError):
-            self._channel.sendall(b"done\n")
-            self._channel.shutdown_write()
-            self._answers.read()
-        self._channel.close()
+        if self._session:
+            with contextlib.suppress(R1Error):
+                self._session.send(b"done\n")
+                self._session.finish_input()
+                self._session.deadline = time.monotonic() + ANSWER_SECONDS
+                for _block in self._session.read():
+                    pass
+            self._session.close()
 
     def _take(self) -> dict[str, Any] | None:
         """Try once; what the lock says where somebody else holds it."""
@@ -97,41 +104,54 @@ class RunLock:
             "doing": None,
         }
         order = {"op": "hold", "path": lock_path(self._cluster), "silence": SILENCE_SECONDS, "info": info}
-        channel = self._remote.start("lock", order)
-        channel.settimeout(ANSWER_SECONDS)
-        answers = channel.makefile("r")
+        session = self._remote.module("lock", order)
+        self._blocks = session.read()
+        session.deadline = time.monotonic() + ANSWER_SECONDS
         try:
-            line = answers.readline()
-        except OSError:
-            line = ""
-        try:
-            answer = json.loads(line)
-        except ValueError:
-            said = (line + channel.makefile_stderr("r").read()).strip().splitlines()[-5:]
-            message = f"{self._remote.host.name}: the lock's script gave no answer"
-            raise UnreachableError("PROBE_INCOMPLETE", message, host=self._remote.host.name, evidence=said) from None
+            answer = self._answer()
+            if answer is None:
+                raise self._remote.no_answer("the lock's script", session.code(), session.said.text)
+        except BaseException:
+            session.close()
+            raise
         if "held" in answer:
-            channel.close()
+            session.close()
             return answer["held"] or {}
-        self._channel, self._answers = channel, answers
+        self._session = session
         return None
+
+    def _answer(self) -> dict[str, Any] | None:
+        """The script's next answer; None where it ended. Raises UnreachableError where the link is silent."""
+        while True:
+            line, end, rest = self._rest.partition(b"\n")
+            if not end:
+                block = next(self._blocks, None)
+                if block is None:
+                    return None
+                self._rest += block
+                continue
+            self._rest = rest
+            found = answer_in(line.decode("utf-8", "replace"))
+            if isinstance(found, dict):
+                return found
 
     def _beat(self) -> None:
         due = time.monotonic() + BEAT_SECONDS
         while not self.lost and not self._stop.wait(LOOK_SECONDS):
             # The other side ends at once where somebody releases the lock: that does not wait for the next beat.
-            if time.monotonic() >= due or self._channel.exit_status_ready():
+            if time.monotonic() >= due or (self._session and self._session.ended):
                 self.held()
                 due = time.monotonic() + BEAT_SECONDS
 
     def held(self) -> bool:
         """Tell the head that we live and what we do; whether it still holds the lock for us."""
         with self._talk:
-            if not self.lost:
+            if not self.lost and self._session:
                 try:
-                    self._channel.sendall(f"{self.doing}\n".encode())
-                    self.lost = not self._answers.readline()
-                except OSError:
+                    self._session.deadline = time.monotonic() + ANSWER_SECONDS
+                    self._session.send(f"{self.doing}\n".encode())
+                    self.lost = self._answer() is None
+                except R1Error:
                     self.lost = True
         return not self.lost
 

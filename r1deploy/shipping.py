@@ -54,8 +54,8 @@ def digest() -> str:
 
 
 def command(python: str, module: str) -> str:
-    """The shell command that runs a module of the package. In: the host's Python, as a path or a name."""
-    return shlex.join([python, "-c", LOADER, module])
+    """The shell command that runs a module of the package. In: the words of a shell that are the host's Python."""
+    return f"{python} {shlex.join(['-c', LOADER, module])}"
 
 
 def parcel(order: Mapping[str, Any]) -> bytes:

@@ -14,17 +14,20 @@ from typing import Any
 from ansible.plugins.action import ActionBase
 
 from r1deploy import shipping
+from r1deploy.cluster.inventory import GROUP
+from r1deploy.ssh import ADDRESS, KEY, PASSWORD, PORT, USER, python_words
 
 MARK = "r1probe:"
 INVENTORY_KEYS = (
-    "ansible_host",
-    "ansible_port",
-    "ansible_user",
-    "ansible_ssh_private_key_file",
+    *ADDRESS,
+    *PORT,
+    *USER,
+    *KEY,
+    *PASSWORD,
     "ansible_ssh_common_args",
     "ansible_ssh_extra_args",
     "ansible_become",
-    "ansible_become_password",
+    "ansible_python_interpreter",
     "r1_address",
     "slots",
     "type",
@@ -50,11 +53,9 @@ class ActionModule(ActionBase):
         request = dict(self._task.args.get("request") or {})
         request["address"] = _address(task_vars)
         _write_inventory(self._task.args.get("inventory_out"), task_vars)
-        interpreter = self._templar.template(task_vars.get("ansible_python_interpreter") or "/usr/bin/python3")
-        if str(interpreter).startswith("auto"):
-            interpreter = "/usr/bin/python3"
+        interpreter = python_words(self._templar.template(task_vars.get("ansible_python_interpreter")))
         done = self._low_level_execute_command(
-            shipping.command(str(interpreter), "probe"), in_data=shipping.parcel(request), sudoable=True
+            shipping.command(interpreter, "probe"), in_data=shipping.parcel(request), sudoable=True
         )
         result.update(_answer_of(done, int(request["limit"])))
         return result
@@ -66,26 +67,27 @@ def _answer_of(done: dict[str, Any], limit: int) -> dict[str, Any]:
     # Twice: what a noisy login shell says around it is skipped, up to a point.
     if len(text) > 2 * limit:
         return {"failed": True, "msg": f"the host's answer has {len(text)} characters, {2 * limit} are taken"}
-    line = next((row for row in text.splitlines() if row.startswith(MARK)), None)
+    line = next((row for row in text.splitlines() if MARK in row), None)
     if line is None:
         tail = [row[:500] for row in said[-limit:].strip().splitlines()[-5:]]
         return {"failed": True, "msg": "the probe gave no answer", "rc": done["rc"], "tail": tail}
     try:
-        return {"probe": json.loads(line[len(MARK) :])}
+        return {"probe": json.loads(line.partition(MARK)[2])}
     except (ValueError, RecursionError) as error:
         return {"failed": True, "msg": f"the probe's answer is no JSON: {error}"}
 
 
 def _write_inventory(path: str | None, task_vars: dict[str, Any]) -> None:
-    """Write ``[{name, address, ...}]`` of the whole inventory, once a run."""
-    names = list(task_vars["groups"]["all"])
+    """Write ``[{name, address, ...}]`` of the cluster's hosts, once a run; ``grouped``: they have a group of their own."""
+    grouped = GROUP in task_vars["groups"]
+    names = list(task_vars["groups"][GROUP if grouped else "all"])
     if not path or task_vars["inventory_hostname"] != task_vars["ansible_play_hosts_all"][0]:
         return
     rows = []
     for name in names:
         found = task_vars["hostvars"][name]
         row = {key: found.get(key) for key in INVENTORY_KEYS if found.get(key) is not None}
-        rows.append({"name": name, **json.loads(json.dumps(row, default=str))})
+        rows.append({"name": name, "grouped": grouped, **json.loads(json.dumps(row, default=str))})
     partial = Path(path + ".new")
     partial.write_text(json.dumps(rows), encoding="utf-8")
     partial.replace(path)

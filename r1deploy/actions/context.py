@@ -10,13 +10,14 @@ from pathlib import Path
 from r1deploy.bundle import Unpacked, opened
 from r1deploy.cluster import hostfile
 from r1deploy.cluster import inventory as inventories
+from r1deploy.connection import Remote
 from r1deploy.errors import UsageError
-from r1deploy.remote import Remote
 from r1deploy.runner.ansible import Target
 from r1deploy.runner.probe import Probed
 from r1deploy.settings import lockfile, redact
 from r1deploy.settings.load import Loaded, load
 from r1deploy.settings.model import Settings
+from r1deploy.ssh import Login, login_of
 
 OWN = ".r1deploy"
 BUNDLE = "bundle"
@@ -45,8 +46,12 @@ class Context:
 
     def remote(self, probed: Probed, name: str) -> Remote:
         """A connection to a host of the inventory, with the login that Ansible has for it."""
+        return Remote(self.login(probed, name))
+
+    def login(self, probed: Probed, name: str) -> Login:
+        """How to reach a host of the inventory."""
         host = next(host for host in probed.hosts if host.name == name)
-        return Remote(host, probed.login.get(name, {}), self.settings.ssh)
+        return login_of(host, probed.login.get(name, {}), self.settings.ssh)
 
     def head(self, probed: Probed) -> Remote:
         """A connection to the head."""

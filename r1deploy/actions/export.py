@@ -15,13 +15,13 @@ from r1deploy.errors import UsageError
 from r1deploy.planning.steps import STEP_NAMES
 from r1deploy.render import SECRET
 from r1deploy.runner import overlay
-from r1deploy.runner.ansible import login_vars
 from r1deploy.runner.overlay import Template
 from r1deploy.settings import redact
+from r1deploy.ssh import PASSWORD, login_of_all
 
 IGNORED = shutil.ignore_patterns("__pycache__", "probe.yml", "r1_probe.py", "probe.py", "lock.py", "weights.py")
 # A password is no part of an export; the name is the key above it.
-UNSAID = frozenset({"name", "ansible_become_password"})
+UNSAID = frozenset({"name", *PASSWORD})
 
 
 def export(context: Context, target: Path, say: Say) -> list[str]:
@@ -65,7 +65,7 @@ def inventory(context: Context, view: View) -> str:
     found.update(fixed_groups(view.desired))
     # Logins are no part of an export: who uses it has git's own helpers, or gives these variables.
     roles = redact.without_logins(role_vars(view, "", False) | {"sources_logins": [], "patch_logins": {}})
-    variables: dict[str, Any] = {**login_vars(context.settings.ssh), **roles}
+    variables: dict[str, Any] = {**login_of_all(context.settings.ssh).ansible(), **roles}
     variables["r1_staging"] = Template("{{ playbook_dir | dirname }}/.staging")
     own = host_vars(view, "")
     for host in own.values():

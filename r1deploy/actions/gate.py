@@ -9,10 +9,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from r1deploy.connection import Remote
 from r1deploy.engine import Answer, Endpoint
 from r1deploy.errors import GateError, UnreachableError
 from r1deploy.planning.observed import Record
-from r1deploy.remote import Remote
 from r1deploy.runlock import lost
 from r1deploy.settings.model import Settings
 
@@ -33,11 +33,11 @@ DIAGNOSES = (
 )
 # Ray refuses a node whose Ray or Python is another one, and says so where FlagScale throws it away.
 VERSIONS = """
-import json, platform, ray
-print(json.dumps(f"Ray {ray.__version__} (Python {platform.python_version()})"))
+import platform, ray
+answer = f"Ray {ray.__version__} (Python {platform.python_version()})"
 """
 WATCH = """
-import json, os
+import os
 log, pid_file, offset = {log!r}, {pid!r}, {offset}
 found = {{"nodes": None, "alive": None, "log": "", "size": 0}}
 try:
@@ -59,7 +59,7 @@ if {nodes}:
         found["nodes"] = [[node["NodeManagerAddress"], int(node["Resources"].get("GPU", 0))] for node in alive]
     except Exception as error:
         found["ray"] = str(error)[:200]
-print(json.dumps(found))
+answer = found
 """
 
 

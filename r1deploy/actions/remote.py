@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
+import os
+import secrets
 import shlex
 import subprocess
+import threading
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from typing import BinaryIO
 
 from r1deploy.actions.context import Context
 from r1deploy.actions.look import View, lock_of, look, unreachable
 from r1deploy.cluster.host import Host
+from r1deploy.connection import BLOCK, Lines, Remote, Session, on_each
 from r1deploy.dockercli import docker
-from r1deploy.errors import PreflightError, UsageError
-from r1deploy.remote import destination, options, sudo_of
+from r1deploy.errors import PreflightError, R1Error, UsageError
+from r1deploy.onhost import attached
 
 Line = Callable[[str], None]
 
@@ -46,25 +52,44 @@ def container_of(view: View, host: Host) -> str:
     raise PreflightError("CONTAINER_MISSING", message, host=host.name, fix="r1deploy bootstrap")
 
 
-def execute(context: Context, command: Sequence[str], host: str | None, out: Line, err: Line) -> int:
+def execute(
+    context: Context, command: Sequence[str], host: str | None, out: Line, err: Line, stdin: BinaryIO | None = None
+) -> int:
     """Run a command in our container on one host or all; each line comes with its host's name.
 
-    Returns the highest exit code. Raises UsageError, UnreachableError, PreflightError before anything runs.
+    In: ``stdin``, which goes to the command where that is one host's only. Returns the highest exit code.
+    Raises UsageError, UnreachableError, PreflightError before anything runs.
     """
     view = view_of(context)
     hosts = hosts_of(view, host)
-    containers = [container_of(view, found) for found in hosts]
+    containers = {found.name: container_of(view, found) for found in hosts}
     wide = max(len(found.name) for found in hosts)
+    source = stdin if len(hosts) == 1 else None
 
-    def one(index: int) -> int:
-        found = hosts[index]
-        head = f"{found.name.ljust(wide)} | "
-        line = shlex.join(docker("exec", containers[index], *command))
-        with context.remote(view.probed, found.name) as remote:
-            return remote.run(line, lambda text: out(head + text), lambda text: err(head + text))[0]
+    def one(remote: Remote) -> int:
+        head, token = f"{remote.name.ljust(wide)} | ", secrets.token_hex(16)
+        lines = Lines(lambda text: out(head + text)), Lines(lambda text: err(head + text))
+        argv = docker("exec", "-e", f"{attached.NAME}={token}", *(["-i"] if source else []))
+        order = {"argv": [*argv, containers[remote.name], *command], "token": token, "input": source is not None}
+        feed = functools.partial(pass_on, source) if source else None
+        code, _ = remote.script("attached", order, lines[0].write, lines[1].write, feed)
+        for stream in lines:
+            stream.end()
+        return code
 
-    with ThreadPoolExecutor(len(hosts)) as pool:
-        return max(pool.map(one, range(len(hosts))))
+    return max(on_each([context.remote(view.probed, found.name) for found in hosts], one))
+
+
+def pass_on(source: BinaryIO, session: Session) -> None:
+    """Our standard input → the command's, until one of them ends; the command's output does not wait for it."""
+
+    def work() -> None:
+        with contextlib.suppress(R1Error):  # the command has ended, or its host is gone: who reads its output says so
+            while data := os.read(source.fileno(), BLOCK):
+                session.send(data)
+            session.finish_input()
+
+    threading.Thread(target=work, daemon=True).start()
 
 
 def shell(context: Context, host: str | None) -> int:
@@ -74,10 +99,11 @@ def shell(context: Context, host: str | None) -> int:
     """
     view = view_of(context)
     found = hosts_of(view, host or view.desired.head.name)[0]
-    login = view.probed.login.get(found.name, {})
-    sudo = ["sudo"] if sudo_of(login, found.user or "")[0] else []
+    login = context.login(view.probed, found.name)
+    sudo = ["sudo"] if login.sudo("") else []
     inside = shlex.join([*sudo, *docker("exec", "-it", container_of(view, found), "/bin/bash")])
-    return subprocess.call(["ssh", *options(login, context.settings.ssh), "-t", destination(found, login), inside])
+    # Before the options: the first one wins, and this is the one connection that needs a terminal.
+    return subprocess.call(["ssh", "-tt", *login.openssh()[1:], inside])
 
 
 def tunnel(context: Context, port: int, ready: Line) -> None:

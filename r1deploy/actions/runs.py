@@ -7,20 +7,20 @@ import json
 import shlex
 import time
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from r1deploy.actions.context import Context
 from r1deploy.actions.look import View, run_of
 from r1deploy.actions.resolve import Say
 from r1deploy.actions.secrets import api_key
+from r1deploy.connection import ANSWER_SECONDS, Remote, on_each
 from r1deploy.errors import R1Error
 from r1deploy.journal import Journal
 from r1deploy.planning.desired import Desired
-from r1deploy.remote import ANSWER_SECONDS
 from r1deploy.runlock import RunLock, held_by, lost, who
 from r1deploy.runner.ansible import Outcome, run
 from r1deploy.signals import Stopped
+from r1deploy.ssh import login_of
 
 HISTORY = "history.jsonl"
 
@@ -45,7 +45,7 @@ def play(
         host_vars=host_vars,
         listen=journal.event,
         folder=folder,
-        addresses={host.name: host.address for host in desired.hosts},
+        logins={host.name: login_of(host, {}, context.settings.ssh) for host in desired.hosts}.get,
         cancelled=journal.cancelled,
         held=journal.held,
     )
@@ -110,15 +110,14 @@ def write_history(context: Context, view: View, verb: str, journal: Journal, res
         "release": view.desired.name,
     }
     path = shlex.quote(f"{context.settings.state_dir}/{HISTORY}")
-    command = shlex.join(["sh", "-c", f"umask 022; printf '%s\\n' {shlex.quote(json.dumps(line))} >> {path}"])
+    command = f"umask 022; printf '%s\\n' {shlex.quote(json.dumps(line))} >> {path}"
 
-    def note(host: str) -> None:
-        with contextlib.suppress(R1Error), context.remote(view.probed, host) as remote:
+    def note(remote: Remote) -> None:
+        with contextlib.suppress(R1Error):
             remote.run(command, timeout=ANSWER_SECONDS)
 
     # Not a playbook: for one line, its start takes longer than all the rest.
-    with ThreadPoolExecutor(len(view.probed.observed)) as pool:
-        list(pool.map(note, view.probed.observed))
+    on_each([context.remote(view.probed, host) for host in view.probed.observed], note)
 
 
 def api_key_of(context: Context) -> str | None:

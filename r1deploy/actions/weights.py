@@ -9,7 +9,6 @@ path or a device number proves nothing.
 from __future__ import annotations
 
 import io
-import json
 import os
 import secrets
 import subprocess
@@ -28,18 +27,17 @@ from r1deploy.actions.context import Context
 from r1deploy.actions.look import refuse_unreachable
 from r1deploy.actions.resolve import Say
 from r1deploy.cluster.host import Host
+from r1deploy.connection import Lines, Remote, Session, answer_in
 from r1deploy.errors import ApplyError, ConfigError, PreflightError, R1Error, UsageError
 from r1deploy.onhost import checkpoint
 from r1deploy.planning.checks import fits, named
 from r1deploy.planning.findings import Check
-from r1deploy.remote import Remote
 from r1deploy.runner.probe import Probed, probe
 from r1deploy.settings.load import weights_host_path
 from r1deploy.settings.model import Settings
 from r1deploy.signals import Stopped
 from r1deploy.units import size_of
 
-MARK = "r1:"
 WORKERS = 8
 # What a user asks a hub's package by.
 CLIENTS = {"huggingface": "huggingface_hub", "modelscope": "modelscope"}
@@ -86,9 +84,9 @@ class Hosts:
         last: Answer = {}
 
         def take(line: str) -> None:
-            if not line.startswith(MARK):
+            row = answer_in(line)
+            if not isinstance(row, dict):
                 return
-            row = json.loads(line[len(MARK) :])
             if row["kind"] == "progress":
                 if progress:
                     progress(host.name, row["done"], row["total"])
@@ -98,14 +96,18 @@ class Hosts:
                 last.clear()
                 last.update(row)
 
+        def feed(session: Session) -> None:
+            session.send(payload)
+            session.finish_input()
+
         order = {"op": op, "path": self.path, "record": f"{self.settings.state_dir}/weights.json", **request}
         order.pop("ready", None)
-        code, said = self.remotes[host.name].script("weights", order, payload, take)
+        remote = self.remotes[host.name]
+        code, said = remote.script("weights", order, Lines(take).write, feed=feed)
         if last.get("kind") == "error":
             raise refusal(host.name, last)
         if last.get("kind") != "done" or code != 0:
-            message = f"{host.name}: weights: {op} ended with code {code} and no answer"
-            raise ApplyError("STEP_FAILED", message, host=host.name, evidence=said.strip().splitlines()[-8:])
+            raise remote.no_answer(f"weights: {op}", code, said)
         return last
 
     def on_each(self, hosts: Sequence[Host], do: Callable[[Host], Answer]) -> dict[str, Answer]:

@@ -21,11 +21,16 @@ def exec_(
     host: Host = None,
     sets: Set = None,
 ) -> None:
-    """Run a command in our container on all hosts; the exit code is the highest of theirs."""
+    """Run a command in our container on all hosts; the exit code is the highest of theirs.
+
+    Standard input goes to the command with --host, or where there is one host only; else it gets none.
+    """
     from r1deploy.actions.context import open_context
     from r1deploy.actions.remote import execute
 
-    code = execute(open_context(folder, None, flags_of(sets)), command, host, show_stream, say_stream)
+    stdin = None if sys.stdin is None or sys.stdin.isatty() else sys.stdin.buffer
+    context = open_context(folder, None, flags_of(sets))
+    code = execute(context, command, host, show_stream, say_stream, stdin)
     raise typer.Exit(code)
 
 

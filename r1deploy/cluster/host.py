@@ -11,7 +11,8 @@ class Host:
 
     ``name`` is its inventory name, ``address`` what the other hosts reach it by,
     ``slots`` its chips, ``type`` FlagScale's word for them. ``port`` and ``user``
-    belong to the login and are None where the inventory says nothing.
+    belong to the login and are None where the inventory says nothing; so does
+    ``reach``, the address for SSH, which is None where it is ``address``.
     """
 
     name: str
@@ -21,3 +22,4 @@ class Host:
     port: int | None = None
     user: str | None = None
     is_head: bool = False
+    reach: str | None = None

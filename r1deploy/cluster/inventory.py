@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from r1deploy.cluster import hostfile
 from r1deploy.cluster.host import Host
@@ -97,13 +98,15 @@ def _host(name: str, found: Mapping[str, object], default_slots: int, problems: 
     kind = found.get("type") or hostfile.DEFAULT_TYPE
     if kind not in hostfile.TYPES:
         problems.append(("HOSTFILE_TYPE", name, f"type={kind!r}: it must be {' or '.join(hostfile.TYPES)}"))
+    address, reach = _address(name, found, problems), _reach(name, found, problems)
     return Host(
         name=name,
-        address=_address(name, found, problems),
+        address=address,
         slots=_slots(name, found.get("slots", default_slots), problems),
         type=str(kind),
         port=_port(name, _first(found, "ansible_port", "ansible_ssh_port"), problems),
         user=_user(name, _first(found, "ansible_user", "ansible_ssh_user"), problems),
+        reach=None if reach == address else reach,
     )
 
 
@@ -118,6 +121,14 @@ def _address(name: str, found: Mapping[str, object], problems: list[tuple[str, s
         text = f"address {address!r}: {problem}; set r1_address=ADDRESS for it, a name or an IPv4 address"
         problems.append(("HOSTFILE_ADDRESS", name, text))
     return address
+
+
+def _reach(name: str, found: Mapping[str, object], problems: list[tuple[str, str, str]]) -> str:
+    """What SSH connects to: an address or a name of ssh_config, and never an option."""
+    text = str(_first(found, "ansible_host", "ansible_ssh_host") or name)
+    if not re.fullmatch(r"[A-Za-z0-9_\[:][A-Za-z0-9_.:%\]-]*", text):
+        problems.append(("INVENTORY_VALUE", name, f"ansible_host={text!a} is neither a name nor an address"))
+    return text
 
 
 def _slots(name: str, value: object, problems: list[tuple[str, str, str]]) -> int:
@@ -173,4 +184,4 @@ def _refusal(problems: Sequence[tuple[str, str, str]]) -> ConfigError:
 
 
 def _with_head(host: Host, *, is_head: bool) -> Host:
-    return Host(host.name, host.address, host.slots, host.type, host.port, host.user, is_head)
+    return replace(host, is_head=is_head)

@@ -5,7 +5,7 @@ what stands in the file is for people. The owner sends a line a few seconds apar
 on standard input (what it is doing); silence or the end of the connection frees
 the lock, so that nobody has to clean up after a dead owner.
 
-Prints one line of JSON. Exit codes: 0 freed by its owner, 3 held by somebody else,
+Prints marked lines of JSON. Exit codes: 0 freed by its owner, 3 held by somebody else,
 4 the owner fell silent, 5 ended by ``release``, 6 the connection was cut.
 """
 
@@ -21,6 +21,7 @@ from .private import locked
 
 # An owner that was killed has processes, and somebody ends those within a moment: until then the lock is not free.
 GRACE_SECONDS = 2.0
+MARK = "r1:"
 
 
 def start_of(pid):
@@ -64,7 +65,7 @@ def take(path):
 
 def answer(document):
     """One line to the owner."""
-    sys.stdout.write(json.dumps(document) + "\n")
+    sys.stdout.write(MARK + json.dumps(document) + "\n")
     sys.stdout.flush()
 
 

@@ -8,10 +8,9 @@ the caller, and finds ``ansible-playbook`` on PATH only.
 from __future__ import annotations
 
 import contextlib
-import getpass
 import json
 import os
-import shlex
+import stat
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping
@@ -24,13 +23,15 @@ from r1deploy.runner import overlay
 from r1deploy.runner.events import Event, Failure, event_of, failure_of
 from r1deploy.runner.folder import run_folder
 from r1deploy.runner.leash import CALLBACKS, FOLDER, Leash, launcher
-from r1deploy.runner.overlay import Template
 from r1deploy.settings.model import Ssh
 from r1deploy.signals import Interrupts, Stopped
+from r1deploy.ssh import LOGINS_THROUGH_A_JUMP_HOST, Login, login_of_all
 
 Listener = Callable[[Event], None]
 # Below the login's home. A name of our own: what lies there after an interrupted run is ours to remove.
 REMOTE_TMP = ".r1deploy-tmp"
+# 108 bytes less Ansible's name of a socket (10 digits), OpenSSH's end while it makes it (17), a slash and the zero.
+LONGEST_CONTROL_FOLDER = 79
 
 
 @dataclass(frozen=True)
@@ -65,7 +66,7 @@ def clean_environment(folder: Path, asking: bool) -> Iterator[None]:
     os.environ["PATH"] = os.pathsep.join([str(launcher(folder, own)), str(own), before.get("PATH", os.defpath)])
     os.environ["ANSIBLE_CONFIG"] = str(content.PLAYBOOKS / "ansible.cfg")
     os.environ["ANSIBLE_LOCAL_TEMP"] = str(folder / "tmp")
-    os.environ["ANSIBLE_SSH_CONTROL_PATH_DIR"] = str(folder / "cp")
+    os.environ["ANSIBLE_SSH_CONTROL_PATH_DIR"] = str(control_folder(folder))
     os.environ["LC_ALL"] = os.environ["LANG"] = "C.UTF-8"
     os.environ["PYTHONDONTWRITEBYTECODE"] = "1"
     if asking:
@@ -78,39 +79,23 @@ def clean_environment(folder: Path, asking: bool) -> Iterator[None]:
         os.environ.update(before)
 
 
-def login_vars(ssh: Ssh) -> dict[str, Any]:
-    """Ansible's connection variables for what the settings say of SSH; the inventory's hosts may say otherwise.
+def control_folder(folder: Path) -> Path:
+    """Where OpenSSH's control sockets of a run lie, which may have 108 bytes of path; ours only, 0700.
 
-    Ours are the *extra* arguments: an ``ansible_ssh_common_args`` of the inventory (a
-    jump host) comes before them and does not replace them.
+    In: the run's folder, which is taken where its path is short enough.
     """
-    # Steps need root: a login that is not root's goes through sudo, unless the inventory says otherwise.
-    found: dict[str, Any] = {
-        "r1_own_login": getpass.getuser(),
-        "ansible_become": Template("{{ (ansible_user | default(r1_own_login)) != 'root' }}"),
-    }
-    found["ansible_ssh_timeout"] = ssh.connect_timeout
-    if ssh.user:
-        found["ansible_user"] = ssh.user
-    if ssh.port:
-        found["ansible_port"] = ssh.port
-    if ssh.key_file:
-        found["ansible_ssh_private_key_file"] = ssh.key_file
-    extra = own_options(ssh)
-    if ssh.jump:
-        # -J would not hand our key and known_hosts to the jump host's connection.
-        extra = [*extra, "-o", f"ProxyCommand={shlex.join(jump_command(ssh, '-W', '%h:%p'))}"]
-    found["ansible_ssh_extra_args"] = shlex.join(extra)
-    return found
-
-
-def jump_command(ssh: Ssh, *options: str) -> list[str]:
-    """OpenSSH to the jump host of the settings, which must have one."""
-    place, _, port = (ssh.jump or "").partition(":")
-    found = ["ssh", *options, "-o", "BatchMode=yes"]
-    found += ["-i", ssh.key_file] if ssh.key_file else []
-    found += ["-p", port] if port else []
-    return [*found, *own_options(ssh), place]
+    own = folder / "cp"
+    if len(str(own)) <= LONGEST_CONTROL_FOLDER:
+        return own
+    for base in (os.environ.get("XDG_RUNTIME_DIR") or "/tmp", "/tmp"):
+        place = Path(base) / f"r1deploy-cp-{os.getuid()}"
+        with contextlib.suppress(OSError):
+            place.mkdir(mode=0o700, exist_ok=True)
+            found = place.lstat()
+            private = stat.S_ISDIR(found.st_mode) and found.st_uid == os.getuid() and not found.st_mode & 0o077
+            if private and len(str(place)) <= LONGEST_CONTROL_FOLDER:
+                return place
+    return own
 
 
 def at_the_jump_host(ssh: Ssh, failures: list[Failure]) -> list[Failure]:
@@ -119,29 +104,21 @@ def at_the_jump_host(ssh: Ssh, failures: list[Failure]) -> list[Failure]:
     OpenSSH drops what the connection to a jump host says while it keeps connections
     open (ControlPersist), so that one is asked by itself.
     """
-    unnamed = [row for row in failures if row.unreachable and row.code == "SSH_FAILED"]
-    if not ssh.jump or not unnamed:
+    unnamed = [row for row in failures if row.unreachable and row.code in ("SSH_FAILED", "SSH_DROPPED")]
+    jump = login_of_all(ssh).jump
+    if not jump or not unnamed:
         return failures
-    done = subprocess.run([*jump_command(ssh, "-n"), "true"], capture_output=True, text=True, check=False)
+    done = subprocess.run([*jump.openssh("-n"), "true"], capture_output=True, text=True, check=False)
     if done.returncode != 255:  # OpenSSH's own failures
         return failures
-    cause = failure_of(Event("unreachable", "", "", ssh.jump, {"msg": done.stderr}), ssh.jump.partition(":")[0])
-    message = f"jump host {ssh.jump}: {cause.message}"
+    cause = failure_of(Event("unreachable", "", "", jump.host, {"msg": done.stderr}), jump)
+    message = f"{jump.host}: {cause.message}"
     return [
         replace(row, code=cause.code, message=message, evidence=cause.evidence, fix=cause.fix)
         if row in unnamed
         else row
         for row in failures
     ]
-
-
-def own_options(ssh: Ssh) -> list[str]:
-    """Options of the settings for OpenSSH, for hosts and jump hosts alike."""
-    # Ansible gives it to its own commands; rsync's ssh would wait for the kernel's, two minutes.
-    found = ["-o", f"ConnectTimeout={ssh.connect_timeout}"]
-    # Only this key: an agent with many keys runs into the server's limit of attempts.
-    found += ["-o", "IdentitiesOnly=yes"] if ssh.key_file else []
-    return [*found, "-o", f"UserKnownHostsFile={ssh.known_hosts}"] if ssh.known_hosts else found
 
 
 def write_overlay(
@@ -158,7 +135,7 @@ def write_overlay(
             "vars": {
                 "ansible_host_key_checking": True,
                 "ansible_remote_tmp": f"~/{REMOTE_TMP}",
-                **login_vars(ssh),
+                **login_of_all(ssh).ansible(),
                 **variables,
             },
             "hosts": {name: dict(found) for name, found in host_vars.items()},
@@ -180,13 +157,14 @@ def run(
     limit: str | None = None,
     listen: Listener | None = None,
     folder: Path | None = None,
-    addresses: Mapping[str, str] | None = None,
+    logins: Callable[[str], Login | None] = lambda _: None,
     cancelled: Callable[[], bool] = lambda: False,
     held: Callable[[], bool] | None = None,
 ) -> Outcome:
     """Run ``playbooks/<playbook>`` and return what came of it.
 
-    In: ``cancelled`` is asked again and again, ``held`` before each task, which waits for
+    In: ``logins`` tells how to reach a host, for what a failure's fix advises;
+    ``cancelled`` is asked again and again, ``held`` before each task, which waits for
     the answer; once one says that the run has to end, it does, and the caller knows why.
     Whatever ends it, none of its processes is left here. Raises Stopped after a signal,
     with the hosts on which work may go on for a while.
@@ -202,7 +180,7 @@ def run(
                 limit=limit,
                 listen=listen,
                 folder=fresh,
-                addresses=addresses,
+                logins=logins,
                 cancelled=cancelled,
                 held=held,
             )
@@ -216,7 +194,7 @@ def run(
         event = event_of(raw)
         working_on(raw, working)
         if event is not None:
-            note(outcome, event, addresses or {})
+            note(outcome, event, logins)
             if listen:
                 listen(event)
         return False  # nothing of the event is kept in files
@@ -229,7 +207,7 @@ def run(
                 playbook=str(content.PLAYBOOKS / playbook),
                 inventory=[str(target.inventory), str(ours)],
                 limit=limit,
-                forks=64,
+                forks=LOGINS_THROUGH_A_JUMP_HOST if target.ssh.jump else 64,
                 timeout=None,
                 quiet=True,
                 cancel_callback=lambda: False,  # the leash ends it; ansible-runner would look every few seconds
@@ -261,13 +239,13 @@ def goes_on(working: set[str]) -> str:
     return f"work may go on for a while on {', '.join(sorted(working))}" if working else ""
 
 
-def note(outcome: Outcome, event: Event, addresses: Mapping[str, str]) -> None:
+def note(outcome: Outcome, event: Event, logins: Callable[[str], Login | None]) -> None:
     """Add one event to the outcome."""
     if event.kind in ("ok", "changed") and event.host:
         outcome.results[event.host] = event.result
         outcome.changed += event.kind == "changed"
     elif event.kind in ("failed", "unreachable") and event.host:
-        outcome.failures.append(failure_of(event, addresses.get(event.host)))
+        outcome.failures.append(failure_of(event, logins(event.host)))
 
 
 def said(folder: Path) -> tuple[str, ...]:

@@ -7,6 +7,8 @@ import re
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from r1deploy.ssh import Login
+
 Kind = Literal["play", "task", "start", "ok", "changed", "failed", "unreachable", "skipped"]
 KINDS: dict[str, Kind] = {
     "playbook_on_play_start": "play",
@@ -53,13 +55,25 @@ CAUSES: tuple[tuple[str, str, str, str], ...] = (
         r"REMOTE HOST IDENTIFICATION HAS CHANGED",
         "HOSTKEY_CHANGED",
         "its SSH host key is not the one in known_hosts",
-        "if the host was installed anew: ssh-keygen -R {address}, then log in once by hand",
+        "if the host was installed anew: {forget}; then log in once by hand: {ssh}",
     ),
     (
         r"Host key verification failed|No \S+ host key is known",
         "HOSTKEY_UNKNOWN",
         "its SSH host key is not in known_hosts",
-        "compare its fingerprint with the host's console, then log in once: ssh {address}",
+        "compare its fingerprint with the host's console, then log in once: {ssh}",
+    ),
+    (
+        r"is your shell clean\?",
+        "SHELL_NOISY",
+        "the login's shell prints text, which breaks rsync",
+        "keep .bashrc, .profile and /etc/profile.d silent where no terminal is; this must print nothing: {ssh} true",
+    ),
+    (
+        r"ControlPath \S+ too long|too long for Unix domain socket",
+        "CONTROL_PATH",
+        "the path of SSH's control socket here is too long",
+        "set TMPDIR here to a shorter folder",
     ),
     (
         r"no such identity: |Identity file \S+ not accessible|UNPROTECTED PRIVATE KEY FILE|"
@@ -72,7 +86,7 @@ CAUSES: tuple[tuple[str, str, str, str], ...] = (
         r"Permission denied|Too many authentication failures|no mutual signature",
         "SSH_AUTH",
         "SSH refuses the login",
-        "check ssh.user and ssh.key_file, or: ssh-copy-id {address}",
+        "check ssh.user and ssh.key_file, or: {copy_id}",
     ),
     (
         r"Could not resolve hostname|Name or service not known",
@@ -86,8 +100,21 @@ CAUSES: tuple[tuple[str, str, str, str], ...] = (
         "nothing listens on its SSH port",
         "start sshd on the host, or set ssh.port",
     ),
-    (r"No route to host|Network is unreachable", "SSH_NO_ROUTE", "there is no route to it", "ping {address}"),
-    (r"timed out|Timeout", "SSH_TIMEOUT", "it does not answer in time", "is the host up? ping {address}"),
+    (r"No route to host|Network is unreachable", "SSH_NO_ROUTE", "there is no route to it", "{ping}"),
+    (r"timed out|Timeout", "SSH_TIMEOUT", "it does not answer in time", "is the host up? {ping}"),
+    (
+        r"kex_exchange_identification: |Connection (closed|reset) by UNKNOWN port|Connection reset by \S+ port|"
+        r"Error reading SSH protocol banner|Exceeded MaxStartups",
+        "SSH_DROPPED",
+        "its sshd, or a jump host's, drops the login before it begins",
+        "is something else logging in there? raise MaxStartups in the sshd_config; then run it again",
+    ),
+    (
+        r"must have a tty to run sudo",
+        "SUDO_TTY",
+        "sudo wants a terminal (requiretty), and there is none",
+        "switch it off for the login in a file of /etc/sudoers.d on the host: Defaults:{user} !requiretty",
+    ),
     (
         r"Incorrect sudo password",
         "SUDO_PASSWORD",
@@ -102,10 +129,10 @@ CAUSES: tuple[tuple[str, str, str, str], ...] = (
     ),
     (r"is not in the sudoers", "SUDO_REFUSED", "the login may not use sudo", "log in as root or allow sudo"),
     (
-        r"python3?:? (not found|No such file)|python3: command not found|/usr/bin/python3.*not found",
+        r"python[0-9.]*['\"]?:? (not found|No such file|command not found|Permission denied)|exec: \S+: not found",
         "PYTHON_MISSING",
-        "it has no /usr/bin/python3",
-        "apt-get install python3, or set ansible_python_interpreter in the inventory",
+        "it has no Python 3 at /usr/bin/python3, on PATH, or where ansible_python_interpreter says",
+        "apt-get install python3, or correct ansible_python_interpreter in the inventory",
     ),
     (
         r"SSL certificate problem|server certificate verification failed|self.signed certificate in",
@@ -211,9 +238,10 @@ def step_of(play: str) -> str:
     return play.split(":", 1)[0].strip().lower()
 
 
-def failure_of(event: Event, address: str | None = None) -> Failure:
-    """Name the cause of a failed or unreachable event."""
+def failure_of(event: Event, login: Login | None = None) -> Failure:
+    """Name the cause of a failed or unreachable event. In: how to reach the host, for what its fix advises."""
     host = event.host or "?"
+    words = (login or Login(host, host)).words()
     said = text_of(event.result)
     evidence = tuple(evidence_of(event.result))
     whole = "\n".join((said, *evidence))
@@ -225,7 +253,7 @@ def failure_of(event: Event, address: str | None = None) -> Failure:
             # The lines that show it: a job's own error may be a mere exit code, with the cause in its output.
             elsewhere = evidence and not re.search(pattern, said)
             shown = up_to(pattern, evidence) if elsewhere else lines[-6:]
-            hint = fix.format(address=address or host)
+            hint = fix.format(**words)
             return Failure(host, event.step, event.task, code, sentence, shown, hint, unreachable)
     code = "SSH_FAILED" if unreachable else "STEP_FAILED"
     # Of a traceback the last line says what happened.

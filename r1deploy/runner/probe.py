@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import shlex
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 from r1deploy.cluster.host import Host
@@ -13,15 +16,20 @@ from r1deploy.errors import ConfigError, UsageError
 from r1deploy.planning.desired import ports_of
 from r1deploy.planning.observed import Incomplete, Observed, observed_of
 from r1deploy.runner.ansible import REMOTE_TMP, Target, read_inventory, run
+from r1deploy.planning.observed import Observed
+from r1deploy.runner.ansible import REMOTE_TMP, Outcome, Target, read_inventory, run
 from r1deploy.runner.events import Failure
 from r1deploy.runner.folder import run_folder
 from r1deploy.settings.load import weights_host_path
-from r1deploy.settings.model import Settings
+from r1deploy.settings.model import Settings, Ssh
 from r1deploy.settings.volumes import volume_pairs
+from r1deploy.ssh import ADDRESS, PORT, USER, Login, first_of, login_of
 
 TRUST_USER = "root"
 # One time for the whole look at a host, and what its answer may have in bytes.
 SECONDS, LIMIT = 60, 4 << 20
+# sshd drops logins when too many are under way: those hosts are looked at again.
+LOGIN_ATTEMPTS = 4
 
 
 def lock_path(cluster: str) -> str:
@@ -68,7 +76,23 @@ def probe(target: Target, settings: Settings, folders: tuple[str, ...] = ()) -> 
     with run_folder() as folder:
         rows_file = folder / "inventory.json"
         variables = {"r1_probe_request": request_of(settings, folders), "r1_inventory_out": str(rows_file)}
-        outcome = run(target, "probe.yml", variables=variables, folder=folder)
+        outcome = Outcome()
+        for attempt in range(LOGIN_ATTEMPTS):
+            left = dropped_logins(outcome)
+            if attempt and not left:
+                break
+            time.sleep(attempt)
+            place = folder / str(attempt)
+            place.mkdir()
+            again = run(
+                target,
+                "probe.yml",
+                variables=variables,
+                folder=place,
+                limit=",".join(left) or None,
+                logins=functools.partial(login_in, rows_file, target.ssh),
+            )
+            outcome = again if not attempt else merged(outcome, again, left)
         rows = read_inventory(rows_file)
     if rows is None:
         if outcome.tail and not outcome.ok:
@@ -88,6 +112,28 @@ def probe(target: Target, settings: Settings, folders: tuple[str, ...] = ()) -> 
         if answer is not None and host.name not in found.failures:
             take(found, host.name, answer)
     return found
+
+
+def dropped_logins(outcome: Outcome) -> list[str]:
+    """Hosts whose sshd, or jump host, dropped the login: too many were under way at once."""
+    return [row.host for row in outcome.failures if row.code == "SSH_DROPPED"]
+
+
+def merged(first: Outcome, again: Outcome, hosts: list[str]) -> Outcome:
+    """What came of two looks, the second one at some hosts only."""
+    failures = [row for row in first.failures if row.host not in hosts] + again.failures
+    return replace(again, results={**first.results, **again.results}, failures=failures)
+
+
+def login_in(path: Path, ssh: Ssh, name: str) -> Login | None:
+    """How to reach a host, by what Ansible has just read in the inventory."""
+    row = by_name(read_inventory(path) or []).get(name)
+    if row is None:
+        return None
+    address = str(first_of(row, ADDRESS) or name)
+    port, user = first_of(row, PORT), first_of(row, USER)
+    host = Host(name, address, 1, port=int(port) if str(port).isdigit() else None, user=str(user) if user else None)
+    return login_of(host, row, ssh)
 
 
 def read_hosts(target: Target, settings: Settings) -> list[Host]:
