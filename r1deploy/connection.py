@@ -312,7 +312,7 @@ class Remote:
         cause = failure_of(Event("failed", "", "", self.name, {"msg": said or "it said nothing"}), self.login)
         if cause.code != "STEP_FAILED":
             message = f"{self.name}: {what}: {cause.message}"
-            return PreflightError(cause.code, message, host=self.name, evidence=cause.evidence, fix=cause.fix)
+            return ApplyError(cause.code, message, host=self.name, evidence=cause.evidence, fix=cause.fix)
         message = f"{self.name}: {what} ended with code {code} and no answer"
         return ApplyError("STEP_FAILED", message, host=self.name, evidence=said.strip().splitlines()[-8:])
 

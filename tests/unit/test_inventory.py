@@ -55,7 +55,7 @@ def test_hosts_from_hostvars() -> None:
         "w1": {"ansible_host": "10.0.0.2", "slots": "8", "type": "cpu", "ansible_user": "ops"},
     }
     assert inventory.hosts_from_hostvars(["head", "w1", "w2"], hostvars, 4) == [
-        Host("head", "10.0.0.1", 16, "gpu", 2222, None, True),
+        Host("head", "10.0.0.1", 16, "gpu", 2222, None, True, "203.0.113.5"),
         Host("w1", "10.0.0.2", 8, "cpu", None, "ops", False),
         Host("w2", "w2", 4, "gpu", None, None, False),
     ]
