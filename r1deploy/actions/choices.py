@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from r1deploy.actions.context import Context
 from r1deploy.actions.look import View
 from r1deploy.cluster.host import Host
+from r1deploy.cluster.inventory import GROUP
 from r1deploy.planning.interfaces import AUTO
 from r1deploy.settings.load import Source
 
@@ -35,6 +36,9 @@ def choices(context: Context, view: View) -> list[Choice]:
         section, name = path.split(".")
         value = str(getattr(getattr(context.settings, section), name))
         rows.append(Choice(path, None, value, said(sources[path])))
+    if not view.probed.grouped:
+        names = ", ".join(host.name for host in view.desired.hosts)
+        rows.append(Choice("hosts", None, names, f"inventory: all of it, there is no group [{GROUP}]"))
     for host in view.desired.hosts:
         if host.name in view.probed.observed:
             rows += of_host(context, view, host)

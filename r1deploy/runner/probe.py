@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
+import ipaddress
 import shlex
+import socket
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -39,12 +42,16 @@ def lock_path(cluster: str) -> str:
 
 @dataclass
 class Probed:
-    """The cluster as Ansible reads it, what each host that answered said, and why the others did not."""
+    """The cluster as Ansible reads it, what each host that answered said, and why the others did not.
+
+    ``grouped``: the inventory has a group of the cluster's; else all its hosts are taken.
+    """
 
     hosts: tuple[Host, ...]
     observed: dict[str, Observed] = field(default_factory=dict)
     failures: dict[str, Failure] = field(default_factory=dict)
     login: dict[str, dict[str, Any]] = field(default_factory=dict)
+    grouped: bool = True
 
 
 def request_of(settings: Settings, folders: tuple[str, ...]) -> dict[str, Any]:
@@ -111,7 +118,25 @@ def probe(target: Target, settings: Settings, folders: tuple[str, ...] = ()) -> 
             found.failures[host.name] = incomplete(host.name, "no answer")
         if answer is not None and host.name not in found.failures:
             take(found, host.name, answer)
+    found.grouped = all(row["grouped"] for row in rows)
+    found.hosts = tuple(numbered(host, found.observed.get(host.name)) for host in hosts)
     return found
+
+
+def numbered(host: Host, seen: Observed | None) -> Host:
+    """A host with the number that its name stands for: vLLM and Ray take numbers, and so does ``from=`` of a key.
+
+    In: what was seen of it; where it does not answer, this machine's word is taken.
+    """
+    number = seen.net.ip if seen else None
+    with contextlib.suppress(OSError, ValueError):
+        if str(ipaddress.ip_address(host.address)) == host.address:
+            return host
+    with contextlib.suppress(OSError):
+        number = number or socket.gethostbyname(host.address)
+    if number is None or number.startswith("127."):
+        return host
+    return replace(host, address=number, reach=host.reach or host.address)
 
 
 def dropped_logins(outcome: Outcome) -> list[str]:

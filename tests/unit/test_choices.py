@@ -19,12 +19,14 @@ LOGIN = {"node1": {"r1_address": "10.0.0.1", "ansible_host": "a"}, "node2": {"an
 NICS: dict[str, str | None] = {"node1": "eth0", "node2": "bond0.7", "node3": None}
 
 
-def found(tmp_path: Path, text: str = "", flags: Any = None, environ: Any = None, silent: str = "") -> list[Choice]:
+def found(
+    tmp_path: Path, text: str = "", flags: Any = None, environ: Any = None, silent: str = "", grouped: bool = True
+) -> list[Choice]:
     (tmp_path / "r1deploy.yaml").write_text(text)
     context = Context(tmp_path, load(tmp_path, flags or {}, environ or {}), tmp_path)
     seen = {name: SimpleNamespace(net=SimpleNamespace(nic=nic)) for name, nic in NICS.items() if name != silent}
     view: Any = SimpleNamespace(
-        desired=SimpleNamespace(hosts=HOSTS), probed=SimpleNamespace(observed=seen, login=LOGIN)
+        desired=SimpleNamespace(hosts=HOSTS), probed=SimpleNamespace(observed=seen, login=LOGIN, grouped=grouped)
     )
     return choices(context, view)
 
@@ -72,3 +74,10 @@ def test_lines_are_short_and_one_a_host(tmp_path: Path, monkeypatch: pytest.Monk
     assert [row.split()[0] for row in rows if row.startswith("  node")] == ["node1", "node2", "node3"]
     monkeypatch.setenv("COLUMNS", "1000")
     assert len(choice_lines(found(tmp_path))) <= 16
+
+
+def test_an_inventory_without_our_group_says_which_hosts_are_taken(tmp_path: Path) -> None:
+    """field.md 3.13."""
+    value, source = one(found(tmp_path, grouped=False), "hosts")
+    assert value == "node1, node2, node3" and "no group [cluster]" in source
+    assert not [row for row in found(tmp_path) if row.name == "hosts"]
