@@ -78,7 +78,7 @@ def _answer_of(done: dict[str, Any], limit: int) -> dict[str, Any]:
 
 
 def _write_inventory(path: str | None, task_vars: dict[str, Any]) -> None:
-    """Write ``[{name, address, ...}]`` of the cluster's hosts, once a run; ``grouped``: they have a group of their own."""
+    """Write ``[{name, address, ...}]`` of the cluster's hosts, once a run; ``grouped``: in a group of their own."""
     grouped = GROUP in task_vars["groups"]
     names = list(task_vars["groups"][GROUP if grouped else "all"])
     if not path or task_vars["inventory_hostname"] != task_vars["ansible_play_hosts_all"][0]:
