@@ -27,9 +27,7 @@ class Section(BaseModel):
 class Ssh(Section):
     """How to reach the hosts where the inventory does not say it."""
 
-    user: StrictStr | None = Field(
-        None, pattern=r"^[^\s-]\S*$", description="login user; null: the inventory's, else your own"
-    )
+    user: StrictStr | None = Field(None, description="login user; null: the inventory's, else your own")
     port: Port | None = Field(None, description="port of the hosts' sshd; null: the inventory's, else 22")
     key_file: StrictStr | None = Field(None, description="private key for the login; null: your SSH agent and defaults")
     known_hosts: StrictStr | None = Field(None, description="known_hosts file; null: your own")
