@@ -39,7 +39,7 @@ class ActionModule(ActionBase):
 
     ``inventory_out`` names a file here: the first host of the inventory writes
     there what Ansible read (order, addresses, logins), before any connection,
-    so that it is known of unreachable hosts too.
+    so that it is known of unreachable hosts too. Without a ``request`` that is all.
     """
 
     TRANSFERS_FILES = False
@@ -50,9 +50,10 @@ class ActionModule(ActionBase):
         task_vars = task_vars or {}
         result = super().run(tmp, task_vars)
         result["changed"] = False
-        request = dict(self._task.args.get("request") or {})
-        request["address"] = _address(task_vars)
         _write_inventory(self._task.args.get("inventory_out"), task_vars)
+        if "request" not in self._task.args:
+            return result
+        request = {**self._task.args["request"], "address": _address(task_vars)}
         interpreter = python_words(self._templar.template(task_vars.get("ansible_python_interpreter")))
         done = self._low_level_execute_command(
             shipping.command(interpreter, "probe"), in_data=shipping.parcel(request), sudoable=True

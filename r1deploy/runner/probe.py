@@ -100,16 +100,8 @@ def probe(target: Target, settings: Settings, folders: tuple[str, ...] = ()) -> 
                 logins=functools.partial(login_in, rows_file, target.ssh),
             )
             outcome = again if not attempt else merged(outcome, again, left)
-        rows = read_inventory(rows_file)
-    if rows is None:
-        if outcome.tail and not outcome.ok:
-            raise ConfigError("INVENTORY_INVALID", f"{target.inventory}: Ansible cannot read it", evidence=outcome.tail)
-        raise UsageError(
-            "INVENTORY_EMPTY",
-            f"{target.inventory}: no hosts in it",
-            fix=f"r1deploy inventory HOSTFILE > {shlex.quote(str(target.inventory))}",
-        )
-    hosts = tuple(hosts_from_hostvars([row["name"] for row in rows], by_name(rows), settings.slots))
+        rows = rows_of(target, outcome, rows_file)
+    hosts = hosts_in(rows, settings)
     found = Probed(hosts, login=by_name(rows))
     found.failures = {failure.host: named(failure) for failure in outcome.failures}
     for host in hosts:
@@ -121,6 +113,25 @@ def probe(target: Target, settings: Settings, folders: tuple[str, ...] = ()) -> 
     found.grouped = all(row["grouped"] for row in rows)
     found.hosts = tuple(numbered(host, found.observed.get(host.name)) for host in hosts)
     return found
+
+
+def rows_of(target: Target, outcome: Outcome, path: Path) -> list[dict[str, Any]]:
+    """What Ansible read in the inventory. Raises ConfigError, UsageError where there is nothing."""
+    rows = read_inventory(path)
+    if rows is not None:
+        return rows
+    if outcome.tail and not outcome.ok:
+        raise ConfigError("INVENTORY_INVALID", f"{target.inventory}: Ansible cannot read it", evidence=outcome.tail)
+    raise UsageError(
+        "INVENTORY_EMPTY",
+        f"{target.inventory}: no hosts in it",
+        fix=f"r1deploy inventory HOSTFILE > {shlex.quote(str(target.inventory))}",
+    )
+
+
+def hosts_in(rows: list[dict[str, Any]], settings: Settings) -> tuple[Host, ...]:
+    """The hosts of the rows, in their order. Raises ConfigError."""
+    return tuple(hosts_from_hostvars([row["name"] for row in rows], by_name(rows), settings.slots))
 
 
 def numbered(host: Host, seen: Observed | None) -> Host:
@@ -161,9 +172,12 @@ def login_in(path: Path, ssh: Ssh, name: str) -> Login | None:
     return login_of(host, row, ssh)
 
 
-def read_hosts(target: Target, settings: Settings) -> list[Host]:
-    """The hosts of an inventory as Ansible reads it, whether they answer or not."""
-    return list(probe(target, settings).hosts)
+def read_hosts(target: Target, settings: Settings) -> tuple[Host, ...]:
+    """The hosts of an inventory as Ansible reads it; none of them is contacted. Raises ConfigError, UsageError."""
+    with run_folder() as folder:
+        path = folder / "inventory.json"
+        outcome = run(target, "inventory.yml", variables={"r1_inventory_out": str(path)}, folder=folder)
+        return hosts_in(rows_of(target, outcome, path), settings)
 
 
 def by_name(rows: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:

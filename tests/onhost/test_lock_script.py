@@ -22,7 +22,9 @@ def hold(path: Path) -> subprocess.Popen[str]:
 
 def answer(process: subprocess.Popen[str]) -> object:
     assert process.stdout
-    return json.loads(process.stdout.readline())
+    mark, rest = process.stdout.readline().split(lock.MARK)
+    assert mark == ""
+    return json.loads(rest)
 
 
 def test_a_killed_owner_keeps_it_for_a_moment_and_the_next_one_waits_for_that(tmp_path: Path) -> None:
