@@ -19,7 +19,9 @@ from r1deploy.runner.overlay import Template
 from r1deploy.settings import redact
 from r1deploy.ssh import PASSWORD, login_of_all
 
-IGNORED = shutil.ignore_patterns("__pycache__", "probe.yml", "inventory.yml", "r1_probe.py", "probe.py", "lock.py", "weights.py")
+IGNORED = shutil.ignore_patterns(
+    "__pycache__", "probe.yml", "inventory.yml", "r1_probe.py", "probe.py", "lock.py", "weights.py"
+)
 # A password is no part of an export; the name is the key above it.
 UNSAID = frozenset({"name", "grouped", *PASSWORD})
 

@@ -13,9 +13,10 @@ import pytest
 import yaml
 
 from r1deploy.runner import overlay
-from r1deploy.runner.ansible import login_vars, write_overlay
+from r1deploy.runner.ansible import write_overlay
 from r1deploy.runner.overlay import Template
 from r1deploy.settings.model import Ssh
+from r1deploy.ssh import login_of_all
 
 
 def hostile(mark: Path) -> list[str]:
@@ -81,6 +82,6 @@ def test_who_needs_sudo_is_a_template_still(tmp_path: Path) -> None:
 def test_no_template_holds_a_value_of_somebody(monkeypatch: pytest.MonkeyPatch) -> None:
     """A login that is called like a template is a login."""
     monkeypatch.setattr("getpass.getuser", lambda: "{{ evil }}")
-    templates = [value for value in login_vars(Ssh(user="{{ x }}", key_file="/{{ y }}")).values()
-                 if isinstance(value, Template)]  # fmt: skip
+    found = login_of_all(Ssh(user="{{ x }}", key_file="/{{ y }}")).ansible()
+    templates = [value for value in found.values() if isinstance(value, Template)]
     assert templates and not [text for text in templates if "evil" in text or "{{ x" in text or "{{ y" in text]
