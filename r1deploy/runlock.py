@@ -12,7 +12,6 @@ import getpass
 import socket
 import threading
 import time
-import uuid
 from collections.abc import Callable, Iterator
 from types import TracebackType
 from typing import Any

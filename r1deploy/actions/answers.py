@@ -14,11 +14,11 @@ from pathlib import Path
 
 from r1deploy.actions.context import Context
 from r1deploy.actions.gate import Passed
+from r1deploy.connection import Remote
 from r1deploy.engine import Endpoint
 from r1deploy.journal import state_home
 from r1deploy.planning.observed import Record
 from r1deploy.planning.serving import Serving
-from r1deploy.remote import Remote
 from r1deploy.render import SECRET
 from r1deploy.settings import redact
 

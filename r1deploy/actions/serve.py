@@ -21,14 +21,6 @@ from r1deploy.journal import Journal
 from r1deploy.planning.findings import Check
 from r1deploy.planning.observed import Active, Record
 from r1deploy.planning.records import Held, differences, unneeded
-from r1deploy.connection import Remote
-from r1deploy.engine import Endpoint
-from r1deploy.errors import GateError, LockedError, PreflightError, R1Error
-from r1deploy.journal import Journal
-from r1deploy.planning.observed import Active, Observed, Record
-from r1deploy.planning.records import Held, held, unneeded
-from r1deploy.render import SECRET
-from r1deploy.settings import redact
 from r1deploy.signals import Stopped
 
 # What forbids a start whatever is started; the other findings speak of what the settings ask for now.

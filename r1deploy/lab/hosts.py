@@ -118,6 +118,10 @@ def ensure(client: Any, name: str, image: str, address: str, binds: list[str], r
         say(f"{name}: replaced, its recipe has changed")
         found.remove(force=True)
         found = None
+    if found is not None and sorted(found.attrs["HostConfig"]["Binds"] or []) != sorted(binds):
+        say(f"{name}: replaced, it is of a lab in another folder")
+        found.remove(force=True)
+        found = None
     if found is None:
         create(client, name, image, address, binds, role)
         return True

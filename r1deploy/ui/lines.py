@@ -233,7 +233,7 @@ def service_sentence(found: dict[str, Any]) -> str:
     if found["serving"]:
         return f"serves {', '.join(found['models'])}"
     silent = ", ".join(found["unknown"])
-    return f"{SERVICE[found['service']]}: {silent} does not answer" if silent else SERVICE[found["service"]]
+    return f"{SERVICE[found['service']]}: no answer from {silent}" if silent else SERVICE[found["service"]]
 
 
 class Progress:

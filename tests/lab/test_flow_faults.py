@@ -86,7 +86,7 @@ def test_unreachable_host_stops_all(ready: Cluster, tmp_path: Path) -> None:
     assert status.code == 4
     found = json.loads(status.out)
     assert found["serving"] is None and {host["error"] for host in found["hosts"]} == {"SSH_REFUSED"}
-    refused(site.r1("status"), 4, "unknown: node1 does not answer")
+    refused(site.r1("status"), 4, "unknown: no answer from node1, node2")
 
 
 def test_bootstrap_without_a_terminal_needs_a_yes(unchanged: Cluster) -> None:

@@ -115,7 +115,7 @@ def test_a_task_that_takes_long_is_said_while_it_runs(capsys: pytest.CaptureFixt
 
 
 @pytest.mark.parametrize(
-    ("serving", "word"), [(None, "unknown: node1 does not answer"), (False, "not serving"), (True, "serves r1")]
+    ("serving", "word"), [(None, "unknown: no answer from node1"), (False, "not serving"), (True, "serves r1")]
 )
 def test_unknown_is_not_stopped(serving: bool | None, word: str) -> None:
     """field.md 5.10."""
