@@ -95,6 +95,7 @@ def desire(settings: Settings, lock: Lock, probed: Probed) -> tuple[Desired, Ren
         helper_digests(),
         lock.image.arch if lock.image else None,
         lock.image.packed if lock.image else None,
+        lock.image.digests if lock.image else (),
     )
     return wanted, rendered
 
@@ -139,7 +140,9 @@ def adopt(settings: Settings, lock: Lock, probed: Probed) -> Lock | None:
     found = probed.observed.get(name)
     if found is None or found.image is None:
         return None
-    return lock.model_copy(update={"image": LockedImage(name=settings.image.name, id=found.image.id)})
+    manifest = next((digest for digest in found.image.digests if digest != found.image.id), None)
+    image = LockedImage(name=settings.image.name, id=found.image.id, manifest=manifest)
+    return lock.model_copy(update={"image": image})
 
 
 def check_builder(settings: Settings, probed: Probed) -> None:

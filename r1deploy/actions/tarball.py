@@ -28,6 +28,7 @@ import pydantic
 from pydantic import BaseModel
 
 from r1deploy import tarfiles
+from r1deploy.actions import manifest
 from r1deploy.errors import PreflightError
 from r1deploy.settings.lockfile import LockedImage
 from r1deploy.settings.model import Settings
@@ -42,10 +43,11 @@ Progress = Callable[[int, int], None]
 
 @dataclass(frozen=True)
 class Tarball:
-    """A whole docker-save file: sha256 of the file, the image it holds, how it is packed."""
+    """A whole docker-save file: its sha256, the image it holds (configuration and manifest), how it is packed."""
 
     sha256: str
     image_id: str
+    manifest: str | None
     arch: str | None
     packed: str
     layers: int
@@ -57,11 +59,16 @@ class _Members:
 
     kept: dict[str, bytes] = field(default_factory=dict)
     sums: dict[str, str] = field(default_factory=dict)
+    sizes: dict[str, int] = field(default_factory=dict)
     links: dict[str, str] = field(default_factory=dict)
 
     def sum_of(self, name: str) -> str | None:
         """sha256 of a member; old engines save a layer that occurs twice as a link."""
         return self.sums.get(self.links.get(name, name))
+
+    def size_of(self, name: str) -> int:
+        """Bytes of a member."""
+        return self.sizes[self.links.get(name, name)]
 
 
 class _Hashed(io.RawIOBase):
@@ -120,8 +127,11 @@ def inspect(path: Path, name: str, progress: Progress | None = None) -> Tarball:
                 pass
     except (tarfile.TarError, OSError, EOFError, zlib.error, lzma.LZMAError, ZstdError) as error:
         raise _damaged(path, str(error)) from None
-    image_id, arch, layers = _image(path, name, members)
-    return Tarball(hashed.sha256.hexdigest(), image_id, arch, packed, layers)
+    row, config = _image(path, name, members)
+    identity = f"sha256:{members.sums[row.Config]}"
+    called = _manifest(path, members, row, config)
+    arch = config.architecture or None
+    return Tarball(hashed.sha256.hexdigest(), identity, called, arch, packed, len(row.Layers))
 
 
 def _unpack(stream: io.BufferedReader[Any]) -> tuple[str, Any]:
@@ -156,7 +166,7 @@ def _read(stream: Any) -> _Members:
                     parts.append(block)
             if size != member.size:
                 raise EOFError(f"it ends inside of {name}")
-            found.sums[name] = digest.hexdigest()
+            found.sums[name], found.sizes[name] = digest.hexdigest(), size
             # What may be JSON; a layer is not.
             if parts and parts[0][:1] in (b"{", b"["):
                 found.kept[name] = b"".join(parts)
@@ -243,16 +253,15 @@ def _without_manifest(path: Path, name: str, members: _Members) -> PreflightErro
     return _damaged(path, "it is cut, or no docker-save file: no manifest.json in it")
 
 
-def _image(path: Path, name: str, members: _Members) -> tuple[str, str | None, int]:
-    """Id, architecture and number of layers of the image of that name, all of its parts seen. Raises PreflightError."""
+def _image(path: Path, name: str, members: _Members) -> tuple[_Row, _Config]:
+    """Row of manifest.json and configuration of the image of that name, its parts seen. Raises PreflightError."""
     if "manifest.json" not in members.sums:
         raise _without_manifest(path, name, members)
     try:
         row = _chosen(path, name, members)
         config = _Config.model_validate_json(members.kept[row.Config])
     except (pydantic.ValidationError, KeyError) as error:
-        why = error.errors()[0]["msg"] if isinstance(error, pydantic.ValidationError) else f"no {error}"
-        raise _damaged(path, f"its manifest cannot be read: {why}") from None
+        raise _damaged(path, f"its manifest cannot be read: {_said(error)}") from None
     wanted, layers = config.rootfs.diff_ids, row.Layers
     identity = members.sums[row.Config]
     if identity != PurePosixPath(row.Config).name.removesuffix(".json"):
@@ -266,7 +275,26 @@ def _image(path: Path, name: str, members: _Members) -> tuple[str, str | None, i
         # By its content as it is unpacked, or (OCI layout) by its name, packed or not.
         if f"sha256:{found}" != digest and found != PurePosixPath(layer).name:
             raise _damaged(path, f"the layer {layer} has the sha256 {found[:12]}")
-    return f"sha256:{identity}", config.architecture or None, len(layers)
+    return row, config
+
+
+def _manifest(path: Path, members: _Members, row: _Row, config: _Config) -> str | None:
+    """What an engine with containerd's store calls the image: the layout's own manifest, or the one it writes."""
+    identity = f"sha256:{members.sums[row.Config]}"
+    if "oci-layout" in members.sums:
+        try:
+            return manifest.brought(members.kept, identity)
+        except (pydantic.ValidationError, KeyError) as error:
+            raise _damaged(path, f"its index cannot be read: {_said(error)}") from None
+    rows = []
+    for layer, plain in zip(row.Layers, config.rootfs.diff_ids, strict=True):
+        digest = f"sha256:{members.sum_of(layer)}"
+        rows.append((digest, members.size_of(layer), digest != plain))
+    return manifest.written((identity, members.sizes[row.Config]), rows)
+
+
+def _said(error: pydantic.ValidationError | KeyError) -> str:
+    return error.errors()[0]["msg"] if isinstance(error, pydantic.ValidationError) else f"no {error}"
 
 
 def _damaged(path: Path, why: str) -> PreflightError:
@@ -283,6 +311,7 @@ def lock_image(settings: Settings) -> LockedImage:
     return LockedImage(
         name=settings.image.name,
         id=found.image_id,
+        manifest=found.manifest,
         tarball_sha256=found.sha256,
         arch=found.arch,
         packed=found.packed,

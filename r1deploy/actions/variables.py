@@ -33,7 +33,7 @@ def role_vars(view: View, staging: Path | str, with_key: bool) -> dict[str, Any]
         "host_state_dir": state,
         "host_folders": [{"path": path, "mode": wanted.split()[0]} for path, wanted in desired.folders.items()],
         "image_name": settings.image.name,
-        "image_id": desired.image_id or "",
+        "image_digests": list(desired.image_digests),
         "image_tarball": settings.image.tarball or "",
         "image_tarball_sha256": (image.tarball_sha256 if image else None) or "",
         "image_incoming": f"{state}/incoming.tar",
@@ -42,7 +42,8 @@ def role_vars(view: View, staging: Path | str, with_key: bool) -> dict[str, Any]
         "container_cluster": settings.cluster,
         "container_release": release.id,
         "container_name": desired.candidate_name,
-        "container_image": desired.image_id or settings.image.name,
+        # Which of its digests an engine goes by depends on its image store.
+        "container_images": [*desired.image_digests, settings.image.name],
         "container_shm_size": settings.container.shm_size,
         "container_interactive": settings.container.interactive,
         "container_tty": settings.container.tty,

@@ -117,7 +117,9 @@ def image(settings: Settings, lock: Lock | None, delivery: Path, progress: Progr
         if expected and found.sha256 != expected:
             detail = f"{place}: sha256 {found.sha256[:12]}, image.sha256 says {expected[:12]}"
             yield Check("image", None, False, detail, "TARBALL_DAMAGED", "copy the file again; then ask the vendor")
-        elif locked and locked.name == name and locked.id and found.image_id != locked.id:
+        elif (
+            locked and locked.name == name and locked.id and {found.image_id, found.manifest}.isdisjoint(locked.digests)
+        ):
             detail = f"{place}: image {found.image_id[7:19]}, r1deploy.lock says {locked.id[7:19]}"
             fix = f"if it is meant: image.tarball: {path}, then r1deploy bootstrap --upgrade"
             yield Check("image", None, False, detail, "IMAGE_OTHER", fix)

@@ -217,9 +217,13 @@ def look_engine():
 
 
 def look_image(name):
-    """Id of an image by name, or None."""
+    """Id of an image by name, and the digests of its manifest where the engine knows them, or None."""
     status, found = engine.get("/images/" + name + "/json")
-    return {"id": found["Id"], "arch": found.get("Architecture")} if status == 200 else None
+    if status != 200:
+        return None
+    names = [name for name in found.get("RepoDigests") or [] if "@sha256:" in name]
+    digests = sorted({name.partition("@")[2] for name in names})[:50]
+    return {"id": found["Id"], "arch": found.get("Architecture"), "digests": digests}
 
 
 def container_spec(found):

@@ -141,7 +141,7 @@ def engine(_: Desired, host: Host, found: Observed) -> Iterator[Check]:
 def disk(desired: Desired, host: Host, found: Observed) -> Iterator[Check]:
     """Room for what has still to come: the image, the trees."""
     wanted = desired.settings.disk
-    if found.engine.ok and not image_there(desired, found):
+    if found.engine.ok and not desired.has_image(found.image):
         free, need = found.engine.free_gib, wanted.engine_gib
         detail = f"{free:.0f} GiB free in {found.engine.root}, the image needs {need}"
         yield Check(
@@ -163,7 +163,7 @@ def disk(desired: Desired, host: Host, found: Observed) -> Iterator[Check]:
 
 def tarball(desired: Desired, host: Host, found: Observed) -> Iterator[Check]:
     """The image of the tarball runs on this machine, and its engine can unpack it."""
-    if image_there(desired, found):
+    if desired.has_image(found.image):
         return
     own, wanted = ARCHITECTURES.get(found.host.arch, found.host.arch), desired.image_arch
     if wanted is not None:
@@ -178,11 +178,6 @@ def tarball(desired: Desired, host: Host, found: Observed) -> Iterator[Check]:
         plain = packed.removesuffix(".zst") if packed.endswith(".zst") else f"{packed}.plain"
         fix = f"here: zstd -d {shlex.quote(packed)} -o {shlex.quote(plain)}, then image.tarball: {plain}"
         yield Check("image", host.name, ok, detail.strip(), "ENGINE_OLD", fix, BOOTSTRAP)
-
-
-def image_there(desired: Desired, found: Observed) -> bool:
-    """Whether the wanted image is on the host."""
-    return found.image is not None and found.image.id == desired.image_id
 
 
 def address(desired: Desired, host: Host, found: Observed) -> Iterator[Check]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from r1deploy.cluster.host import Host
+from r1deploy.planning.observed import Image
 from r1deploy.planning.release import Release
 from r1deploy.settings.model import Container as ContainerSettings
 from r1deploy.settings.model import Settings
@@ -31,6 +32,7 @@ class Desired:
     ``configs`` maps each host to the files of its configuration folder,
     ``helpers`` the names of the scripts in ``state_dir/bin`` to their sha256.
     ``config_id`` None: it is not known while a host does not answer.
+    ``image_digests`` are all that an engine may call the image of ``image_id``.
     ``image_arch`` and ``image_packed`` are known of a tarball only.
     """
 
@@ -45,6 +47,7 @@ class Desired:
     helpers: Mapping[str, str]
     image_arch: str | None = None
     image_packed: str | None = None
+    image_digests: tuple[str, ...] = ()
 
     @property
     def head(self) -> Host:
@@ -61,6 +64,10 @@ class Desired:
         """The host that builds."""
         wanted = self.settings.builder
         return next((host for host in self.hosts if host.name == wanted), self.hosts[0])
+
+    def has_image(self, found: Image | None) -> bool:
+        """Whether an image of a host is the wanted one: by the id that its engine gives it, or by a digest of it."""
+        return found is not None and not {found.id, *found.digests}.isdisjoint(self.image_digests)
 
     @property
     def candidate_name(self) -> str:

@@ -49,6 +49,7 @@ Address = Annotated[str, _like(ADDRESS, "a host's name or address")]
 PublicKey = Annotated[str, Field(max_length=16384), _like(PUBLIC_KEY, "a public key")]
 Place = Annotated[dict[str, Name], AfterValidator(_a_place)]
 Leftover = Annotated[Text, AfterValidator(_a_leftover)]
+Digest = Annotated[str, Field(pattern=r"^sha256:[0-9a-f]{64}$")]
 
 
 class Part(BaseModel):
@@ -122,10 +123,11 @@ class Engine(Part):
 
 
 class Image(Part):
-    """The image that has the wanted name."""
+    """The image that has the wanted name; ``digests`` are those of its manifest, as registries know it."""
 
-    id: Text
+    id: Digest
     arch: Text | None = None
+    digests: tuple[Digest, ...] = ()
 
 
 class Installed(Part):

@@ -135,10 +135,10 @@ class Look:
         source = "tarball" if self.desired.settings.image.tarball else "registry"
         if wanted is None:
             yield (name, short(has), "id known after the pull", "nothing is locked yet")
-        elif has != wanted:
+        elif not self.desired.has_image(found.image):
             yield (name, short(has), short(wanted), f"from the {source}")
         else:
-            yield f"{name} is {short(wanted)}"
+            yield f"{name} is {short(has)}"
 
     def container(self, _: Host, found: Observed) -> Iterator[Row]:
         """The release's container, attribute by attribute."""
@@ -150,7 +150,7 @@ class Look:
         different = [name for name in wanted if row.spec.get(name) != wanted[name]]
         for name in different:
             yield (f"{row.name}.{name}", str(row.spec.get(name)), str(wanted[name]), "recreated with the right setting")
-        if self.desired.image_id and row.image != self.desired.image_id:
+        if self._other_image(row, found):
             different.append("image")
             yield (
                 f"{row.name}.image",
@@ -236,7 +236,7 @@ class Look:
         """FlagGems, vLLM and FlagScale in the release's container, from the trees that are there."""
         release = self.desired.release
         container = self._container(found)
-        rebuilt = container is None or self._recreated(container)
+        rebuilt = container is None or self._recreated(container, found)
         record = container.installed if container and not rebuilt else None
         clean = True
         silent = self.desired.builder.name not in self.observed
@@ -260,10 +260,14 @@ class Look:
         if clean:
             yield "installed and proven: " + ", ".join(INSTALL_PARTS)
 
-    def _recreated(self, container: Container) -> bool:
+    def _other_image(self, container: Container, found: Observed) -> bool:
+        """Whether a container was made from another image than the wanted one."""
+        here = {found.image.id} if found.image and self.desired.has_image(found.image) else set()
+        return self.desired.image_id is not None and container.image not in {*self.desired.image_digests, *here}
+
+    def _recreated(self, container: Container, found: Observed) -> bool:
         wanted = self.desired.container_spec
-        other = self.desired.image_id is not None and container.image != self.desired.image_id
-        return other or any(container.spec.get(name) != wanted[name] for name in wanted)
+        return self._other_image(container, found) or any(container.spec.get(name) != wanted[name] for name in wanted)
 
     def trust(self, host: Host, found: Observed) -> Iterator[Row]:
         """On the head the key and known_hosts; on a worker the one line."""

@@ -47,13 +47,23 @@ class LockedPatch(_Part):
 
 
 class LockedImage(_Part):
-    """The vendor's image: its name and id; of a tarball its sha256, the image's architecture, how it is packed."""
+    """The vendor's image: its name and id; of a tarball its sha256, the image's architecture, how it is packed.
+
+    ``manifest`` is what an engine with the other kind of image store calls the same image: the one kind
+    names it by its configuration, the other (containerd's) by its manifest. Only ``id`` names releases.
+    """
 
     name: Text
     id: ImageId | None = None
+    manifest: ImageId | None = None
     tarball_sha256: Sha256 | None = None
     arch: Text | None = None
     packed: Text | None = None
+
+    @property
+    def digests(self) -> tuple[str, ...]:
+        """All that the image may be called; either is right."""
+        return tuple(digest for digest in (self.id, self.manifest) if digest)
 
 
 class Lock(_Part):

@@ -4,7 +4,7 @@ A case starts from ``base.json``, a converged cluster of two hosts, and changes 
 
 ``hosts``      names that are in the cluster (default: all of base.json), or new ones with their values
 ``silent``     hosts that did not answer the probe
-``settings``   dotted path → value; ``lock`` likewise (image, arch, packed, flaggems, flagscale)
+``settings``   dotted path → value; ``lock`` likewise (image, manifest, arch, packed, flaggems, flagscale)
 ``observed``   host (or ``all``) → dotted path → value; ``$absent`` takes a key away
 ``changes``    all changes that are expected: step, host (or a list), field (a part of it), current, desired
 ``blockers``   all failed checks that are expected: code, host (null: the cluster), blocks, detail (a part of it)
@@ -103,7 +103,7 @@ def lock_of(settings: Settings, data: Mapping[str, str | None]) -> Lock:
         name: LockedSource(url=row.url, ref=row.ref, commit=data[name] or "")
         for name, row in (("flaggems", settings.flaggems), ("flagscale", settings.flagscale))
     }
-    extra = {key: data[key] for key in ("arch", "packed") if key in data}
+    extra = {key: data[key] for key in ("manifest", "arch", "packed") if key in data}
     image = LockedImage(name=settings.image.name, id=data["image"], **extra) if data["image"] else None
     return Lock(**sources, image=image, patch=LockedPatch(commit=settings.patch.commit))
 

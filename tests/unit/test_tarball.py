@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 import zstandard
 
-from r1deploy.actions import tarball
+from r1deploy.actions import manifest, tarball
 from r1deploy.errors import PreflightError
 from r1deploy.settings.load import from_profile
 from r1deploy.settings.lockfile import LockedImage
@@ -57,12 +57,66 @@ def test_whole(tmp_path: Path, packed: str) -> None:
     seen: list[tuple[int, int]] = []
     found = tarball.inspect(path, NAME, lambda *row: seen.append(row))
     config = config_of(LAYERS)
-    assert found == tarball.Tarball(sha(path.read_bytes()), f"sha256:{sha(config)}", "amd64", packed, 2)
+    called = manifest.written(
+        (f"sha256:{sha(config)}", len(config)), [(f"sha256:{sha(row)}", len(row), False) for row in LAYERS]
+    )
+    assert found == tarball.Tarball(sha(path.read_bytes()), f"sha256:{sha(config)}", called, "amd64", packed, 2)
     assert seen[-1] == (path.stat().st_size,) * 2
 
 
 def test_oci_layout_with_packed_layers(tmp_path: Path) -> None:
     assert tarball.inspect(put(tmp_path, oci()), NAME).image_id == f"sha256:{sha(config_of(LAYERS))}"
+
+
+def test_what_containerd_calls_an_image_that_brings_no_manifest() -> None:
+    """field.md 4.2: the numbers of a file of Docker 20.10, and what Docker 26.1.5 with containerd's store called it."""
+    layers = [
+        ("sha256:63ba63d540a59a7419e899b36d285d9816de420868916db280d908b3a6ae1130", 422376960, False),
+        ("sha256:21019bb9507a720d500120be334a6c3c40b52607fb39d800886233c2b6287a0b", 47616, False),
+        ("sha256:93fb48dae9655d07d2c21925c48be77c749b9fadf91854d68e1d4776bab46102", 21504, False),
+    ]
+    config = ("sha256:9c827b6b30fedfb29d30ae803a1e7cec33f4d77b59d510bfd898b1fbe00a7534", 2814)
+    called = "sha256:309db706b4f373e43e4c1bec5fb80a79d19e603e20d541fb74f24b0990403d26"
+    assert manifest.written(config, layers) == called
+    assert manifest.written(config, [(*layers[0][:2], True), *layers[1:]]) != called
+
+
+def layout(leads_to: str | None = None, index: bytes | None = None, nested: bool = False) -> tuple[bytes, str]:
+    """An OCI layout that manifest.json describes too, and the digest that its index names."""
+    config = config_of(LAYERS)
+    blobs = [config, *LAYERS]
+    named = json.dumps({"schemaVersion": 2, "config": {"digest": leads_to or f"sha256:{sha(config)}"}}).encode()
+    blobs.append(named)
+    if nested:
+        named = json.dumps({"schemaVersion": 2, "manifests": [{"digest": f"sha256:{sha(named)}"}]}).encode()
+        blobs.append(named)
+    others = [{"digest": "sha256:" + "0" * 64}, {"digest": f"sha256:{sha(LAYERS[0])[::-1]}"}]
+    listed = json.dumps({"manifests": [*others, {"digest": f"sha256:{sha(named)}"}]}).encode()
+    places = [f"blobs/sha256/{sha(row)}" for row in blobs]
+    row = {"Config": places[0], "RepoTags": [NAME], "Layers": places[1:3]}
+    rest = [
+        ("index.json", listed if index is None else index),
+        ("oci-layout", b"{}"),
+        ("manifest.json", json.dumps([row]).encode()),
+    ]
+    return archive([*zip(places, blobs, strict=True), *rest]), f"sha256:{sha(named)}"
+
+
+@pytest.mark.parametrize("nested", [False, True])
+def test_an_oci_layout_brings_its_own_manifest(tmp_path: Path, nested: bool) -> None:
+    """field.md 4.2"""
+    data, digest = layout(nested=nested)
+    found = tarball.inspect(put(tmp_path, data), NAME)
+    assert (found.image_id, found.manifest) == (f"sha256:{sha(config_of(LAYERS))}", digest)
+
+
+def test_an_index_that_leads_elsewhere_names_no_manifest(tmp_path: Path) -> None:
+    assert tarball.inspect(put(tmp_path, layout("sha256:" + "1" * 64)[0]), NAME).manifest is None
+
+
+@pytest.mark.parametrize("index", [b"", b"[]", b'{"manifests": [1]}', b'{"manifests": [{"digest": null}]}', b"\xff"])
+def test_an_index_that_cannot_be_read(tmp_path: Path, index: bytes) -> None:
+    refused(put(tmp_path, layout(index=index)[0]), "TARBALL_DAMAGED", "cannot be read")
 
 
 def test_a_layer_that_occurs_twice_is_a_link(tmp_path: Path) -> None:
@@ -237,6 +291,7 @@ def test_locked_then_changed(tmp_path: Path, cache: Path) -> None:
     path = put(tmp_path, saved())
     image = tarball.lock_image(settings_with(path))
     assert (image.packed, image.arch, image.tarball_sha256) == ("plain", "amd64", sha(path.read_bytes()))
+    assert image.digests == (image.id, image.manifest) and image.manifest
     assert "is the locked one" in prove(path, image)
     # Remembered: the sum that stands in the cache is believed while size, times and inode stay.
     rows = json.loads(cache.read_text())
