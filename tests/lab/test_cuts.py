@@ -186,13 +186,12 @@ def test_the_next_run_comes_to_the_same_state(
 
 
 SERVE = [
-    (fault, at)
+    pytest.param(fault, at, marks=[] if (fault, at) == ("kill -9", "loading") else [pytest.mark.faults])
     for fault in ("kill -9", "Ctrl-C", "host rebooted")
     for at in ("Put the container in place", "Run flagscale serve", "loading")
 ]
 
 
-@pytest.mark.faults
 @pytest.mark.parametrize(("fault", "at"), SERVE)
 def test_serve_is_cut(ready: Cluster, api_key: str, fault: str, at: str) -> None:
     ready.lab.set_engine_fault("node1", None, load_seconds=6)

@@ -194,7 +194,6 @@ def test_trust_runs_docker_exec_into_our_container_only(ready: Cluster) -> None:
         assert "uid=" not in out
 
 
-@pytest.mark.long
 def test_export_runs_with_plain_ansible(ready: Cluster, tmp_path: Path) -> None:
     target = tmp_path / "export"
     assert ready.r1("export", str(target)).code == 0

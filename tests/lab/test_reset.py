@@ -76,7 +76,6 @@ def test_skip_unreachable_never_skips_the_head(ready: Cluster, tmp_path: Path) -
     refused(site.r1("bootstrap", "--yes", "--skip-unreachable"), 4, "node1", "SSH_REFUSED")
 
 
-@pytest.mark.faults
 def test_reset_leaves_the_hosts_as_before_bootstrap(cluster: Cluster) -> None:
     """The last one here: it leaves nothing for the others."""
     cluster.wipe()
