@@ -24,7 +24,7 @@ STEPS: dict[str, tuple[str, str]] = {
     "host": ("node2", "rm -rf /var/lib/r1deploy/bin/r1trust.py"),
     "image": ("node2", "docker rmi -f baai:v5 >/dev/null 2>&1 || true"),
     "container": ("node2", "docker ps -q | xargs -r docker rm -f >/dev/null"),
-    "sources": ("node1", f"rm -rf {TREES}/flaggems-*/* {TREES}/flaggems-*/.lock"),
+    "sources": ("node1", f"rm -rf {TREES}/flaggems-*/* {TREES}/flaggems-*/.job"),
     "patch": ("node1", f"rm {TREES}/flagscale-*/patched.json"),
     "vllm": ("node1", f"rm {TREES}/flagscale-*/built.json {TREES}/flagscale-*/manifest.json"),
     "install": ("node2", "docker exec $(docker ps -q) pip uninstall -qy vllm"),

@@ -60,10 +60,14 @@ def store(path, document):
 
 
 @contextlib.contextmanager
-def only_one(path):
-    """Hold the lock of a job; wait while another run of the same job is at work."""
-    os.makedirs(os.path.dirname(path), exist_ok=True)
-    with open(path, "a", encoding="utf-8") as stream:
+def only_one(folder):
+    """Hold the lock of a job; wait while another run of the same job is at work.
+
+    In: a folder that only root may enter: who can open a lock's file, if only to read it, can hold it for ever.
+    """
+    os.makedirs(folder, exist_ok=True)
+    os.chmod(folder, 0o700)
+    with open(os.path.join(folder, "lock"), "a", encoding="utf-8") as stream:
         fcntl.flock(stream, fcntl.LOCK_EX)
         yield
 
@@ -188,7 +192,7 @@ def unpatch(order, key):
     """Run FlagScale's unpatch.py with the key in memory; the patched tree is the effect."""
     mark = os.path.join(order["root"], "patched.json")
     tree = patched_tree(order)
-    with only_one(os.path.join(order["root"], ".lock")):
+    with only_one(os.path.join(order["root"], ".job")):
         if not unpatch_due(order):
             return {"changed": False}
         for stale in ("patched.json", "built.json", "manifest.json", "stamps.json"):
@@ -242,7 +246,7 @@ def build_due(order):
 def build(order, _key):
     """Run the build commands and make the wheel; mark the tree when both are there."""
     mark = os.path.join(order["root"], "built.json")
-    with only_one(os.path.join(order["root"], ".lock")):
+    with only_one(os.path.join(order["root"], ".job")):
         if not build_due(order):
             return {"changed": False}
         for stale in ("built.json", "manifest.json", "stamps.json"):
@@ -348,7 +352,7 @@ def install_due(order):
 def install(order, _key):
     """Install what differs from the record, check the imports FlagScale needs, write the record."""
     check_driver(order)
-    with only_one("/opt/r1deploy/.lock"):
+    with only_one("/opt/r1deploy/.job"):
         record = load(RECORD) or {"parts": {}}
         changed = []
         for part in order["parts"]:
