@@ -16,8 +16,11 @@ from collections.abc import Callable, Iterator
 from types import TracebackType
 from typing import Any
 
+from pydantic import ValidationError
+
 from r1deploy.connection import Kept, Remote, Session, answer_in
 from r1deploy.errors import LockedError, R1Error
+from r1deploy.planning.observed import LockInfo
 from r1deploy.runner.probe import lock_path
 
 BEAT_SECONDS = 4.0
@@ -40,8 +43,15 @@ def release(remote: Remote, cluster: str) -> dict[str, Any] | None:
     answer = answer_in(kept.text)
     if not isinstance(answer, dict) or "released" not in answer:
         raise remote.no_answer("the lock's script", code, said)
-    found: dict[str, Any] | None = answer["released"]
-    return found
+    return None if answer["released"] is None else info_of(answer["released"])
+
+
+def info_of(found: object) -> dict[str, Any]:
+    """What a lock says of its owner; nothing where it has another shape."""
+    try:
+        return LockInfo.model_validate(found).model_dump(by_alias=True)
+    except ValidationError:
+        return {}
 
 
 class RunLock:
@@ -115,7 +125,7 @@ class RunLock:
             raise
         if "held" in answer:
             session.close()
-            return answer["held"] or {}
+            return info_of(answer["held"])
         self._session = session
         return None
 

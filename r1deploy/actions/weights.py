@@ -26,6 +26,7 @@ from typing import Any
 from r1deploy.actions.context import Context
 from r1deploy.actions.look import refuse_unreachable
 from r1deploy.actions.resolve import Say
+from r1deploy.actions.weights_rows import row_of
 from r1deploy.cluster.host import Host
 from r1deploy.connection import Lines, Remote, Session, answer_in
 from r1deploy.errors import ApplyError, ConfigError, PreflightError, R1Error, UsageError
@@ -84,8 +85,8 @@ class Hosts:
         last: Answer = {}
 
         def take(line: str) -> None:
-            row = answer_in(line)
-            if not isinstance(row, dict):
+            row = row_of(op, answer_in(line))
+            if row is None or row["kind"] == "note":
                 return
             if row["kind"] == "progress":
                 if progress:

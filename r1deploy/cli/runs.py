@@ -43,7 +43,7 @@ def lock_release(
         agreed("The run that holds the cluster will stop where it is. Release it?", yes)
 
     found = act(open_context(folder, None, flags_of(sets)), confirm, lines.say)
-    lines.show(*lines.wrap(f"Released: {sentence(found)}" if found else "Nobody held it.", "", "  "))
+    lines.show(*lines.wrap(f"Released: {sentence(found)}" if found is not None else "Nobody held it.", "", "  "))
 
 
 @app.command()

@@ -88,10 +88,10 @@ def _do(names, job, writing, lock, limit):
     left = list(names)
 
     def answer(name, value, problem):
-        left.remove(name)
         line = json.dumps([name, value, problem]).encode("ascii") + b"\n"
         if len(line) > limit // 2:
             line = json.dumps([name, None, "%d bytes are more than it may say" % len(line)]).encode("ascii") + b"\n"
+        left.remove(name)
         with lock:
             while line:
                 line = line[os.write(writing, line) :]

@@ -220,17 +220,38 @@ SSH_CODES = frozenset(row[1] for row in CAUSES if row[1].startswith(("SSH_", "HO
 
 def event_of(raw: dict[str, Any]) -> Event | None:
     """An event of ansible-runner as ours; None for the kinds that do not matter here."""
-    kind = KINDS.get(raw.get("event", ""))
+    kind = KINDS.get(_word(raw.get("event")))
     if kind is None:
         return None
-    data = raw.get("event_data", {})
-    result = data.get("res") or {}
+    data = _mapping(raw.get("event_data"))
+    result = _mapping(data.get("res"))
     if kind == "ok" and result.get("changed"):
         kind = "changed"
     if kind == "failed" and data.get("ignore_errors"):
         kind = "ok"
-    step = step_of(data.get("play") or data.get("name") or "")
-    return Event(kind, step, data.get("task") or "", data.get("host"), result)
+    step = step_of(_word(data.get("play")) or _word(data.get("name")))
+    return Event(kind, step, _word(data.get("task")), _word(data.get("host")) or None, result)
+
+
+def _word(found: object) -> str:
+    """A text as it is; what is none is empty."""
+    return found if isinstance(found, str) else ""
+
+
+def _mapping(found: object) -> dict[str, Any]:
+    """A mapping as it is; a module may answer with anything."""
+    return found if isinstance(found, dict) else {}
+
+
+def _parts(result: dict[str, Any]) -> list[dict[str, Any]]:
+    """A result, and those of its items that failed."""
+    items = result.get("results")
+    return [result, *(row for row in map(_mapping, items if isinstance(items, list) else ()) if row.get("failed"))]
+
+
+def _texts(found: object) -> list[str]:
+    """A list's entries as texts; what is no list is none."""
+    return [str(line) for line in found] if isinstance(found, list) else []
 
 
 def step_of(play: str) -> str:
@@ -275,7 +296,7 @@ def up_to(pattern: str, lines: tuple[str, ...]) -> tuple[str, ...]:
 
 def text_of(result: dict[str, Any]) -> str:
     """The sentence of a failed result: a job's own error, else the module's message."""
-    for source in (result, *[row for row in result.get("results", []) if row.get("failed")]):
+    for source in _parts(result):
         job = job_answer(source)
         if job and "error" in job:
             return str(job["error"])
@@ -288,12 +309,11 @@ def text_of(result: dict[str, Any]) -> str:
 
 def evidence_of(result: dict[str, Any]) -> list[str]:
     """The last lines of the failed thing."""
-    for source in (result, *[row for row in result.get("results", []) if row.get("failed")]):
+    for source in _parts(result):
         job = job_answer(source)
-        if job and job.get("tail"):
-            return [str(line) for line in job["tail"]]
-        if source.get("tail"):
-            return [str(line) for line in source["tail"]]
+        tail = _texts(job.get("tail") if job else None) or _texts(source.get("tail"))
+        if tail:
+            return tail
         for key in ("stderr", "module_stderr", "stdout"):
             lines = str(source.get(key) or "").strip().splitlines()
             if lines:
@@ -308,6 +328,6 @@ def job_answer(result: dict[str, Any]) -> dict[str, Any] | None:
         return None
     try:
         answer = json.loads(lines[-1])
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     return answer if isinstance(answer, dict) else None

@@ -20,15 +20,28 @@ def run_folder() -> Iterator[Path]:
     """A 0700 folder for one run. Folders of runs that were killed are removed first."""
     sweep()
     with signals.later():
-        path = Path(tempfile.mkdtemp(prefix=f"{PREFIX}{os.getuid()}-"))
-        handle = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
-        fcntl.flock(handle, fcntl.LOCK_EX)
+        path, handle = make()
     try:
         yield path
     finally:
         with signals.later():
             shutil.rmtree(path, ignore_errors=True)
             os.close(handle)
+
+
+def make() -> tuple[Path, int]:
+    """A new folder and an open handle that holds its lock. The sweep of another run may come between the two."""
+    while True:
+        path = Path(tempfile.mkdtemp(prefix=f"{PREFIX}{os.getuid()}-"))
+        try:
+            handle = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+        except FileNotFoundError:
+            continue
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        with contextlib.suppress(FileNotFoundError):
+            if os.path.samestat(os.stat(path), os.fstat(handle)):
+                return path, handle
+        os.close(handle)
 
 
 def sweep() -> None:

@@ -8,6 +8,7 @@ import pty
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -242,3 +243,23 @@ def test_a_folder_of_another_user_is_not_ours(tmp_path: Path, monkeypatch: pytes
     os.chown(foreign, 65534, 65534)
     folder.sweep()
     assert (foreign / "kept").exists()
+
+
+def test_a_folder_that_another_run_sweeps_at_once_is_made_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between its making and its lock it looks like one that a killed run left."""
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    made, before = [], tempfile.mkdtemp
+
+    def swept(prefix: str) -> str:
+        path = before(prefix=prefix)
+        made.append(path)
+        if len(made) < 3:
+            folder.sweep()
+        return path
+
+    monkeypatch.setattr(folder.tempfile, "mkdtemp", swept)
+    path, handle = folder.make()
+    assert [Path(row).exists() for row in made] == [False, False, True] and str(path) == made[-1]
+    os.close(handle)
