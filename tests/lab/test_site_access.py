@@ -10,6 +10,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
@@ -101,6 +102,26 @@ def test_sudo_that_asks_or_refuses(as_ops: Cluster) -> None:
         refused(done, 5, "node2", "SUDO_REFUSED")
         assert "correct-horse" not in done.text
     assert as_ops.fingerprint()["node1"] == before["node1"]
+
+
+def test_a_password_that_nobody_asks_for(as_ops: Cluster) -> None:
+    """field.md 2.5: NOPASSWD, and a password in the inventory all the same: it is not sent, and shown nowhere."""
+    text = (as_ops.folder / "inventory.ini").read_text()
+    for host in ("node1", "node2"):
+        text = text.replace(f"{host} ", f"{host} ansible_become_password=canary-horse ", 1)
+    (as_ops.folder / "inventory.ini").write_text(text)
+    as_ops.sh("node2", "rm /var/lib/r1deploy/releases/*/config/*/env.sh")
+    said = ""
+    for verb in (["plan"], ["bootstrap", "--yes"], ["weights", "verify"], ["exec", "--", "id"], ["history"]):
+        done = as_ops.r1(*verb)
+        assert done.code == 0, done.text
+        said += done.out + done.err
+    # What reads its standard input gets none of it.
+    cat = as_ops.r1("exec", "--host", "node1", "--", "cat")
+    assert (cat.code, cat.out) == (0, ""), cat.text
+    runs = Path.home() / ".local" / "state" / "r1deploy" / "runs"
+    said += "".join(path.read_text() for path in runs.rglob("*.jsonl") if path.stat().st_mtime > time.time() - 600)
+    assert "canary-horse" not in said
 
 
 # 30: jump hosts
