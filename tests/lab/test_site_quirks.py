@@ -23,6 +23,7 @@ SSHD = "/etc/ssh/sshd_config.d/quirk.conf"
 RELOAD = "kill -HUP $(cat /run/sshd.pid 2>/dev/null || pgrep -o -x sshd)"
 BASHRC = "cp /root/.bashrc /root/.bashrc.before; {{ {}; cat /root/.bashrc.before; }} > /root/.bashrc"
 BASHRC_BACK = "test ! -e /root/.bashrc.before || mv /root/.bashrc.before /root/.bashrc"
+SMI = "/usr/local/corex/bin/ixsmi"
 # What people at a terminal like, and programs do not.
 SSH_CONFIG = """
 Host *
@@ -54,8 +55,11 @@ QUIRKS = {
     "a shell that shows its commands": Quirk(BASHRC.format("echo set -x"), BASHRC_BACK),
     "ssh_config for people": Quirk(inventory="ansible_ssh_common_args='-F {config}'"),
     "Python elsewhere": Quirk(
-        "mkdir -p /opt/site && ln -sf $(readlink -f /usr/bin/python3) /opt/site/python && rm /usr/bin/python3",
-        "ln -sf $(basename $(readlink -f /opt/site/python)) /usr/bin/python3; rm -r /opt/site",
+        # The stand-in of the vendor's tool is a Python script; the vendor's own is none.
+        "mkdir -p /opt/site && ln -sf $(readlink -f /usr/bin/python3) /opt/site/python && rm /usr/bin/python3 "
+        f"&& sed -i '1s|/usr/bin/python3|/opt/site/python|' {SMI}",
+        "ln -sf $(basename $(readlink -f /opt/site/python)) /usr/bin/python3; rm -r /opt/site; "
+        f"sed -i '1s|/opt/site/python|/usr/bin/python3|' {SMI}",
         "ansible_python_interpreter=/opt/site/python",
     ),
     "MaxSessions 1": Quirk(f"echo MaxSessions 1 > {SSHD}; {RELOAD}", f"rm -f {SSHD}; {RELOAD}"),
