@@ -21,8 +21,7 @@ from tests.lab.test_flow_faults import apart, refused
 pytestmark = pytest.mark.lab
 SSHD = "/etc/ssh/sshd_config.d/quirk.conf"
 RELOAD = "kill -HUP $(cat /run/sshd.pid 2>/dev/null || pgrep -o -x sshd)"
-BASHRC = "cp /root/.bashrc /root/.bashrc.before; {{ {}; cat /root/.bashrc.before; }} > /root/.bashrc"
-BASHRC_BACK = "test ! -e /root/.bashrc.before || mv /root/.bashrc.before /root/.bashrc"
+BASHRC_BACK = "sed -i '/# a quirk$/d' /root/.bashrc"
 SMI = "/usr/local/corex/bin/ixsmi"
 # What people at a terminal like, and programs do not.
 SSH_CONFIG = """
@@ -51,13 +50,18 @@ class Quirk:
     rsync: bool = True
 
 
+def bashrc(line: str) -> str:
+    """A line for root's shell, before all others."""
+    return f"sed -i '1i {line} # a quirk' /root/.bashrc"
+
+
 QUIRKS = {
     "noisy shell files": Quirk(
-        BASHRC.format(r"echo 'echo Welcome; echo careful >&2; printf \"no end of line\"'"),
+        bashrc('echo Welcome; echo careful >&2; printf "no end of line"'),
         BASHRC_BACK,
         rsync=False,
     ),
-    "a shell that shows its commands": Quirk(BASHRC.format("echo set -x"), BASHRC_BACK),
+    "a shell that shows its commands": Quirk(bashrc("set -x"), BASHRC_BACK),
     "ssh_config for people": Quirk(inventory="ansible_ssh_common_args='-F {config}'"),
     "Python elsewhere": Quirk(
         # The stand-in of the vendor's tool is a Python script; the vendor's own is none.
@@ -68,7 +72,7 @@ QUIRKS = {
         "ansible_python_interpreter=/opt/site/python",
     ),
     "MaxSessions 1": Quirk(f"echo MaxSessions 1 > {SSHD}; {RELOAD}", f"rm -f {SSHD}; {RELOAD}"),
-    "umask 077": Quirk(BASHRC.format("echo umask 077"), BASHRC_BACK),
+    "umask 077": Quirk(bashrc("umask 077"), BASHRC_BACK),
     "/tmp noexec": Quirk("mount -t tmpfs -o noexec,nosuid,nodev tmpfs /tmp", "umount /tmp"),
     "another language": Quirk(
         f"echo 'SetEnv LANG=zh_CN.UTF-8 LC_ALL=zh_CN.UTF-8 LANGUAGE=zh_CN' > {SSHD}; {RELOAD}",
@@ -133,7 +137,8 @@ def started(cluster: Cluster, quirk: Quirk, folder: Path) -> Odd:
 def odd(request: pytest.FixtureRequest, ready: Cluster, tmp_path: Path) -> Iterator[Odd]:
     name = request.param
     quirk = joined([QUIRKS[row] for row in TOGETHER]) if name == EVERYTHING else QUIRKS[name]
-    done = []
+    done: list[str] = []
+    assert not ready.plan() or ready.r1("bootstrap", "--yes").code == 0
     try:
         for host in HOSTS:
             done.append(host)
