@@ -57,7 +57,7 @@ def bashrc(line: str) -> str:
 
 QUIRKS = {
     "noisy shell files": Quirk(
-        bashrc('echo Welcome; echo careful >&2; printf "no end of line"'),
+        bashrc("echo Welcome; echo careful >&2"),
         BASHRC_BACK,
         rsync=False,
     ),
