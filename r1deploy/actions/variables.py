@@ -110,7 +110,6 @@ def role_vars(view: View, staging: Path | str, with_key: bool) -> dict[str, Any]
             tuple(host for host in desired.workers if host.name in view.probed.observed),
             {name: found.ssh.host_keys for name, found in view.probed.observed.items()},
         ),
-        "trust_options": desired.authorized_line("KEY").split(" KEY ")[0],
         "trust_mark": desired.trust_mark,
         "config_folder": desired.config_dir,
         "config_state_dir": state,
@@ -123,8 +122,11 @@ def host_vars(view: View, files: Path | str) -> dict[str, dict[str, Any]]:
     active = view.plan.serving.active
     lost = {row.host for row in view.plan.serving.unrecorded}
     recreate = {row.host for row in view.plan.changes if row.step == "container" and row.reason.startswith("recreated")}
+    seen = view.probed.observed
+    pythons = {host.name: seen[host.name].host.interpreter if host.name in seen else None for host in desired.hosts}
     return {
         host.name: {
+            "trust_options": desired.authorized_line("KEY", pythons[host.name]).split(" KEY ")[0],
             "host_leftovers": list(leftovers(view, host.name)),
             "container_recreate": host.name in recreate,
             "config_active": active.model_dump() if active and host.name in lost else {},

@@ -40,6 +40,10 @@ FOREIGN = re.compile(r"(^|/)(raylet|gcs_server)(\s|$)|\bvllm serve\b|run_inferen
 ENGINE = re.compile(r"\bvllm serve\b|run_inference_engine")
 
 
+# It becomes a part of a line of authorized_keys.
+PROGRAM = re.compile(r"/[A-Za-z0-9._+/-]{1,254}")
+
+
 def look_host():
     """Identity, Python, rights and clock."""
     user = pwd.getpwuid(os.getuid()).pw_name
@@ -57,6 +61,7 @@ def look_host():
         "kernel": platform.release(),
         "arch": platform.machine(),
         "python": platform.python_version(),
+        "interpreter": sys.executable if PROGRAM.fullmatch(sys.executable or "") else None,
         "time": time.time(),
         "user": user,
         "login": login,

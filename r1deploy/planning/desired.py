@@ -159,14 +159,20 @@ class Desired:
         """Comment of the key, by which our lines are found again."""
         return f"r1deploy:{self.settings.cluster}"
 
-    def authorized_line(self, public_key: str) -> str:
+    def authorized_line(self, public_key: str, interpreter: str | None) -> str:
         """The line of a worker's authorized_keys: from the head only, one command only.
 
-        In: the head's public key, type and base64 first.
+        In: the head's public key, type and base64 first; where the worker's Python is.
         """
         key = " ".join(public_key.split()[:2])
         command = f"{self.settings.state_dir}/bin/r1trust.py {self.settings.container.name}"
+        if interpreter not in FOUND_BY_ENV:
+            command = f"{interpreter} {command}"
         return f'restrict,from="{self.head.address}",command="{command}" {key} {self.trust_mark}'
+
+
+# Where the script's own first line finds Python.
+FOUND_BY_ENV = (None, "/usr/bin/python3", "/bin/python3", "/usr/local/bin/python3")
 
 
 def size_of(container: ContainerSettings) -> int:

@@ -13,6 +13,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter, 
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 ADDRESS = re.compile(r"[A-Za-z0-9][A-Za-z0-9.:-]{0,252}")
+PROGRAM = re.compile(r"/[A-Za-z0-9._+/-]{1,254}")
 PUBLIC_KEY = re.compile(r"[a-z][A-Za-z0-9@.-]* [A-Za-z0-9+/_-]+=*")
 
 
@@ -42,6 +43,7 @@ Count = Annotated[int, Field(ge=0, le=2**53)]
 Seconds = Annotated[float, Field(ge=0, le=2**33, allow_inf_nan=False)]
 Size = Annotated[float, Field(ge=0, le=2**53, allow_inf_nan=False)]
 Text = Annotated[str, Field(max_length=4096)]
+Program = Annotated[str, _like(PROGRAM, "an absolute path of letters, digits, dots and dashes")]
 Port = Annotated[int, Field(ge=1, le=65535)]
 # A part of a path, a label, a container's name.
 Name = Annotated[str, _like(NAME, "a name of letters, digits, dots and dashes")]
@@ -59,13 +61,14 @@ class Part(BaseModel):
 
 
 class Machine(Part):
-    """Identity, Python, rights and clock of a host."""
+    """Identity, Python (its version, and where it is), rights and clock of a host."""
 
     hostname: Text
     machine_id: Text | None
     boot_id: Text | None = None
     arch: Text
     python: Text
+    interpreter: Program | None = None
     time: Seconds
     user: Text
     login: Text

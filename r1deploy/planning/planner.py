@@ -298,7 +298,7 @@ class Look:
                     rows.append(("known_hosts", short(has), short(sha256(text)), f"host keys of {names}"))
             yield from rows or ["key pair and known_hosts are there"]
             return
-        line = self.desired.authorized_line(key) if key else None
+        line = self.desired.authorized_line(key, found.host.interpreter) if key else None
         if head is None:
             yield Unknown(f"{self.desired.head.name} does not answer: its key is not known")
         elif line is None:

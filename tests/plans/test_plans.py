@@ -136,7 +136,7 @@ def names_of(desired: Desired, host: Host) -> dict[str, Any]:
         "flaggems_commit": desired.flaggems_commit,
         "flagscale_commit": desired.flagscale_commit,
         "patch_key": desired.release.patch_key,
-        "line": desired.authorized_line("ssh-ed25519 CLUSTERKEY"),
+        "line": desired.authorized_line("ssh-ed25519 CLUSTERKEY", None),
         "known_hosts": hashlib.sha256(known_hosts(desired.workers, keys).encode()).hexdigest(),
         "spec": desired.container_spec,
         "folders": dict(desired.folders),
