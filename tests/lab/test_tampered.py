@@ -168,6 +168,13 @@ def test_address_that_the_host_does_not_have(ready: Cluster, tmp_path: Path) -> 
     address = ready.lab.hosts()[1].address
     path.write_text(path.read_text().replace(f"{address} ", f"{address} r1_address=10.9.9.9 "))
     refused(site.r1("preflight"), 5, "node2", "ADDRESS_ELSEWHERE", "10.9.9.9")
+    # field.md 4.5: the second address of an interface is the host's too.
+    ready.sh("node2", "ip addr add 10.9.9.9/24 dev eth0")
+    try:
+        done = site.r1("preflight")
+        assert done.code == 0 and "ADDRESS_ELSEWHERE" not in done.text, done.text
+    finally:
+        ready.sh("node2", "ip addr del 10.9.9.9/24 dev eth0")
 
 
 # 29: whatever the user's own environment says

@@ -117,6 +117,27 @@ def ansible_hosts(path: Path) -> list[Host]:
     return inventory.hosts_from_hostvars(found[inventory.GROUP]["hosts"], found["_meta"]["hostvars"], 1)
 
 
+def test_an_inventory_is_read_without_contacting_its_hosts(tmp_path: Path) -> None:
+    """field.md 3.14: what stands in files is read from files."""
+    path, mark, ssh = tmp_path / "inventory.ini", tmp_path / "called", tmp_path / "bin" / "ssh"
+    path.write_text(inventory.render(hostfile.parse(FLAGSCALE, "hosts")), encoding="utf-8")
+    ssh.parent.mkdir()
+    ssh.write_text(f'#!/bin/sh\necho "$@" >> {mark}\nexit 255\n', encoding="utf-8")
+    ssh.chmod(0o755)
+    done = subprocess.run(
+        [sys.executable, "-m", "r1deploy", "inventory", "--hostfile", str(path)],
+        cwd=tmp_path,
+        env={**os.environ, "PATH": f"{ssh.parent}:{os.environ['PATH']}", "HOME": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stdout) == (0, FLAGSCALE), done.stderr
+    # `ssh -G` prints what the options mean, and connects to nobody.
+    called = mark.read_text().splitlines() if mark.exists() else []
+    assert [row for row in called if "-G" not in row.split()] == []
+
+
 @pytest.mark.skipif(not ANSIBLE_INVENTORY.exists(), reason="ansible-inventory is not installed beside Python")
 def test_hostfile_through_ansible_and_back(tmp_path: Path) -> None:
     path = tmp_path / "inventory.ini"
