@@ -58,7 +58,9 @@ set -e
 mkdir -p /var/lib/docker/store /run/store
 echo '{"features": {"containerd-snapshotter": true}}' > /run/store/daemon.json
 mv /run/docker.sock /run/store/own.sock
-setsid /usr/sbin/dockerd --config-file /run/store/daemon.json --storage-driver overlayfs --bridge none \
+# Without a bridge of its own it would take docker0 away, which is the other engine's.
+ip link add store0 type bridge && ip addr add 10.77.0.1/24 dev store0
+setsid /usr/sbin/dockerd --config-file /run/store/daemon.json --storage-driver overlayfs --bridge store0 \
   --iptables=false --data-root /var/lib/docker/store --exec-root /run/store/exec --pidfile /run/store/pid \
   >/run/store/log 2>&1 </dev/null &
 for _ in $(seq 60); do docker info >/dev/null 2>&1 && break; sleep 0.5; done
@@ -70,6 +72,7 @@ test ! -e /run/store/pid || kill $(cat /run/store/pid)
 for _ in $(seq 60); do test -e /run/store/pid || break; sleep 0.5; done
 mv /run/store/own.sock /run/docker.sock
 rm -rf /run/store /var/lib/docker/store
+ip link del store0
 docker ps -aq | xargs -r docker start >/dev/null
 """
 
