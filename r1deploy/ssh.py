@@ -6,6 +6,7 @@ and whoever connects takes it from here: so no connection lacks what another one
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import getpass
 import logging
@@ -43,6 +44,7 @@ ALIVE = (f"ServerAliveInterval={ALIVE_SECONDS}", f"ServerAliveCountMax={ALIVE_CO
 LOGINS_THROUGH_A_JUMP_HOST = 8
 # English messages, whatever the host speaks: causes are read from them.
 SUDO = "env LC_ALL=C.UTF-8 sudo"
+OWN_KNOWN_HOSTS = "~/.ssh/known_hosts"
 # The inventory's names for one thing, the strongest first.
 ADDRESS = ("ansible_host", "ansible_ssh_host")
 PORT = ("ansible_port", "ansible_ssh_port")
@@ -168,17 +170,37 @@ class Login:
         place = f"{self.user}@{self.address}" if self.user else self.address
         port = ["-p", str(self.port)] if self.port not in (None, 22) else []
         key = ["-i", self.key] if self.key else []
-        known = f"[{self.address}]:{self.port}" if port else self.address
         file = ["-o", f"UserKnownHostsFile={self.known_hosts}"] if self.known_hosts else []
         jump = ["-J", self.jump.place()] if self.jump else []
         return {
             "address": self.address,
             "user": self.user or "USER",
-            "ssh": shlex.join(["ssh", *port, *key, *file, *jump, place]),
+            "ssh": shlex.join(["ssh", *port, *key, *self.arguments, *file, *jump, place]),
             "copy_id": shlex.join(["ssh-copy-id", *port, *key, *file, place]),
-            "forget": shlex.join(["ssh-keygen", *(["-f", self.known_hosts] if self.known_hosts else []), "-R", known]),
             "ping": shlex.join(["ping", self.address]),
         }
+
+    def forget(self, said: str = "") -> str:
+        """What takes the host's old key away: the name and the file that OpenSSH means, by ssh_config too.
+
+        In: what ssh said; where it names the jump host's key, that one is meant.
+        """
+        name, file = self.known_as()
+        if self.jump and f"Host key for {self.jump.known_as()[0]} has changed" in said:
+            name, file = self.jump.known_as()
+        return shlex.join(["ssh-keygen", *(["-f", file] if file else []), "-R", name])
+
+    def known_as(self) -> tuple[str, str | None]:
+        """The host's name in known_hosts, and which file that is; None: the user's own."""
+        found: Mapping[str, list[str]] = {}
+        with contextlib.suppress(UnreachableError):  # ssh refuses its options: what we know is what there is
+            found = self.resolved()
+        file = expanded(found.get("userknownhostsfile", [self.known_hosts or OWN_KNOWN_HOSTS])[0])
+        shown = None if file == expanded(OWN_KNOWN_HOSTS) else file
+        if "hostkeyalias" in found:
+            return found["hostkeyalias"][0], shown
+        name, port = found.get("hostname", [self.address])[0], found.get("port", [str(self.port or 22)])[0]
+        return name if port == "22" else f"[{name}]:{port}", shown
 
     def place(self) -> str:
         """``[user@]address[:port]``."""

@@ -52,7 +52,7 @@ TARBALL = "or take a tarball: docker save on a machine that has the image, then 
 # What OpenSSH, sudo and the Docker Engine say, in the order in which to look. (pattern, code, sentence, fix)
 CAUSES: tuple[tuple[str, str, str, str], ...] = (
     (
-        r"REMOTE HOST IDENTIFICATION HAS CHANGED",
+        r"REMOTE HOST IDENTIFICATION HAS CHANGED|Host key for server \S+ does not match",
         "HOSTKEY_CHANGED",
         "its SSH host key is not the one in known_hosts",
         "if the host was installed anew: {forget}; then log in once by hand: {ssh}",
@@ -262,7 +262,7 @@ def step_of(play: str) -> str:
 def failure_of(event: Event, login: Login | None = None) -> Failure:
     """Name the cause of a failed or unreachable event. In: how to reach the host, for what its fix advises."""
     host = event.host or "?"
-    words = (login or Login(host, host)).words()
+    way = login or Login(host, host)
     said = text_of(event.result)
     evidence = tuple(evidence_of(event.result))
     whole = "\n".join((said, *evidence))
@@ -274,7 +274,8 @@ def failure_of(event: Event, login: Login | None = None) -> Failure:
             # The lines that show it: a job's own error may be a mere exit code, with the cause in its output.
             elsewhere = evidence and not re.search(pattern, said)
             shown = up_to(pattern, evidence) if elsewhere else lines[-6:]
-            hint = fix.format(**words)
+            forget = way.forget(whole) if "{forget}" in fix else ""
+            hint = fix.format(**way.words(), forget=forget)
             return Failure(host, event.step, event.task, code, sentence, shown, hint, unreachable)
     code = "SSH_FAILED" if unreachable else "STEP_FAILED"
     # Of a traceback the last line says what happened.

@@ -93,7 +93,7 @@ def test_planted_names_are_not_ours(ready: Cluster, tmp_path: Path) -> None:
     """field.md 1.1, 1.5, 2.2: nothing is run, shown raw, followed or taken away."""
     mark, nobody = tmp_path / "ran", Nobody(ready, "node2")
     nobody.sh(PLANT.replace("MARK", str(mark)))
-    listed = "ls -la /dev/shm /run/lock /etc/passwd /etc/shadow"
+    listed = "ls -lA /dev/shm /run/lock /etc/passwd /etc/shadow"
     before = ready.sh(nobody.host, listed)
     try:
         plan = ready.r1("plan")

@@ -165,7 +165,8 @@ def test_init_then_config_from_the_root_folder(venv: Path, tmp_path: Path) -> No
     done = bare(venv / "bin" / "r1deploy", "config", "--sources", "--dir", folder)
     assert done.returncode == 0, done.stdout + done.stderr
     line = next(row for row in done.stdout.splitlines() if "engine.port" in row)
-    assert "9010" in line and "r1deploy.yaml:" in line, "the value and where it comes from"
+    assert "9010" in line and "iluvatar-bi-v150.yaml:" in line, "the value and where it comes from"
+    assert any(" r1deploy.yaml:" in row for row in done.stdout.splitlines()), "what the user decides"
     assert set(os.listdir("/")) == before
 
 

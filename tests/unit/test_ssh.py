@@ -10,6 +10,7 @@ import tracemalloc
 from pathlib import Path
 from typing import Any
 
+import paramiko
 import pytest
 from pydantic import ValidationError
 
@@ -170,6 +171,41 @@ def test_advice_can_be_run_as_it_stands(said: str, code: str, command: str) -> N
     made = login(host=Host("node1", "10.0.0.1", 16, reach="10.9.9.9"))
     found = failure_of(Event("unreachable", "probe", "Look", "node1", {"msg": said}), made)
     assert found.code == code and command in (found.fix or "")
+
+
+def test_advice_goes_the_inventorys_way() -> None:
+    """field.md 3.15: behind a jump host of the inventory no other line reaches the host."""
+    way = ("-o", "ProxyCommand=ssh -W %h:%p gate")
+    words = ssh.Login("node1", "10.0.0.1", arguments=way, known_hosts="/k").words()["ssh"]
+    assert words == "ssh -o 'ProxyCommand=ssh -W %h:%p gate' -o UserKnownHostsFile=/k 10.0.0.1"
+
+
+@pytest.mark.parametrize(
+    ("config", "said", "wanted"),
+    [
+        ("HostName 10.0.0.7", "", "ssh-keygen -R 10.0.0.7"),
+        ("HostName 10.0.0.7\n Port 2200", "", "ssh-keygen -R '[10.0.0.7]:2200'"),
+        ("HostKeyAlias real\n Port 2200", "", "ssh-keygen -R real"),
+        ("UserKnownHostsFile /site/known", "", "ssh-keygen -f /site/known -R node1"),
+        ("HostName 10.0.0.7", "Host key for [gate]:22022 has changed and you have", "ssh-keygen -R '[gate]:22022'"),
+        ("HostName 10.0.0.7", "Host key for [evil]:22022 has changed and you have", "ssh-keygen -R 10.0.0.7"),
+    ],
+)
+def test_a_changed_key_is_taken_from_where_it_stands(tmp_path: Path, config: str, said: str, wanted: str) -> None:
+    """field.md 6.13: the name, port and file of ssh_config; a jump host's key; never a name of the host's own words."""
+    (tmp_path / "config").write_text(f"Host node1\n {config}\n")
+    settings = Ssh(jump="me@gate:22022")
+    made = login({"ansible_ssh_common_args": f"-F {tmp_path / 'config'}"}, settings, Host("node1", "node1", 16))
+    text = f"@ WARNING: REMOTE HOST IDENTIFICATION HAS CHANGED! @\n{said}"
+    found = failure_of(Event("unreachable", "probe", "Look", "node1", {"msg": text}), made)
+    assert found.code == "HOSTKEY_CHANGED" and f": {wanted}; then" in (found.fix or ""), found.fix
+
+
+def test_a_changed_key_is_named_over_fabric_too() -> None:
+    """field.md 6.13: paramiko has words of its own for it."""
+    here, there = (paramiko.ECDSAKey.generate() for _ in range(2))
+    found = connection.Remote(login()).failed(paramiko.BadHostKeyException("10.0.0.1", here, there))
+    assert found.code == "HOSTKEY_CHANGED" and "ssh-keygen -f /k/known -R '[10.0.0.1]:2222'" in (found.fix or "")
 
 
 def test_a_noisy_shell_that_breaks_rsync_has_its_name() -> None:
