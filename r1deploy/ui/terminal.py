@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import re
 import sys
+import threading
+from typing import TextIO
 
 from r1deploy.settings import redact
 
@@ -17,6 +19,15 @@ _CONTROL = re.compile(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff\ufeff]"
 )
 _COLOUR = re.compile("\x1b\\[[0-9;]*m")
+# The threads of several hosts speak at once. A signal's handler may speak while its own thread does.
+_TURN = threading.RLock()
+
+
+def _write(stream: TextIO, text: str) -> None:
+    """All of ``text`` in one piece: ``print`` writes the end of a line by itself, so two lines could run together."""
+    with _TURN:
+        stream.write(text)
+        stream.flush()
 
 
 def shown(text: str) -> str:
@@ -31,17 +42,17 @@ def _escape(found: re.Match[str]) -> str:
 
 def show(*rows: str, end: str = "\n") -> None:
     """Lines on standard output, where results go."""
-    print(shown(redact.hide("\n".join(rows))), end=end, flush=True)
+    _write(sys.stdout, shown(redact.hide("\n".join(rows))) + end)
 
 
 def show_json(text: str) -> None:
     """A JSON document whose secrets are hidden; control characters in JSON's own way: it says the same."""
-    print(_CONTROL.sub(lambda found: f"\\u{ord(found.group()):04x}", text), flush=True)
+    _write(sys.stdout, _CONTROL.sub(lambda found: f"\\u{ord(found.group()):04x}", text) + "\n")
 
 
 def say(text: str) -> None:
     """Text on standard error, where progress goes."""
-    print(shown(redact.hide(text)), file=sys.stderr, flush=True)
+    _write(sys.stderr, shown(redact.hide(text)) + "\n")
 
 
 def show_stream(line: str) -> None:
@@ -56,4 +67,4 @@ def say_stream(line: str) -> None:
 
 def over(text: str, *, last: bool) -> None:
     """A line on standard error in place of the one before. In: whether it stays."""
-    print(f"\r\033[K{shown(redact.hide(text))}", end="\n" if last else "", file=sys.stderr, flush=True)
+    _write(sys.stderr, f"\r\033[K{shown(redact.hide(text))}" + ("\n" if last else ""))

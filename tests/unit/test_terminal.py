@@ -5,7 +5,10 @@ from __future__ import annotations
 import ast
 import io
 import json
+import sys
+import time
 import unicodedata
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -100,3 +103,21 @@ def test_nothing_prints_past_the_door() -> None:
             if isinstance(node, ast.Name | ast.Attribute) and ast.unparse(node) in PAST:
                 found.append(f"{path.relative_to(PACKAGE)}:{node.lineno}")
     assert found == []
+
+
+class Slow(io.StringIO):
+    """A terminal that lets another thread go first after each write."""
+
+    def write(self, text: str, /) -> int:
+        done = super().write(text)
+        time.sleep(0.001)
+        return done
+
+
+def test_lines_of_hosts_that_speak_at_once_stay_lines(monkeypatch: pytest.MonkeyPatch) -> None:
+    out = Slow()
+    monkeypatch.setattr(sys, "stdout", out)
+    rows = [f"node{number} | 0" for number in range(32)]
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(terminal.show_stream, rows))
+    assert sorted(out.getvalue().splitlines()) == sorted(rows)
