@@ -400,8 +400,12 @@ def last_lines(path, count):
 
 
 def look_lock(path):
-    """What the cluster's lock says, where the process that holds it lives; else None."""
-    return lock.read(path) if lock.is_held(path) else None
+    """What the cluster's lock says, where the process that holds it lives; else None.
+
+    An owner that has ended does not run any more: who wants the lock next waits for the last of its processes.
+    """
+    found = lock.read(path) if lock.is_held(path) else None
+    return None if found is None or found.get("ended") else found
 
 
 def files_of(folder):

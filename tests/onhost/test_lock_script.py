@@ -8,7 +8,7 @@ import sys
 import time
 from pathlib import Path
 
-from r1deploy.onhost import lock
+from r1deploy.onhost import lock, probe
 
 CODE = "import sys; from r1deploy.onhost.lock import main; sys.exit(main(sys.argv[1]))"
 
@@ -31,8 +31,13 @@ def test_a_killed_owner_keeps_it_for_a_moment_and_the_next_one_waits_for_that(tm
     """field.md 6.1: the lock is free only after the processes of the run have ended."""
     first, path = hold(tmp_path / "run" / "lock"), tmp_path / "run" / "lock"
     assert answer(first) == {"ok": True}
-    assert first.stdin
+    assert first.stdin and probe.look_lock(str(path))["who"] == "somebody"
     first.stdin.close()
+    until = time.monotonic() + 1
+    while probe.look_lock(str(path)) and time.monotonic() < until:
+        time.sleep(0.01)
+    # The plan of the next run is not told that this one runs, or it would be refused before it could wait.
+    assert probe.look_lock(str(path)) is None and lock.is_held(str(path))
     closed = time.monotonic()
     second = hold(path)
     assert answer(second) == {"ok": True}
