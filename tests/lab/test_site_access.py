@@ -162,6 +162,30 @@ def test_a_jump_host_is_not_trusted_on_first_use(site: Cluster) -> None:
     refused(site.r1("plan", env=jump), 4, "node1", "HOSTKEY_UNKNOWN")
 
 
+def test_many_logins_through_a_jump_host(site: Cluster) -> None:
+    """field.md 3.6: its sshd drops logins at random once ten are under way; 48 hosts are reached all the same."""
+    sshd = "/etc/ssh/sshd_config.d/few.conf"
+    addresses = [f"{NET}.{number}" for number in range(101, 149)]
+    known = site.folder / "known_hosts"
+    text = site.lab.layout.known_hosts.read_text()
+    key = next(line for line in text.splitlines() if line.startswith(f"{NET}.11 ")).split(" ", 1)[1]
+    known.write_text(text + "".join(f"{address} {key}\n" for address in addresses))
+    rows = [f"many{number} ansible_host={address}" for number, address in enumerate(addresses)]
+    (site.folder / "inventory.ini").write_text("\n".join(["[cluster]", *rows]) + "\n")
+    device = site.sh("node1", f"ip -o -4 address | awk '/{NET}.11\\// {{print $2}}'").strip()
+    reload = "kill -HUP $(cat /run/sshd.pid)"
+    site.sh("node2", f"echo 'MaxStartups 10:30:100' > {sshd}; {reload}")
+    try:
+        site.sh("node1", "; ".join(f"ip address add {address}/24 dev {device}" for address in addresses))
+        jump = site.settings(ssh__jump=f"ops@{NET}.12", ssh__known_hosts=known)
+        done = site.r1("exec", "--", "hostname", env=jump)
+        assert done.code == 0, done.text
+        assert sorted(done.out.splitlines()) == sorted(f"many{number} | node1" for number in range(48))
+    finally:
+        site.sh("node2", f"rm {sshd}; {reload}")
+        site.sh("node1", "; ".join(f"ip address del {address}/24 dev {device}" for address in addresses))
+
+
 # exec and tunnel
 def test_exec_has_the_output_and_the_highest_code(ready: Cluster) -> None:
     done = ready.r1("exec", "--", "sh", "-c", 'hostname; echo "a  b" >&2; [ $(hostname) = node1 ] || exit 7')

@@ -14,11 +14,13 @@ from pathlib import Path
 
 import pytest
 
-from r1deploy.lab.layout import gateway
+from r1deploy.lab.layout import gateway, network_prefix
 from tests.lab.conftest import HOSTS, Cluster
 from tests.lab.test_flow_faults import apart, refused
+from tests.lab.test_site_access import HERE, tunnel
 
 pytestmark = pytest.mark.lab
+NET = network_prefix()
 SSHD = "/etc/ssh/sshd_config.d/quirk.conf"
 RELOAD = "kill -HUP $(cat /run/sshd.pid 2>/dev/null || pgrep -o -x sshd)"
 BASHRC_BACK = "sed -i '/# a quirk$/d' /root/.bashrc"
@@ -40,7 +42,7 @@ Host *
 class Quirk:
     """What a site has: scripts on each host and back, words of the inventory for each host, an environment here.
 
-    ``rsync``: whether rsync can work there; where its shell prints text it cannot.
+    ``rsync``: whether rsync can work there; where its shell prints text it cannot. ``forwards``: whether a tunnel can.
     """
 
     on: str = "true"
@@ -48,6 +50,7 @@ class Quirk:
     inventory: str = ""
     here: dict[str, str] = field(default_factory=dict)
     rsync: bool = True
+    forwards: bool = True
 
 
 def bashrc(line: str) -> str:
@@ -79,7 +82,9 @@ QUIRKS = {
         f"rm -f {SSHD}; {RELOAD}",
         here={"LANG": "zh_CN.UTF-8", "LC_ALL": "zh_CN.UTF-8"},
     ),
-    "no forwarding": Quirk(f"echo 'DisableForwarding yes' > {SSHD}; {RELOAD}", f"rm -f {SSHD}; {RELOAD}"),
+    "no forwarding": Quirk(
+        f"echo 'DisableForwarding yes' > {SSHD}; {RELOAD}", f"rm -f {SSHD}; {RELOAD}", forwards=False
+    ),
     "a long TMPDIR": Quirk(here={"TMPDIR": "{long}"}),
 }
 EVERYTHING = "everything at once"
@@ -101,6 +106,7 @@ def joined(rows: list[Quirk]) -> Quirk:
         " ".join(row.inventory for row in rows),
         {name: value for row in rows for name, value in row.here.items()},
         all(row.rsync for row in rows),
+        all(row.forwards for row in rows),
     )
 
 
@@ -111,6 +117,7 @@ class Odd:
     cluster: Cluster
     env: dict[str, str]
     rsync: bool
+    forwards: bool
 
     def ok(self, *argv: str) -> str:
         """What a verb prints, that has to end well."""
@@ -130,7 +137,9 @@ def started(cluster: Cluster, quirk: Quirk, folder: Path) -> Odd:
     path = folder / "inventory.ini"
     for host in HOSTS:
         path.write_text(path.read_text().replace(f"{host} ", f"{host} {words} ", 1))
-    return Odd(found, {name: value.format(long=long) for name, value in quirk.here.items()}, quirk.rsync)
+    return Odd(
+        found, {name: value.format(long=long) for name, value in quirk.here.items()}, quirk.rsync, quirk.forwards
+    )
 
 
 @pytest.fixture(params=[EVERYTHING, *(pytest.param(name, marks=pytest.mark.long) for name in QUIRKS)])
@@ -170,6 +179,9 @@ def test_every_verb_works(odd: Odd) -> None:
         assert json.loads(odd.ok("history", "--json"))
         assert json.loads(odd.ok("lock", "status", "--json")) == {"held": False, "by": None}
         odd.ok("weights", "verify")
+        if odd.forwards:
+            with tunnel(odd.cluster, odd.env) as url, HERE.open(f"{url}/models", timeout=20) as answer:
+                assert json.load(answer)["data"]
     finally:
         odd.ok("stop")
 
@@ -226,6 +238,49 @@ def background(cluster: Cluster, *argv: str) -> subprocess.Popen[str]:
 def first_line(run: subprocess.Popen[str]) -> str:
     assert run.stdout
     return run.stdout.readline()
+
+
+def test_hosts_by_name(ready: Cluster, tmp_path: Path) -> None:
+    """field.md 3.9: the head is let in on the workers from its address, whatever the inventory calls it."""
+    site = apart(ready, tmp_path)
+    (tmp_path / "r1deploy.lock").write_text((ready.folder / "r1deploy.lock").read_text())
+    path, names = tmp_path / "inventory.ini", tmp_path / "hosts"
+    text, known = path.read_text(), tmp_path / "known_hosts"
+    names.write_text("127.0.0.1 localhost\n")
+    known.write_text(ready.lab.layout.known_hosts.read_text())
+    for number, host in enumerate(HOSTS, 11):
+        text = text.replace(f"ansible_host={NET}.{number}", f"ansible_host={host}.site.example")
+        with names.open("a") as file:
+            file.write(f"{NET}.{number} {host}.site.example\n")
+        known.write_text(known.read_text().replace(f"{NET}.{number} ", f"{host}.site.example "))
+    path.write_text(text)
+    settings = site.settings(ssh__known_hosts=known)
+
+    def named(*argv: str) -> str:
+        """A run where those names are known, to it alone."""
+        script = f'mount --bind {names} /etc/hosts && exec "$@"'
+        done = subprocess.run(
+            ["unshare", "-m", "sh", "-c", script, "sh", sys.executable, "-m", "r1deploy", *argv],
+            cwd=tmp_path,
+            env={**os.environ, **settings},
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, (argv, done.stdout, done.stderr)
+        return done.stdout
+
+    assert json.loads(named("plan", "--json"))["changes"] == []
+    ready.sh("node2", "sed -i '/ r1deploy:/d' /root/.ssh/authorized_keys")
+    named("bootstrap", "--yes")
+    assert f'from="{NET}.11"' in ready.sh("node2", "cat /root/.ssh/authorized_keys")
+    try:
+        assert json.loads(named("serve", "--json"))["answer"]
+        assert json.loads(named("status", "--json", "--probe"))["serving"] is True
+    finally:
+        named("stop")
+    assert ready.plan() == []
 
 
 @pytest.mark.long
