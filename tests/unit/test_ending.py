@@ -72,9 +72,9 @@ class Run:
         )
 
     def begun(self) -> None:
-        """Wait until both hosts are at work."""
+        """Wait until both hosts are at work: what they wait for is there, not only the file before it."""
         end = time.monotonic() + 60
-        while not ((self.place / "one").exists() and (self.place / "two").exists()):
+        while len(self.waiting()) < 2:
             assert self.process.poll() is None, self.process.communicate()[0]
             assert time.monotonic() < end
             time.sleep(0.02)
@@ -88,11 +88,19 @@ class Run:
                 rows.append(Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode())
         return [row for row in rows if row]
 
+    def waiting(self) -> list[int]:
+        """Processes for whose end the first task waits."""
+        found = []
+        for pid in leash.marked(self.temporary):
+            with contextlib.suppress(OSError):
+                if b"sleep\x00302" in Path(f"/proc/{pid}/cmdline").read_bytes():
+                    found.append(pid)
+        return found
+
     def go_on(self) -> None:
         """Let the first task end."""
-        for pid in leash.marked(self.temporary):
-            if b"sleep\x00302" in Path(f"/proc/{pid}/cmdline").read_bytes():
-                os.kill(pid, signal.SIGTERM)
+        for pid in self.waiting():
+            os.kill(pid, signal.SIGTERM)
 
     def folders(self) -> list[Path]:
         return list(self.temporary.glob("*"))
