@@ -23,7 +23,8 @@ def main() -> None:
     context = open_context(Path(), None, {})
     hosts = probe(context.target, context.settings).hosts
     scripts = {
-        host.address: shipping.parcel(request_of(context.settings, ()) | {"address": host.address}) for host in hosts
+        host.address: shipping.parcel(request_of(context.settings, ()) | {"address": host.address, "numbers": []})
+        for host in hosts
     }
     ssh = context.settings.ssh
     options = ["-o", "BatchMode=yes", "-o", f"UserKnownHostsFile={ssh.known_hosts}", "-i", str(ssh.key_file)]

@@ -1,6 +1,7 @@
 """A command's output through ``r1deploy exec``, against plain ssh with the same command, in turn.
 
-Run it with the lab up and bootstrapped, in the folder of its r1deploy.yaml: ``python benchmarks/stream.py [MIB ...]``.
+Run it with the lab up, bootstrapped and serving, in the folder of its r1deploy.yaml:
+``python benchmarks/stream.py [MIB ...]``.
 It prints seconds of wall, their ratio and the most memory that r1deploy had, for each size; it judges nothing.
 """
 

@@ -15,6 +15,7 @@ from ansible.plugins.action import ActionBase
 
 from r1deploy import shipping
 from r1deploy.cluster.inventory import GROUP
+from r1deploy.onhost.addresses import addresses_of
 from r1deploy.ssh import ADDRESS, KEY, PASSWORD, PORT, USER, python_words
 
 MARK = "r1probe:"
@@ -53,7 +54,8 @@ class ActionModule(ActionBase):
         _write_inventory(self._task.args.get("inventory_out"), task_vars)
         if "request" not in self._task.args:
             return result
-        request = {**self._task.args["request"], "address": _address(task_vars)}
+        address = _address(task_vars)
+        request = {**self._task.args["request"], "address": address, "numbers": addresses_of(address)}
         interpreter = python_words(self._templar.template(task_vars.get("ansible_python_interpreter")))
         done = self._low_level_execute_command(
             shipping.command(interpreter, "probe"), in_data=shipping.parcel(request), sudoable=True

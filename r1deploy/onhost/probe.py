@@ -78,8 +78,8 @@ def look_host():
 def look_net(request):
     """The interface of the host's address, its own name, and who listens on the ports asked about."""
     address = request["address"]
-    own_ones, resolved = own_addresses(), addresses_of(address)
-    # Of several addresses of a name the one that is ours counts.
+    # Of several addresses of a name the one that is ours counts; a name may be known to the controller only.
+    own_ones, resolved = own_addresses(), [*addresses_of(address), *request["numbers"]]
     ip = next((one for one in resolved if one in own_ones), resolved[0] if resolved else None)
     try:
         own = socket.gethostbyname(socket.gethostname())

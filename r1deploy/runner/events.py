@@ -204,7 +204,7 @@ CAUSES: tuple[tuple[str, str, str, str], ...] = (
         r"has the id .*r1deploy\.lock says",
         "IMAGE_OTHER",
         "the image is not the one that r1deploy.lock names",
-        "if the new one is meant: r1deploy bootstrap --upgrade; else bring the old one back",
+        "if the new one is meant: r1deploy bootstrap --upgrade image; else bring the old one back",
     ),
     (
         r"invalid tar header|archive/tar: ",

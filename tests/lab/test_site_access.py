@@ -168,9 +168,9 @@ def test_many_logins_through_a_jump_host(site: Cluster) -> None:
     addresses = [f"{NET}.{number}" for number in range(101, 149)]
     known = site.folder / "known_hosts"
     text = site.lab.layout.known_hosts.read_text()
-    key = next(line for line in text.splitlines() if line.startswith(f"{NET}.11 ")).split(" ", 1)[1]
+    key = next(line for line in text.splitlines() if line.startswith(f"{NET}.11,")).split(" ", 1)[1]
     known.write_text(text + "".join(f"{address} {key}\n" for address in addresses))
-    rows = [f"many{number} ansible_host={address}" for number, address in enumerate(addresses)]
+    rows = [f"many{number:02} ansible_host={address}" for number, address in enumerate(addresses)]
     (site.folder / "inventory.ini").write_text("\n".join(["[cluster]", *rows]) + "\n")
     device = site.sh("node1", f"ip -o -4 address | awk '/{NET}.11\\// {{print $2}}'").strip()
     reload = "kill -HUP $(cat /run/sshd.pid)"
@@ -180,7 +180,7 @@ def test_many_logins_through_a_jump_host(site: Cluster) -> None:
         jump = site.settings(ssh__jump=f"ops@{NET}.12", ssh__known_hosts=known)
         done = site.r1("exec", "--", "hostname", env=jump)
         assert done.code == 0, done.text
-        assert sorted(done.out.splitlines()) == sorted(f"many{number} | node1" for number in range(48))
+        assert sorted(done.out.splitlines()) == sorted(f"many{number:02} | node1" for number in range(48))
     finally:
         site.sh("node2", f"rm {sshd}; {reload}")
         site.sh("node1", "; ".join(f"ip address del {address}/24 dev {device}" for address in addresses))

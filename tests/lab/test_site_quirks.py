@@ -252,7 +252,7 @@ def test_hosts_by_name(ready: Cluster, tmp_path: Path) -> None:
         text = text.replace(f"ansible_host={NET}.{number}", f"ansible_host={host}.site.example")
         with names.open("a") as file:
             file.write(f"{NET}.{number} {host}.site.example\n")
-        known.write_text(known.read_text().replace(f"{NET}.{number} ", f"{host}.site.example "))
+        known.write_text(known.read_text().replace(f"{NET}.{number},", f"{host}.site.example,"))
     path.write_text(text)
     settings = site.settings(ssh__known_hosts=known)
 

@@ -380,14 +380,32 @@ def test_whatever_the_tool_prints_there_is_no_exception(rows: bytes, names: byte
         json.dumps(found.model_dump())
 
 
+# Network
+
+
+@pytest.mark.parametrize(
+    ("address", "numbers", "ip", "nic"),
+    [
+        ("127.0.0.1", [], "127.0.0.1", "lo"),
+        ("known-to-us-only.invalid", ["192.0.2.7", "127.0.0.1"], "127.0.0.1", "lo"),
+        ("known-to-us-only.invalid", ["192.0.2.7"], "192.0.2.7", None),
+        ("known-to-nobody.invalid", [], None, None),
+    ],
+)
+def test_the_interface_of_an_address(address: str, numbers: list[str], ip: str | None, nic: str | None) -> None:
+    """field.md 3.9: a name may be known to the controller only, which says its numbers."""
+    found = probe.look_net({"address": address, "numbers": numbers, "ports": []})
+    assert (found["ip"], found["nic"]) == (ip, nic)
+
+
 # All of it
 
 
 def test_the_whole_script_prints_one_marked_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     request = {
-        "address": "127.0.0.1", "cluster": "x", "container": "r1-no-such", "image": "r1-no-such", "ports": [1],
-        "state_dir": str(tmp_path / "state"), "folders": [str(tmp_path), "/no/such"], "trust_user": "root",
-        "lock": str(tmp_path / "lock"), "remote_tmp": ".r1deploy-tmp",
+        "address": "127.0.0.1", "numbers": [], "cluster": "x", "container": "r1-no-such", "image": "r1-no-such",
+        "ports": [1], "state_dir": str(tmp_path / "state"), "folders": [str(tmp_path), "/no/such"],
+        "trust_user": "root", "lock": str(tmp_path / "lock"), "remote_tmp": ".r1deploy-tmp",
         "weights": None, "chip": {**CHIP.model_dump(), "smi": ["/nowhere"]}, "seconds": 30, "limit": 1 << 20,
     }  # fmt: skip
     probe.look_engine, before = (lambda: {"ok": False, "error": "not asked"}), probe.look_engine
