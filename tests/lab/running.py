@@ -133,7 +133,8 @@ class Running:
         end = time.monotonic() + 1
         while (self.left() or list(self.temporary.iterdir())) and time.monotonic() < end:
             time.sleep(0.02)
-        assert (self.left(), list(self.temporary.iterdir())) == ([], [])
+        left = self.left(), list(self.temporary.iterdir())
+        assert left == ([], []), left
 
     def interrupt(self) -> None:
         """As Ctrl-C does."""
