@@ -65,7 +65,10 @@ def clean_environment(folder: Path, asking: bool) -> Iterator[None]:
     own = Path(sys.executable).parent
     os.environ["PATH"] = os.pathsep.join([str(launcher(folder, own)), str(own), before.get("PATH", os.defpath)])
     os.environ["ANSIBLE_CONFIG"] = str(content.PLAYBOOKS / "ansible.cfg")
-    os.environ["ANSIBLE_LOCAL_TEMP"] = str(folder / "tmp")
+    temporary = folder / "tmp"
+    temporary.mkdir(exist_ok=True)
+    # What Ansible itself puts down here, and a module that it runs here and that is ended with it.
+    os.environ["ANSIBLE_LOCAL_TEMP"] = os.environ["TMPDIR"] = str(temporary)
     os.environ["ANSIBLE_SSH_CONTROL_PATH_DIR"] = str(control_folder(folder))
     os.environ["LC_ALL"] = os.environ["LANG"] = "C.UTF-8"
     os.environ["PYTHONDONTWRITEBYTECODE"] = "1"

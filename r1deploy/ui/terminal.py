@@ -23,8 +23,13 @@ _COLOUR = re.compile("\x1b\\[[0-9;]*m")
 _TURN = threading.RLock()
 
 
-def _write(stream: TextIO, text: str) -> None:
-    """All of ``text`` in one piece: ``print`` writes the end of a line by itself, so two lines could run together."""
+def _write(stream: TextIO | None, text: str) -> None:
+    """All of ``text`` in one piece: ``print`` writes the end of a line by itself, so two lines could run together.
+
+    In: None for a stream that was closed before we began.
+    """
+    if stream is None:
+        return
     with _TURN:
         stream.write(text)
         stream.flush()

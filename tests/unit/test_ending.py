@@ -32,8 +32,6 @@ cli.main()
 PLAY = """
 - hosts: all
   gather_facts: false
-  environment:
-    TMPDIR: {place}/host  # that is the host's, not ours
   tasks:
     - name: Begin
       ansible.builtin.command: >-
@@ -54,7 +52,6 @@ class Run:
     def __init__(self, place: Path, *argv: str, terminal: int | None = None) -> None:
         self.place, self.temporary = place, place / "t m'p"
         self.temporary.mkdir()
-        (place / "host").mkdir()
         (place / "play.yml").write_text(PLAY.format(place=place))
         local = f"ansible_connection=local ansible_become=false ansible_python_interpreter={sys.executable}"
         (place / "inventory.ini").write_text(f"one {local}\ntwo {local}\n")
