@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import datetime
 import json
+import re
 import shutil
 import textwrap
 import threading
@@ -43,6 +44,10 @@ def document(value: Any) -> None:
     show_json(json.dumps(redact.hide_in(value), indent=2, ensure_ascii=False))
 
 
+# What a table is drawn with: it says nothing, and would be one word that no screen is wide enough for.
+_DRAWN = re.compile(r"[-+=_*#~]{40,}")
+
+
 def wrap(text: str, first: str, rest: str) -> list[str]:
     """A text in lines, its own line ends kept; words are never cut, since paths and commands get copied."""
     rows: list[str] = []
@@ -62,7 +67,7 @@ def evidence_lines(evidence: Iterable[str]) -> list[str]:
     """What the failed thing said, in whole words. Of a line that fills the screen the beginning is shown."""
     rows: list[str] = []
     for line in evidence:
-        found = wrap(line, "  | ", "  |   ")
+        found = wrap(_DRAWN.sub(lambda rule: rule.group()[:40], line), "  | ", "  |   ")
         rows += [*found[:MOST_ROWS], *(["  |   …"] if len(found) > MOST_ROWS else [])]
     return rows
 

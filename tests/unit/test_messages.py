@@ -176,3 +176,9 @@ def test_a_missing_key_file_is_not_a_refused_login(said: str) -> None:
     assert found.code == "SSH_KEY_FILE"
     refused = Event("unreachable", "probe", "Look", "node1", {"msg": "root@h: Permission denied (publickey)."})
     assert failure_of(refused).code == "SSH_AUTH"
+
+
+def test_a_drawn_line_of_the_evidence_fits() -> None:
+    """The border of the smi tool's table is one word of 81 characters."""
+    rows = lines.evidence_lines(["| +" + "-" * 79 + "+", "| 14   BI-V150", "-" * 12])
+    assert max(map(len, rows)) <= 80 and rows[-1].endswith("-" * 12) and "BI-V150" in rows[-2]
