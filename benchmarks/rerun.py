@@ -13,8 +13,8 @@ import time
 from pathlib import Path
 
 from r1deploy import shipping
-from r1deploy.actions.context import open_context
-from r1deploy.runner.probe import probe, request_of
+from r1deploy.observe.context import open_context
+from r1deploy.observe.probing import probe, request_of
 
 
 def main() -> None:

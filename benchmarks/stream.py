@@ -14,9 +14,9 @@ import sys
 import time
 from pathlib import Path
 
-from r1deploy.actions.context import open_context
+from r1deploy.observe.context import open_context
 from r1deploy.dockercli import docker
-from r1deploy.runner.probe import probe
+from r1deploy.observe.probing import probe
 from r1deploy.ssh import login_of
 
 LINE = "a line of a log, as long as lines of logs are, more or less, up to this point"

@@ -26,7 +26,7 @@ from typing import Any, TypeVar
 from r1deploy import shipping
 from r1deploy.dockercli import docker
 from r1deploy.errors import ApplyError, PreflightError, R1Error, UnreachableError
-from r1deploy.runner.events import Event, failure_of
+from r1deploy.ansible.events import Event, failure_of
 from r1deploy.ssh import ALIVE_COUNT, ALIVE_SECONDS, LOGINS_THROUGH_A_JUMP_HOST, Login
 
 Line = Callable[[str], None]

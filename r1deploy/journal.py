@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TextIO
 
-from r1deploy.runner.events import Event
+from r1deploy.ansible.events import Event
 from r1deploy.settings import redact
 
 KEEP = 50

@@ -20,7 +20,7 @@ from typing import Any
 
 from r1deploy.cluster.host import Host
 from r1deploy.errors import UnreachableError
-from r1deploy.runner.overlay import Template
+from r1deploy.ansible.overlay import Template
 from r1deploy.settings import redact
 from r1deploy.settings.model import Ssh
 

@@ -13,11 +13,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-from r1deploy import __version__, bundle, content
-from r1deploy.actions.context import Context, remember_bundle, with_bundle
-from r1deploy.actions.resolve import Say, cache_folder, git, ref_of, resolve
-from r1deploy.actions.upstream import Upstream, lacking, upstreams
-from r1deploy.bundle import Repository, Unpacked
+from r1deploy import __version__, content
+from r1deploy.inputs import bundlefile as bundle
+from r1deploy.observe.context import Context, remember_bundle, with_bundle
+from r1deploy.inputs.resolve import Say, cache_folder, git, ref_of, resolve
+from r1deploy.inputs.upstream import Upstream, lacking, upstreams
+from r1deploy.inputs.bundlefile import Repository, Unpacked
 from r1deploy.errors import ApplyError, ConfigError, PreflightError
 from r1deploy.settings import lockfile
 from r1deploy.settings.load import load

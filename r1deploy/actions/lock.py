@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from r1deploy import runlock
-from r1deploy.actions.context import Context
-from r1deploy.actions.look import View, lock_of_any, look, refuse_unreachable
-from r1deploy.actions.resolve import Say
+from r1deploy.observe.context import Context
+from r1deploy.observe.view import View, lock_of_any, look, refuse_unreachable
+from r1deploy.inputs.resolve import Say
 from r1deploy.journal import logs_of
 from r1deploy.planning.observed import LockInfo
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from r1deploy.actions.context import Context
-from r1deploy.actions.look import lock_of_any, look
+from r1deploy.observe.context import Context
+from r1deploy.observe.view import lock_of_any, look
 from r1deploy.actions.remote import hosts_of
 from r1deploy.connection import Lines, Remote, on_each
 

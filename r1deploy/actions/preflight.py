@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from r1deploy.actions.context import Context
-from r1deploy.actions.look import look, placeholder
-from r1deploy.actions.resolve import Say, commit_of, lock_of_or_error, password_file, prove_key
-from r1deploy.actions.tarball import prove_tarball
+from r1deploy.observe.context import Context
+from r1deploy.observe.view import look, placeholder
+from r1deploy.inputs.resolve import Say, commit_of, lock_of_or_error, password_file, prove_key
+from r1deploy.inputs.tarball import prove_tarball
 from r1deploy.errors import PreflightError
 from r1deploy.planning.findings import BOOTSTRAP, Check
 from r1deploy.settings import lockfile

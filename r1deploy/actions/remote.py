@@ -12,8 +12,8 @@ import threading
 from collections.abc import Callable, Sequence
 from typing import BinaryIO
 
-from r1deploy.actions.context import Context
-from r1deploy.actions.look import View, lock_of, look, unreachable
+from r1deploy.observe.context import Context
+from r1deploy.observe.view import View, lock_of, look, unreachable
 from r1deploy.cluster.host import Host
 from r1deploy.connection import BLOCK, Lines, Remote, Session, on_each
 from r1deploy.dockercli import docker

@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from r1deploy.actions.resolve import KEY, blobs, patch_paths, prove_key
-from r1deploy.actions.tarball import inspect
+from r1deploy.inputs.resolve import KEY, blobs, patch_paths, prove_key
+from r1deploy.inputs.tarball import inspect
 from r1deploy.actions.weights import damage, few
 from r1deploy.errors import PreflightError, UsageError
 from r1deploy.onhost import checkpoint

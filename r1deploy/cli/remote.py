@@ -25,7 +25,7 @@ def exec_(
 
     Standard input goes to the command with --host, or where there is one host only; else it gets none.
     """
-    from r1deploy.actions.context import open_context
+    from r1deploy.observe.context import open_context
     from r1deploy.actions.remote import execute
 
     stdin = None if sys.stdin is None or sys.stdin.isatty() else sys.stdin.buffer
@@ -37,7 +37,7 @@ def exec_(
 @app.command()
 def shell(folder: Folder = HERE, host: Host = None, sets: Set = None) -> None:
     """An interactive shell in our container, on the head unless --host says otherwise."""
-    from r1deploy.actions.context import open_context
+    from r1deploy.observe.context import open_context
     from r1deploy.actions.remote import shell as act
     from r1deploy.errors import UsageError
 
@@ -53,7 +53,7 @@ def tunnel(
     sets: Set = None,
 ) -> None:
     """Bring the endpoint to a port of this machine over SSH, until Ctrl-C."""
-    from r1deploy.actions.context import open_context
+    from r1deploy.observe.context import open_context
     from r1deploy.actions.remote import tunnel as act
 
     def ready(url: str) -> None:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
     from rich.live import Live
 
-    from r1deploy.runner.events import Event
+    from r1deploy.ansible.events import Event
 
 HOST_COLUMNS, BAR_COLUMNS = 24, 30
 TICKS_PER_SECOND = 4

@@ -14,7 +14,8 @@ import pytest
 import yaml
 
 from r1deploy import content
-from r1deploy.actions import export, variables
+from r1deploy.actions import export
+from r1deploy.planning import rolevars as variables
 
 ROLES = sorted(path.name for path in content.ROLES.iterdir())
 # The playbook's own, for where trees wait on the controller.

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from r1deploy.actions.answers import last_answer, memory, remember
-from r1deploy.engine import Answer, answer_of
+from r1deploy.serving.answers import last_answer, memory, remember
+from r1deploy.serving.endpoint import Answer, answer_of
 from r1deploy.planning.observed import Active, Record
 from r1deploy.planning.serving import Serving
 from tests.unit.test_serving import RECORD

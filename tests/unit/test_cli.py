@@ -76,7 +76,7 @@ def test_json_of_a_bug_is_one_document(
 
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
     monkeypatch.setattr(settings_load, "load", broken)
-    monkeypatch.setattr("r1deploy.actions.context.load", broken)
+    monkeypatch.setattr("r1deploy.observe.context.load", broken)
     assert main.run(["plan", "--json", "-C", str(tmp_path)]) == 1
     said = capsys.readouterr()
     assert json.loads(said.out)["error"]["code"] == "BUG"
@@ -154,7 +154,7 @@ def test_a_pipe_that_is_not_our_output_is_a_bug(
         raise BrokenPipeError(32, "some host's connection")
 
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
-    monkeypatch.setattr("r1deploy.actions.context.load", broken)
+    monkeypatch.setattr("r1deploy.observe.context.load", broken)
     assert main.run(["plan", "-C", str(tmp_path)]) == 1
     assert "BUG" in capfd.readouterr().err
 

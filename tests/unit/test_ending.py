@@ -15,13 +15,15 @@ from pathlib import Path
 
 import pytest
 
-from r1deploy.runner import folder, leash, supervisor
+from r1deploy.ansible import supervisor
+from r1deploy.ansible import leash
+from r1deploy.ansible import folder
 
 SCRIPT = """
 import sys
 from pathlib import Path
 from r1deploy.cli import main as cli
-from r1deploy.runner.ansible import Target, run
+from r1deploy.ansible.runner import Target, run
 from r1deploy.settings.model import Ssh
 held = (lambda: not Path("released").exists()) if "held" in sys.argv else None
 place = Path("inventory.ini").absolute()

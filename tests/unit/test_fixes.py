@@ -20,9 +20,9 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
-from r1deploy.actions.context import open_context
-from r1deploy.actions.resolve import commit_of, key_file, password_file, prove_key
-from r1deploy.actions.secrets import api_key
+from r1deploy.observe.context import open_context
+from r1deploy.inputs.resolve import commit_of, key_file, password_file, prove_key
+from r1deploy.settings.secretfile import api_key
 from r1deploy.actions.weights import manifest_of
 from r1deploy.cluster import hostfile
 from r1deploy.errors import ErrorCode, R1Error

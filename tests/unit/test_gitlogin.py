@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from r1deploy.actions import resolve
+from r1deploy.inputs import resolve
 from r1deploy.errors import PreflightError
 from r1deploy.settings import gitlogin
 from r1deploy.settings.load import from_profile

@@ -14,7 +14,7 @@ import pexpect
 import pytest
 from rich.console import Console
 
-from r1deploy.runner.events import Event, Kind, event_of
+from r1deploy.ansible.events import Event, Kind, event_of
 from r1deploy.ui import lines, live
 
 LONG = "A task whose name is far longer than any terminal is wide, and then goes on for a while " * 2
@@ -137,7 +137,7 @@ def test_a_start_is_an_event_of_ours() -> None:
 
 SCRIPT = """
 import sys, time
-from r1deploy.runner.events import Event
+from r1deploy.ansible.events import Event
 from r1deploy.ui import lines
 from r1deploy.ui.live import progress
 try:

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from r1deploy.actions.look import unreachable
+from r1deploy.observe.view import unreachable
 from r1deploy.actions.preflight import failed
-from r1deploy.actions.resolve import lock_of_or_error, prove_key, resolve
+from r1deploy.inputs.resolve import lock_of_or_error, prove_key, resolve
 from r1deploy.errors import ConfigError, PreflightError
-from r1deploy.runner.events import Event, Failure, Kind, failure_of
+from r1deploy.ansible.events import Event, Failure, Kind, failure_of
 from r1deploy.settings.load import load
 from r1deploy.ui import lines
 

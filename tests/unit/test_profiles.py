@@ -10,7 +10,7 @@ import pytest
 
 import r1deploy
 from r1deploy import content
-from r1deploy.actions import resolve
+from r1deploy.inputs import resolve
 from r1deploy.planning.desired import device_of
 from r1deploy.planning.release import Inputs, release_of
 from r1deploy.settings import checks, profiles, schema

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from r1deploy.runner.events import Event, failure_of
+from r1deploy.ansible.events import Event, failure_of
 
 NAME = "cannot pull 127.0.0.1:5055/vendor/tiny:v1: "
 

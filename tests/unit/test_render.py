@@ -323,7 +323,7 @@ def test_serve_script_starts_vllm_with_every_argument_and_leaves_its_pid(tmp_pat
 
 
 def test_log_and_pid_lie_where_the_gate_looks() -> None:
-    from r1deploy.actions.gate import Gate
+    from r1deploy.serving.gate import Gate
 
     found = in_mode("vllm", HOSTS[:1])
     script = found.files["node1"]["serve.sh"].decode()

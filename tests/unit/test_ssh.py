@@ -18,9 +18,9 @@ from r1deploy import connection, ssh
 from r1deploy.cluster.host import Host
 from r1deploy.connection import Kept, Lines, answer_in
 from r1deploy.errors import UnreachableError
-from r1deploy.runner.ansible import LONGEST_CONTROL_FOLDER, control_folder
-from r1deploy.runner.events import Event, failure_of
-from r1deploy.runner.probe import numbered
+from r1deploy.ansible.runner import LONGEST_CONTROL_FOLDER, control_folder
+from r1deploy.ansible.events import Event, failure_of
+from r1deploy.observe.probing import numbered
 from r1deploy.settings import redact
 from r1deploy.settings.model import Ssh
 

@@ -27,8 +27,8 @@ from typing import IO, Any
 import pydantic
 from pydantic import BaseModel
 
-from r1deploy import tarfiles
-from r1deploy.actions import manifest
+from r1deploy.inputs import tarfiles
+from r1deploy.inputs import manifest
 from r1deploy.errors import PreflightError
 from r1deploy.settings.lockfile import LockedImage
 from r1deploy.settings.model import Settings

@@ -7,9 +7,9 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from r1deploy import content
-from r1deploy.actions.context import Context
-from r1deploy.actions.resolve import Say, lock_of_or_error, need, resolve
-from r1deploy.actions.secrets import api_key
+from r1deploy.observe.context import Context
+from r1deploy.inputs.resolve import Say, lock_of_or_error, need, resolve
+from r1deploy.settings.secretfile import api_key
 from r1deploy.errors import PreflightError, R1Error, UnreachableError, UsageError
 from r1deploy.planning.desired import Desired
 from r1deploy.planning.interfaces import AUTO
@@ -17,8 +17,8 @@ from r1deploy.planning.observed import Record
 from r1deploy.planning.planner import Plan, plan
 from r1deploy.planning.release import Inputs, release_of
 from r1deploy.render import RECORD, Rendered, recognized, render
-from r1deploy.runner.events import Failure
-from r1deploy.runner.probe import Probed, probe
+from r1deploy.ansible.events import Failure
+from r1deploy.observe.probing import Probed, probe
 from r1deploy.settings import lockfile
 from r1deploy.settings.lockfile import Lock, LockedImage, LockedPatch, LockedSource
 from r1deploy.settings.model import Settings

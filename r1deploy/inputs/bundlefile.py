@@ -21,7 +21,7 @@ from typing import IO, Annotated, Any, Literal
 import pydantic
 from pydantic import BaseModel, ConfigDict, Field
 
-from r1deploy import tarfiles
+from r1deploy.inputs import tarfiles
 from r1deploy.errors import PreflightError, UsageError
 
 MANIFEST = "manifest.json"

@@ -19,10 +19,10 @@ from pathlib import Path
 from typing import Any
 
 from r1deploy import content
-from r1deploy.runner import overlay
-from r1deploy.runner.events import Event, Failure, event_of, failure_of
-from r1deploy.runner.folder import run_folder
-from r1deploy.runner.leash import CALLBACKS, FOLDER, Leash, launcher
+from r1deploy.ansible import overlay
+from r1deploy.ansible.events import Event, Failure, event_of, failure_of
+from r1deploy.ansible.folder import run_folder
+from r1deploy.ansible.leash import CALLBACKS, FOLDER, Leash, launcher
 from r1deploy.settings.model import Ssh
 from r1deploy.signals import Interrupts, Stopped
 from r1deploy.ssh import LOGINS_THROUGH_A_JUMP_HOST, Login, login_of_all

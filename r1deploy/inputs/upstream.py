@@ -9,7 +9,7 @@ from typing import Any
 
 import yaml
 
-from r1deploy.actions.resolve import blobs, clone_with, git, need
+from r1deploy.inputs.resolve import blobs, clone_with, git, need
 from r1deploy.errors import PreflightError
 from r1deploy.settings.lockfile import Lock
 from r1deploy.settings.model import Settings

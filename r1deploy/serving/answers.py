@@ -12,10 +12,10 @@ import json
 import shlex
 from pathlib import Path
 
-from r1deploy.actions.context import Context
-from r1deploy.actions.gate import Passed
+from r1deploy.observe.context import Context
+from r1deploy.serving.gate import Passed
 from r1deploy.connection import Remote
-from r1deploy.engine import Endpoint
+from r1deploy.serving.endpoint import Endpoint
 from r1deploy.journal import state_home
 from r1deploy.planning.observed import Record
 from r1deploy.planning.serving import Serving

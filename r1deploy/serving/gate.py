@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from r1deploy.connection import Remote
-from r1deploy.engine import Answer, Endpoint
+from r1deploy.serving.endpoint import Answer, Endpoint
 from r1deploy.errors import GateError, UnreachableError
 from r1deploy.planning.observed import Record
 from r1deploy.runlock import lost

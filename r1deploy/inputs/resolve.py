@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from r1deploy.actions.tarball import lock_image
+from r1deploy.inputs.tarball import lock_image
 from r1deploy.errors import ConfigError, PreflightError
 from r1deploy.settings import gitlogin, redact, site
 from r1deploy.settings.lockfile import Lock, LockedImage, LockedPatch, LockedSource

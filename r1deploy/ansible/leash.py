@@ -15,7 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from r1deploy import signals
-from r1deploy.runner import supervisor
+from r1deploy.ansible import supervisor
 
 # The folder of the run, for the callback plugin that asks before each task.
 FOLDER = "R1_RUN_FOLDER"

@@ -1,0 +1,1 @@
+"""The weights on the hosts: typed answers, one judge, transfer between hosts."""

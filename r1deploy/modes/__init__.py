@@ -1,0 +1,1 @@
+"""Ways of serving: one class each, pure."""

@@ -1,0 +1,1 @@
+"""The service: its endpoint, the gate, switching between releases."""

@@ -1,0 +1,1 @@
+"""A file a CLI verb: the readable order of its effects. Each takes a Run."""
