@@ -32,7 +32,7 @@ from pathlib import Path
 from rerun import parallel, show
 
 from r1deploy import shipping
-from r1deploy.inputs.resolve import patch_paths
+from r1deploy.inputs.locking import patch_paths
 from r1deploy.observe.probing import request_of
 from r1deploy.settings import lockfile
 from r1deploy.settings.load import load

@@ -14,8 +14,8 @@ import sys
 import time
 from pathlib import Path
 
-from r1deploy.observe.context import open_context
 from r1deploy.dockercli import docker
+from r1deploy.observe.context import open_context
 from r1deploy.observe.probing import probe
 from r1deploy.ssh import login_of
 

@@ -24,9 +24,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
 from r1deploy import shipping
+from r1deploy.ansible.events import Event
+from r1deploy.ansible.failures import failure_of
 from r1deploy.dockercli import docker
 from r1deploy.errors import ApplyError, PreflightError, R1Error, UnreachableError
-from r1deploy.ansible.events import Event, failure_of
 from r1deploy.ssh import ALIVE_COUNT, ALIVE_SECONDS, LOGINS_THROUGH_A_JUMP_HOST, Login
 
 Line = Callable[[str], None]

@@ -20,8 +20,8 @@ from pydantic import ValidationError
 
 from r1deploy.connection import Kept, Remote, Session, answer_in
 from r1deploy.errors import LockedError, R1Error
-from r1deploy.planning.observed import LockInfo
 from r1deploy.observe.probing import lock_path
+from r1deploy.planning.observed import LockInfo
 
 BEAT_SECONDS = 4.0
 SILENCE_SECONDS = 20.0

@@ -5,22 +5,23 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from r1deploy.observe.context import Context
-from r1deploy.observe.view import View, limited, lock_of, look, refuse_unreachable
-from r1deploy.inputs.resolve import Say, prove_key
 from r1deploy.actions.runs import changing, play, refuse_held
+from r1deploy.ansible.folder import run_folder
+from r1deploy.ansible.runner import Outcome
+from r1deploy.errors import ApplyError, PreflightError
+from r1deploy.inputs.key import prove_key
 from r1deploy.inputs.tarball import prove_tarball
 from r1deploy.inputs.upstream import prove_upstreams
-from r1deploy.planning.rolevars import groups, host_vars, role_vars, write_files
-from r1deploy.errors import ApplyError, PreflightError
 from r1deploy.journal import Journal
+from r1deploy.observe.context import Context
+from r1deploy.observe.view import View, limited, lock_of, look, refuse_unreachable
 from r1deploy.planning.findings import Check
 from r1deploy.planning.planner import Plan
+from r1deploy.planning.rolevars import groups, host_vars, role_vars, write_files
 from r1deploy.planning.steps import STEP_NAMES
-from r1deploy.ansible.runner import Outcome
-from r1deploy.ansible.folder import run_folder
 from r1deploy.settings import lockfile
 from r1deploy.settings.lockfile import Lock
+from r1deploy.voice import Say
 
 NEED_KEY = {"patch"}
 

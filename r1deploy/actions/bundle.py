@@ -14,17 +14,19 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from r1deploy import __version__, content
-from r1deploy.inputs import bundlefile as bundle
-from r1deploy.observe.context import Context, remember_bundle, with_bundle
-from r1deploy.inputs.resolve import Say, cache_folder, git, ref_of, resolve
-from r1deploy.inputs.upstream import Upstream, lacking, upstreams
-from r1deploy.inputs.bundlefile import Repository, Unpacked
 from r1deploy.errors import ApplyError, ConfigError, PreflightError
+from r1deploy.inputs import bundlefile as bundle
+from r1deploy.inputs.bundlefile import Repository, Unpacked
+from r1deploy.inputs.git import cache_folder, git, ref_of
+from r1deploy.inputs.locking import resolve
+from r1deploy.inputs.upstream import Upstream, lacking, upstreams
+from r1deploy.observe.context import Context, remember_bundle, with_bundle
 from r1deploy.settings import lockfile
 from r1deploy.settings.load import load
 from r1deploy.settings.lockfile import Lock
 from r1deploy.settings.model import Settings
 from r1deploy.settings.redact import without_login
+from r1deploy.voice import Say
 
 HOURS = 4 * 3600
 

@@ -7,17 +7,17 @@ from pathlib import Path
 from typing import Any
 
 from r1deploy import content
-from r1deploy.observe.context import Context
-from r1deploy.observe.view import View, lock_of, look, refuse_unreachable
-from r1deploy.inputs.resolve import Say
-from r1deploy.planning.rolevars import fixed_groups, host_vars, role_vars, write_files
-from r1deploy.errors import UsageError
-from r1deploy.planning.steps import STEP_NAMES
-from r1deploy.render import SECRET
 from r1deploy.ansible import overlay
 from r1deploy.ansible.overlay import Template
+from r1deploy.errors import UsageError
+from r1deploy.observe.context import Context
+from r1deploy.observe.view import View, lock_of, look, refuse_unreachable
+from r1deploy.planning.rolevars import fixed_groups, host_vars, role_vars, write_files
+from r1deploy.planning.steps import STEP_NAMES
+from r1deploy.render import SECRET
 from r1deploy.settings import redact
 from r1deploy.ssh import PASSWORD, login_of_all
+from r1deploy.voice import Say
 
 IGNORED = shutil.ignore_patterns(
     "__pycache__", "probe.yml", "inventory.yml", "r1_probe.py", "probe.py", "lock.py", "weights.py"

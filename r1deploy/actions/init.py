@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from r1deploy.observe.context import open_context
 from r1deploy.cluster import hostfile
 from r1deploy.cluster import inventory as inventories
+from r1deploy.observe.context import open_context
 from r1deploy.observe.probing import read_hosts
 from r1deploy.settings import profiles
 from r1deploy.settings.example import annotated

@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from r1deploy import runlock
+from r1deploy.journal import logs_of
 from r1deploy.observe.context import Context
 from r1deploy.observe.view import View, lock_of_any, look, refuse_unreachable
-from r1deploy.inputs.resolve import Say
-from r1deploy.journal import logs_of
 from r1deploy.planning.observed import LockInfo
+from r1deploy.voice import Say
 
 
 def status(context: Context, say: Say) -> dict[str, Any] | None:

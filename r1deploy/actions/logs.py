@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from r1deploy.observe.context import Context
-from r1deploy.observe.view import lock_of_any, look
 from r1deploy.actions.remote import hosts_of
 from r1deploy.connection import Lines, Remote, on_each
+from r1deploy.observe.context import Context
+from r1deploy.observe.view import lock_of_any, look
 
 Line = Callable[[str], None]
 

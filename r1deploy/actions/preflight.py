@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+from r1deploy.errors import PreflightError
+from r1deploy.inputs.git import commit_of
+from r1deploy.inputs.key import prove_key
+from r1deploy.inputs.locking import password_file, resolved
+from r1deploy.inputs.tarball import prove_tarball
 from r1deploy.observe.context import Context
 from r1deploy.observe.view import look, placeholder
-from r1deploy.inputs.resolve import Say, commit_of, lock_of_or_error, password_file, prove_key
-from r1deploy.inputs.tarball import prove_tarball
-from r1deploy.errors import PreflightError
 from r1deploy.planning.findings import BOOTSTRAP, Check
 from r1deploy.settings import lockfile
 from r1deploy.settings.lockfile import Lock
+from r1deploy.voice import Say
 
 
 def preflight(context: Context, say: Say) -> list[Check]:
     """Every finding. Hosts that do not answer are findings too, and the others are still looked at."""
     rows: list[Check] = []
-    lock, problems = lock_of_or_error(context.settings, lockfile.read(context.lock_path), say)
+    lock, problems = resolved(context.settings, lockfile.read(context.lock_path), frozenset(), say)
     rows += [failed(problem) for problem in problems]
     rows += controller(context, lock)
     try:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+from r1deploy.errors import PreflightError
 from r1deploy.observe.context import Context
 from r1deploy.observe.view import View, lock_of_any, look, refuse_unreachable
-from r1deploy.inputs.resolve import Say
-from r1deploy.errors import PreflightError
 from r1deploy.planning.records import Held, held
+from r1deploy.voice import Say
 
 
 def releases(context: Context, say: Say) -> list[Held]:

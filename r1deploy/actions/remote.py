@@ -12,12 +12,12 @@ import threading
 from collections.abc import Callable, Sequence
 from typing import BinaryIO
 
-from r1deploy.observe.context import Context
-from r1deploy.observe.view import View, lock_of, look, unreachable
 from r1deploy.cluster.host import Host
 from r1deploy.connection import BLOCK, Lines, Remote, Session, on_each
 from r1deploy.dockercli import docker
 from r1deploy.errors import PreflightError, R1Error, UsageError
+from r1deploy.observe.context import Context
+from r1deploy.observe.view import View, lock_of, look, unreachable
 from r1deploy.onhost import attached
 
 Line = Callable[[str], None]

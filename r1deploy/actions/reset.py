@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from r1deploy.actions.bootstrap import refuse_failed
-from r1deploy.observe.context import Context
-from r1deploy.observe.view import View, lock_of_any, look, refuse_unreachable
-from r1deploy.inputs.resolve import Say
 from r1deploy.actions.runs import changing, play
+from r1deploy.ansible.runner import REMOTE_TMP
 from r1deploy.errors import UsageError
 from r1deploy.journal import Journal
-from r1deploy.ansible.runner import REMOTE_TMP
+from r1deploy.observe.context import Context
+from r1deploy.observe.view import View, lock_of_any, look, refuse_unreachable
+from r1deploy.voice import Say
 
 
 def reset(context: Context, name: str, journal: Journal, say: Say, *, images: bool, wait: bool) -> int:

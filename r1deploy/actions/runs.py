@@ -9,18 +9,18 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from r1deploy.observe.context import Context
-from r1deploy.observe.view import View, run_of
-from r1deploy.inputs.resolve import Say
-from r1deploy.settings.secretfile import api_key
+from r1deploy.ansible.runner import Outcome, run
 from r1deploy.connection import ANSWER_SECONDS, Remote, on_each
 from r1deploy.errors import R1Error
 from r1deploy.journal import Journal
+from r1deploy.observe.context import Context
+from r1deploy.observe.view import View, run_of
 from r1deploy.planning.desired import Desired
 from r1deploy.runlock import RunLock, held_by, lost, who
-from r1deploy.ansible.runner import Outcome, run
+from r1deploy.settings.secretfile import api_key
 from r1deploy.signals import Stopped
 from r1deploy.ssh import login_of
+from r1deploy.voice import Say
 
 HISTORY = "history.jsonl"
 

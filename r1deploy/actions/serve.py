@@ -8,19 +8,19 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from r1deploy.serving.answers import ask, config_folder, endpoint_of, key_on_head, now
 from r1deploy.actions.bootstrap import refuse_blocked, refuse_failed
-from r1deploy.observe.context import Context
-from r1deploy.serving.gate import Gate, Passed, Progress, Say
-from r1deploy.observe.view import View, lock_of, lock_of_any, look, record_of, refuse_unreachable
 from r1deploy.actions.releases import choose, held_of
 from r1deploy.actions.runs import changing, play, refuse_held
-from r1deploy.planning.rolevars import fixed_groups
 from r1deploy.errors import GateError, LockedError, PreflightError, R1Error
 from r1deploy.journal import Journal
+from r1deploy.observe.context import Context
+from r1deploy.observe.view import View, lock_of, lock_of_any, look, record_of, refuse_unreachable
 from r1deploy.planning.findings import Check
 from r1deploy.planning.observed import Active, Record
 from r1deploy.planning.records import Held, differences, unneeded
+from r1deploy.planning.rolevars import fixed_groups
+from r1deploy.serving.answers import ask, config_folder, endpoint_of, key_on_head, now
+from r1deploy.serving.gate import Gate, Passed, Progress, Say
 from r1deploy.signals import Stopped
 
 # What forbids a start whatever is started; the other findings speak of what the settings ask for now.

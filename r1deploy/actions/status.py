@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from r1deploy.serving.answers import ask, endpoint_of, key_on_head, last_answer
 from r1deploy.observe.context import Context
 from r1deploy.observe.view import View, beside, lock_of_any, look
-from r1deploy.inputs.resolve import Say
 from r1deploy.planning.observed import Record
 from r1deploy.planning.serving import Serving
 from r1deploy.planning.steps import STEP_NAMES
 from r1deploy.render import SECRET
+from r1deploy.serving.answers import ask, endpoint_of, key_on_head, last_answer
+from r1deploy.voice import Say
 
 
 def status(context: Context, say: Say, *, token: bool = False) -> dict[str, Any]:

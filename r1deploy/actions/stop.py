@@ -5,15 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from r1deploy.actions.bootstrap import refuse_failed
-from r1deploy.observe.context import Context
-from r1deploy.observe.view import View, lock_of_any, look
-from r1deploy.inputs.resolve import Say
 from r1deploy.actions.runs import changing, play, refuse_held
-from r1deploy.planning.rolevars import fixed_groups
+from r1deploy.ansible.failures import Failure
 from r1deploy.errors import UnreachableError
 from r1deploy.journal import Journal
+from r1deploy.observe.context import Context
+from r1deploy.observe.view import View, lock_of_any, look
+from r1deploy.planning.rolevars import fixed_groups
 from r1deploy.planning.serving import pids_in
-from r1deploy.ansible.events import Failure
+from r1deploy.voice import Say
 
 
 @dataclass(frozen=True)

@@ -8,10 +8,12 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from r1deploy.inputs.resolve import KEY, blobs, patch_paths, prove_key
-from r1deploy.inputs.tarball import inspect
 from r1deploy.actions.weights import damage, few
 from r1deploy.errors import PreflightError, UsageError
+from r1deploy.inputs.git import blobs
+from r1deploy.inputs.key import KEY, prove_key
+from r1deploy.inputs.locking import patch_paths
+from r1deploy.inputs.tarball import inspect
 from r1deploy.onhost import checkpoint
 from r1deploy.planning.checks import fits
 from r1deploy.planning.findings import Check

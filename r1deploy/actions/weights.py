@@ -23,21 +23,21 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from r1deploy.observe.context import Context
-from r1deploy.observe.view import refuse_unreachable
-from r1deploy.inputs.resolve import Say
 from r1deploy.checkpoint.transferlines import row_of
 from r1deploy.cluster.host import Host
 from r1deploy.connection import Lines, Remote, Session, answer_in
 from r1deploy.errors import ApplyError, ConfigError, PreflightError, R1Error, UsageError
+from r1deploy.observe.context import Context
+from r1deploy.observe.probing import Probed, probe
+from r1deploy.observe.view import refuse_unreachable
 from r1deploy.onhost import checkpoint
 from r1deploy.planning.checks import fits, named
 from r1deploy.planning.findings import Check
-from r1deploy.observe.probing import Probed, probe
 from r1deploy.settings.load import weights_host_path
 from r1deploy.settings.model import Settings
 from r1deploy.signals import Stopped
 from r1deploy.units import size_of
+from r1deploy.voice import Say
 
 WORKERS = 8
 # What a user asks a hub's package by.

@@ -20,7 +20,8 @@ from typing import Any
 
 from r1deploy import content
 from r1deploy.ansible import overlay
-from r1deploy.ansible.events import Event, Failure, event_of, failure_of
+from r1deploy.ansible.events import Event, event_of
+from r1deploy.ansible.failures import Failure, failure_of
 from r1deploy.ansible.folder import run_folder
 from r1deploy.ansible.leash import CALLBACKS, FOLDER, Leash, launcher
 from r1deploy.settings.model import Ssh

@@ -41,8 +41,8 @@ def preflight(
     given: Inventory = None, folder: Folder = HERE, json: Json = False, verbose: Verbose = False, sets: Set = None
 ) -> None:
     """Check the hosts, the key and the git refs; read-only."""
-    from r1deploy.observe.context import open_context, remember_inventory
     from r1deploy.actions.preflight import preflight as act
+    from r1deploy.observe.context import open_context, remember_inventory
 
     context = open_context(folder, given, flags_of(sets))
     checks = act(context, lines.say)
@@ -70,9 +70,9 @@ def plan(
     """Say what bootstrap would change where, and why; changes nothing."""
     from dataclasses import asdict
 
-    from r1deploy.planning.choices import choices
     from r1deploy.observe.context import open_context, remember_inventory
     from r1deploy.observe.view import beside, lock_of, look, refuse_unreachable, run_of
+    from r1deploy.planning.choices import choices
     from r1deploy.runlock import sentence
     from r1deploy.settings.lockfile import moved, read
 
@@ -132,9 +132,9 @@ def bootstrap(
     from r1deploy.actions.bootstrap import Options, considered
     from r1deploy.actions.bootstrap import bootstrap as act
     from r1deploy.actions.bundle import use
+    from r1deploy.journal import Journal
     from r1deploy.observe.context import open_context, remember_inventory
     from r1deploy.observe.view import View
-    from r1deploy.journal import Journal
     from r1deploy.settings.lockfile import moved, read
 
     context = open_context(folder, given, flags_of(sets))
@@ -169,10 +169,10 @@ def reset(
     sets: Set = None,
 ) -> None:
     """Remove everything of the cluster from its hosts; the weights stay."""
-    from r1deploy.observe.context import open_context
     from r1deploy.actions.reset import reset as act
     from r1deploy.errors import UsageError
     from r1deploy.journal import Journal
+    from r1deploy.observe.context import open_context
 
     context = open_context(folder, None, flags_of(sets))
     name = yes

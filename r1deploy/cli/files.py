@@ -61,8 +61,8 @@ def export(
     target: Annotated[Path, typer.Argument(help="New folder.")], folder: Folder = HERE, sets: Set = None
 ) -> None:
     """Write a folder that plain ansible-playbook runs to the same state; no secret is in it."""
-    from r1deploy.observe.context import open_context
     from r1deploy.actions.export import export as act
+    from r1deploy.observe.context import open_context
 
     for line in act(open_context(folder, None, flags_of(sets)), target, lines.say):
         lines.show(line)

@@ -25,8 +25,8 @@ def exec_(
 
     Standard input goes to the command with --host, or where there is one host only; else it gets none.
     """
-    from r1deploy.observe.context import open_context
     from r1deploy.actions.remote import execute
+    from r1deploy.observe.context import open_context
 
     stdin = None if sys.stdin is None or sys.stdin.isatty() else sys.stdin.buffer
     context = open_context(folder, None, flags_of(sets))
@@ -37,9 +37,9 @@ def exec_(
 @app.command()
 def shell(folder: Folder = HERE, host: Host = None, sets: Set = None) -> None:
     """An interactive shell in our container, on the head unless --host says otherwise."""
-    from r1deploy.observe.context import open_context
     from r1deploy.actions.remote import shell as act
     from r1deploy.errors import UsageError
+    from r1deploy.observe.context import open_context
 
     if not (sys.stdin.isatty() and sys.stdout.isatty()):
         raise UsageError("TTY_MISSING", "shell needs a terminal", fix="r1deploy exec -- COMMAND")
@@ -53,8 +53,8 @@ def tunnel(
     sets: Set = None,
 ) -> None:
     """Bring the endpoint to a port of this machine over SSH, until Ctrl-C."""
-    from r1deploy.observe.context import open_context
     from r1deploy.actions.remote import tunnel as act
+    from r1deploy.observe.context import open_context
 
     def ready(url: str) -> None:
         lines.show(f"{url}/v1")

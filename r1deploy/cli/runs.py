@@ -16,8 +16,8 @@ app.add_typer(lock_app, name="lock")
 @lock_app.command("status")
 def lock_status(folder: Folder = HERE, json: Json = False, sets: Set = None) -> None:
     """Who holds the cluster, from where, since when, doing what."""
-    from r1deploy.observe.context import open_context
     from r1deploy.actions.lock import status as act
+    from r1deploy.observe.context import open_context
     from r1deploy.runlock import sentence
 
     found = act(open_context(folder, None, flags_of(sets)), lines.say)
@@ -34,8 +34,8 @@ def lock_release(
     sets: Set = None,
 ) -> None:
     """End another run's hold: that run stops as soon as it notices."""
-    from r1deploy.observe.context import open_context
     from r1deploy.actions.lock import release as act
+    from r1deploy.observe.context import open_context
     from r1deploy.runlock import sentence
 
     def confirm(held: dict[str, Any]) -> None:
@@ -49,8 +49,8 @@ def lock_release(
 @app.command()
 def history(folder: Folder = HERE, json: Json = False, sets: Set = None) -> None:
     """Runs that changed the cluster, from wherever they came; logs where they are here."""
-    from r1deploy.observe.context import open_context
     from r1deploy.actions.lock import history as act
+    from r1deploy.observe.context import open_context
 
     rows = act(open_context(folder, None, flags_of(sets)), lines.say)
     if json:

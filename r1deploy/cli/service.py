@@ -23,9 +23,9 @@ Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask before someth
 @app.command()
 def serve(folder: Folder = HERE, yes: Yes = False, json: Json = False, wait: Wait = False, sets: Set = None) -> None:
     """Start or switch the service; prints the endpoint and one real answer."""
-    from r1deploy.observe.context import open_context
     from r1deploy.actions.serve import serve as act
     from r1deploy.journal import Journal
+    from r1deploy.observe.context import open_context
 
     context = open_context(folder, None, flags_of(sets))
     with progress() as shown:
@@ -75,9 +75,9 @@ def stop(folder: Folder = HERE, wait: Wait = False, sets: Set = None) -> None:
 
 def end(folder: Path, wait: bool, sets: list[str] | None, said: Callable[[str], None]) -> None:
     """End the service. In: where the result is said."""
-    from r1deploy.observe.context import open_context
     from r1deploy.actions.stop import stop as act
     from r1deploy.journal import Journal
+    from r1deploy.observe.context import open_context
 
     context = open_context(folder, None, flags_of(sets))
     journal = Journal(context.settings.cluster, "stop", lines.Progress().event)
@@ -106,9 +106,9 @@ def rollback(
     sets: Set = None,
 ) -> None:
     """Serve a former release again: checked on every host before any is touched."""
-    from r1deploy.observe.context import open_context
     from r1deploy.actions.serve import rollback as act
     from r1deploy.journal import Journal
+    from r1deploy.observe.context import open_context
 
     context = open_context(folder, None, flags_of(sets))
     with progress() as shown:
@@ -120,8 +120,8 @@ def rollback(
 @app.command()
 def releases(folder: Folder = HERE, json: Json = False, sets: Set = None) -> None:
     """The releases on the hosts: which is active, which can be gone back to."""
-    from r1deploy.observe.context import open_context
     from r1deploy.actions.releases import releases as act
+    from r1deploy.observe.context import open_context
 
     rows = act(open_context(folder, None, flags_of(sets)), lines.say)
     if json:
@@ -149,8 +149,8 @@ def status(
     sets: Set = None,
 ) -> None:
     """Hosts by steps, release, chips, Ray, endpoint; works with the hosts that answer."""
-    from r1deploy.observe.context import open_context
     from r1deploy.actions.status import status as act
+    from r1deploy.observe.context import open_context
     from r1deploy.ui.live import watched
 
     def look() -> dict[str, Any]:
@@ -181,8 +181,8 @@ def logs(
     sets: Set = None,
 ) -> None:
     """Logs of all hosts, each line with its host's name."""
-    from r1deploy.observe.context import open_context
     from r1deploy.actions.logs import logs as act
+    from r1deploy.observe.context import open_context
 
     act(
         open_context(folder, None, flags_of(sets)),

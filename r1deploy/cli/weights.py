@@ -19,8 +19,8 @@ app.add_typer(weights_app, name="weights")
 @weights_app.command("verify")
 def weights_verify(folder: Folder = HERE, json: Json = False, sets: Set = None) -> None:
     """Check every shard on every host: index, sizes, tensors, sha256; what did not change is not read again."""
-    from r1deploy.observe.context import open_context
     from r1deploy.actions.weights import verify as act
+    from r1deploy.observe.context import open_context
     from r1deploy.ui.transfer import Transfer
 
     report(act(open_context(folder, None, flags_of(sets)), Transfer("hash").update, lines.say), json)
@@ -34,8 +34,8 @@ def weights_pull(
     sets: Set = None,
 ) -> None:
     """Download the checkpoint from the hub on one host; goes on where it was cut."""
-    from r1deploy.observe.context import open_context
     from r1deploy.actions.weights import pull as act
+    from r1deploy.observe.context import open_context
     from r1deploy.ui.transfer import Transfer
     from r1deploy.units import size_of
 
@@ -54,8 +54,8 @@ def weights_push(
     """Bring the checkpoint to the hosts that do not see it, all at once; goes on where it was cut."""
     from dataclasses import asdict
 
-    from r1deploy.observe.context import open_context
     from r1deploy.actions.weights import push as act
+    from r1deploy.observe.context import open_context
     from r1deploy.ui.transfer import Transfer
     from r1deploy.units import size_of
 

@@ -21,8 +21,8 @@ from typing import IO, Annotated, Any, Literal
 import pydantic
 from pydantic import BaseModel, ConfigDict, Field
 
-from r1deploy.inputs import tarfiles
 from r1deploy.errors import PreflightError, UsageError
+from r1deploy.inputs import tarfiles
 
 MANIFEST = "manifest.json"
 LOCK = "r1deploy.lock"

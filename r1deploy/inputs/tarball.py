@@ -27,9 +27,8 @@ from typing import IO, Any
 import pydantic
 from pydantic import BaseModel
 
-from r1deploy.inputs import tarfiles
-from r1deploy.inputs import manifest
 from r1deploy.errors import PreflightError
+from r1deploy.inputs import manifest, tarfiles
 from r1deploy.settings.lockfile import LockedImage
 from r1deploy.settings.model import Settings
 

@@ -9,8 +9,9 @@ from typing import Any
 
 import yaml
 
-from r1deploy.inputs.resolve import blobs, clone_with, git, need
 from r1deploy.errors import PreflightError
+from r1deploy.inputs.git import blobs, clone_with, git
+from r1deploy.inputs.locking import need
 from r1deploy.settings.lockfile import Lock
 from r1deploy.settings.model import Settings
 from r1deploy.settings.redact import without_login

@@ -7,12 +7,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from r1deploy.inputs.bundlefile import Unpacked, opened
+from r1deploy.ansible.runner import Target
 from r1deploy.cluster import hostfile
 from r1deploy.cluster import inventory as inventories
 from r1deploy.connection import Remote
 from r1deploy.errors import UsageError
-from r1deploy.ansible.runner import Target
+from r1deploy.inputs.bundlefile import Unpacked, opened
 from r1deploy.observe.probing import Probed
 from r1deploy.settings import lockfile, redact
 from r1deploy.settings.load import Loaded, load

@@ -13,14 +13,14 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from r1deploy.ansible.failures import Failure
+from r1deploy.ansible.folder import run_folder
+from r1deploy.ansible.runner import REMOTE_TMP, Outcome, Target, read_inventory, run
 from r1deploy.cluster.host import Host
 from r1deploy.cluster.inventory import hosts_from_hostvars
 from r1deploy.errors import ConfigError, UsageError
 from r1deploy.planning.desired import ports_of
 from r1deploy.planning.observed import Incomplete, Observed, observed_of
-from r1deploy.ansible.runner import REMOTE_TMP, Outcome, Target, read_inventory, run
-from r1deploy.ansible.events import Failure
-from r1deploy.ansible.folder import run_folder
 from r1deploy.settings.load import weights_host_path
 from r1deploy.settings.model import Settings, Ssh
 from r1deploy.settings.volumes import volume_pairs

@@ -7,21 +7,22 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from r1deploy import content
-from r1deploy.observe.context import Context
-from r1deploy.inputs.resolve import Say, lock_of_or_error, need, resolve
-from r1deploy.settings.secretfile import api_key
+from r1deploy.ansible.failures import Failure
 from r1deploy.errors import PreflightError, R1Error, UnreachableError, UsageError
+from r1deploy.inputs.locking import need, resolve, resolved
+from r1deploy.observe.context import Context
+from r1deploy.observe.probing import Probed, probe
 from r1deploy.planning.desired import Desired
 from r1deploy.planning.interfaces import AUTO
 from r1deploy.planning.observed import Record
 from r1deploy.planning.planner import Plan, plan
 from r1deploy.planning.release import Inputs, release_of
 from r1deploy.render import RECORD, Rendered, recognized, render
-from r1deploy.ansible.events import Failure
-from r1deploy.observe.probing import Probed, probe
 from r1deploy.settings import lockfile
 from r1deploy.settings.lockfile import Lock, LockedImage, LockedPatch, LockedSource
 from r1deploy.settings.model import Settings
+from r1deploy.settings.secretfile import api_key
+from r1deploy.voice import Say
 
 
 @dataclass(frozen=True)
@@ -58,7 +59,7 @@ def placeholder(settings: Settings) -> Lock:
 
 def lock_of_any(context: Context, say: Say) -> Lock:
     """The lock, or a placeholder where upstream cannot be asked: to look, stop or reset nobody needs upstream."""
-    found, problems = lock_of_or_error(context.settings, lockfile.read(context.lock_path), lambda _: None)
+    found, problems = resolved(context.settings, lockfile.read(context.lock_path), frozenset(), lambda _: None)
     for problem in problems:
         say(f"not resolved: {problem.message} ({problem.code})")
     return placeholder(context.settings) if problems else found

@@ -5,8 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from r1deploy.inputs.key import key_file
+from r1deploy.inputs.locking import password_file
 from r1deploy.observe.view import View
-from r1deploy.inputs.resolve import key_file, password_file
 from r1deploy.planning.desired import Desired, known_hosts
 from r1deploy.planning.steps import STEP_NAMES
 from r1deploy.settings import gitlogin, site

@@ -12,14 +12,14 @@ import json
 import shlex
 from pathlib import Path
 
-from r1deploy.observe.context import Context
-from r1deploy.serving.gate import Passed
 from r1deploy.connection import Remote
-from r1deploy.serving.endpoint import Endpoint
 from r1deploy.journal import state_home
+from r1deploy.observe.context import Context
 from r1deploy.planning.observed import Record
 from r1deploy.planning.serving import Serving
 from r1deploy.render import SECRET
+from r1deploy.serving.endpoint import Endpoint
+from r1deploy.serving.gate import Passed
 from r1deploy.settings import redact
 
 TOKEN_SECONDS = 60

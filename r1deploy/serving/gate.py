@@ -9,11 +9,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from r1deploy.causes import ENGINE, cause_of
 from r1deploy.connection import Remote
-from r1deploy.serving.endpoint import Answer, Endpoint
 from r1deploy.errors import GateError, UnreachableError
 from r1deploy.planning.observed import Record
 from r1deploy.runlock import lost
+from r1deploy.serving.endpoint import Answer, Endpoint
 from r1deploy.settings.model import Settings
 
 Say = Callable[[str], None]
@@ -21,16 +22,6 @@ Connect = Callable[[str], Remote]
 Progress = Callable[[str, int, int], None]
 POLL_SECONDS = 2.0
 LOADING = re.compile(r"(\d+)% Completed \| (\d+)/(\d+)")
-# What the engine's last lines mean, the first that fits. (pattern, sentence)
-DIAGNOSES = (
-    (r"out of memory|OutOfMemory", "a chip ran out of memory: lower engine.gpu_memory_utilization or max_model_len"),
-    (r"connectFullMesh failed|127\.0\.0\.1", "nodes talk over loopback: check the hosts' names and *_SOCKET_IFNAME"),
-    (r"unique IP address", "two nodes have the same VLLM_HOST_IP: check the addresses in the inventory"),
-    (r"No such file or directory|does not appear to have|not found.*model", "the engine does not find the weights"),
-    (r"placement group", "Ray has fewer chips than tp × pp asks for"),
-    (r"error 801", "the image's driver libraries are newer than the host's driver"),
-    (r"[Aa]ddress already in use", "the engine's port is taken"),
-)
 # Ray refuses a node whose Ray or Python is another one, and says so where FlagScale throws it away.
 VERSIONS = """
 import platform, ray
@@ -180,7 +171,6 @@ class Gate:
     def _failed(self, code: str, message: str) -> GateError:
         self._look(nodes=False)
         text = "\n".join(self.tail)
-        why = next((sentence for pattern, sentence in DIAGNOSES if re.search(pattern, text)), None)
-        return GateError(
-            code, message, host=self._record.hosts[0].name, evidence=self.tail, fix=why or "r1deploy logs --serve"
-        )
+        cause = cause_of(ENGINE, text)
+        fix = cause.fix if cause else "r1deploy logs --serve"
+        return GateError(code, message, host=self._record.hosts[0].name, evidence=self.tail, fix=fix)

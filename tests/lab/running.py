@@ -21,14 +21,14 @@ import weakref
 from pathlib import Path
 from typing import Any
 
-from r1deploy.observe.context import open_context
-from r1deploy.observe.view import lock_of, look
-from r1deploy.journal import state_home
-from r1deploy.onhost.lock import GRACE_SECONDS
-from r1deploy.render import SECRET
 from r1deploy.ansible import supervisor
 from r1deploy.ansible.folder import PREFIX
 from r1deploy.ansible.leash import marked
+from r1deploy.journal import state_home
+from r1deploy.observe.context import open_context
+from r1deploy.observe.view import lock_of, look
+from r1deploy.onhost.lock import GRACE_SECONDS
+from r1deploy.render import SECRET
 from tests.lab.conftest import HOSTS, Cluster
 
 

@@ -29,8 +29,8 @@ from typing import Any
 import pytest
 import yaml
 
-from r1deploy.observe.view import desire
 from r1deploy.cluster.host import Host
+from r1deploy.observe.view import desire
 from r1deploy.planning import checks, planner
 from r1deploy.planning.desired import Desired, known_hosts
 from r1deploy.planning.observed import observed_of

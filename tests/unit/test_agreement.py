@@ -13,8 +13,8 @@ import pytest
 
 from r1deploy.actions import bootstrap as verb
 from r1deploy.actions.bootstrap import Options
-from r1deploy.observe.context import Context, open_context, remember_inventory
 from r1deploy.errors import Interrupted, UsageError
+from r1deploy.observe.context import Context, open_context, remember_inventory
 from r1deploy.planning.planner import Change, Plan
 from r1deploy.settings import lockfile
 from r1deploy.settings.lockfile import Lock

@@ -17,9 +17,9 @@ from hypothesis import given
 from hypothesis import settings as fuzz
 from hypothesis import strategies as st
 
+from r1deploy.errors import PreflightError, UsageError
 from r1deploy.inputs import bundlefile as bundle
 from r1deploy.inputs.bundlefile import Repository
-from r1deploy.errors import PreflightError, UsageError
 
 
 @pytest.fixture

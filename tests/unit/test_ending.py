@@ -15,9 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from r1deploy.ansible import supervisor
-from r1deploy.ansible import leash
-from r1deploy.ansible import folder
+from r1deploy.ansible import folder, leash, supervisor
 
 SCRIPT = """
 import sys

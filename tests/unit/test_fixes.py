@@ -20,15 +20,17 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
-from r1deploy.observe.context import open_context
-from r1deploy.inputs.resolve import commit_of, key_file, password_file, prove_key
-from r1deploy.settings.secretfile import api_key
 from r1deploy.actions.weights import manifest_of
 from r1deploy.cluster import hostfile
 from r1deploy.errors import ErrorCode, R1Error
+from r1deploy.inputs.git import commit_of
+from r1deploy.inputs.key import key_file, prove_key
+from r1deploy.inputs.locking import password_file
+from r1deploy.observe.context import open_context
 from r1deploy.settings import lockfile
 from r1deploy.settings.load import load, value_from_text
 from r1deploy.settings.model import Settings
+from r1deploy.settings.secretfile import api_key
 from tests.lab import test_fixes as in_the_lab
 
 # What another fault is called than the one that is looked for: the look itself passes.

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from r1deploy.inputs import resolve
 from r1deploy.errors import PreflightError
+from r1deploy.inputs import git
 from r1deploy.settings import gitlogin
 from r1deploy.settings.load import from_profile
 from r1deploy.settings.model import Settings
@@ -71,8 +71,8 @@ def test_git_gets_the_login_and_nobody_else(
     monkeypatch.setenv("GIT_CONFIG_KEY_0", "user.name")
     monkeypatch.setenv("GIT_CONFIG_VALUE_0", "somebody")
     settings = settings_of(tmp_path, upstream)
-    commit = resolve.commit_of(settings, settings.flagscale)
-    clone = resolve.clone_with(settings, commit)
+    commit = git.commit_of(settings, settings.flagscale)
+    clone = git.clone_with(settings, commit)
     assert run("git", "-C", str(clone), "cat-file", "-t", commit) == "commit"
     assert upstream.argv == []
     assert not told.exists()
@@ -104,20 +104,20 @@ def test_the_watch_for_arguments_sees_them(tmp_path: Path, upstream: web.Upstrea
 )
 def test_logins_of_mirrors(tmp_path: Path, upstream: web.Upstream, url: str, rules: dict[str, str]) -> None:
     settings = settings_of(tmp_path, upstream, url, **rules)
-    assert len(resolve.commit_of(settings, settings.flagscale)) == 40
+    assert len(git.commit_of(settings, settings.flagscale)) == 40
     assert upstream.argv == []
 
 
 def test_a_token_without_a_password(tmp_path: Path, upstream: web.Upstream) -> None:
     upstream.login = "canary-token-51d0:"
     settings = settings_of(tmp_path, upstream, "https://canary-token-51d0@127.0.0.1:{port}/FlagScale.git")
-    assert len(resolve.commit_of(settings, settings.flagscale)) == 40
+    assert len(git.commit_of(settings, settings.flagscale)) == 40
 
 
 def test_a_wrong_login_is_named(tmp_path: Path, upstream: web.Upstream) -> None:
     settings = settings_of(tmp_path, upstream, "https://robot:canary-wrong-7@127.0.0.1:{port}/FlagScale.git")
     with pytest.raises(PreflightError) as refused:
-        resolve.commit_of(settings, settings.flagscale)
+        git.commit_of(settings, settings.flagscale)
     assert refused.value.code == "GIT_AUTH"
     assert "canary-wrong" not in repr(refused.value.to_dict())
 

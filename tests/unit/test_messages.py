@@ -7,11 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from r1deploy.observe.view import unreachable
 from r1deploy.actions.preflight import failed
-from r1deploy.inputs.resolve import lock_of_or_error, prove_key, resolve
+from r1deploy.ansible.events import Event, Kind
+from r1deploy.ansible.failures import Failure, failure_of
 from r1deploy.errors import ConfigError, PreflightError
-from r1deploy.ansible.events import Event, Failure, Kind, failure_of
+from r1deploy.inputs.key import prove_key
+from r1deploy.inputs.locking import resolve, resolved
+from r1deploy.observe.view import unreachable
 from r1deploy.settings.load import load
 from r1deploy.ui import lines
 
@@ -143,7 +145,7 @@ def nowhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_the_tarball_and_the_key_have_checks_of_their_own(nowhere: Path) -> None:
     """field.md 5.13: all of them were findings of "git"."""
     settings = load(nowhere, {}, {}).settings
-    lock, problems = lock_of_or_error(settings, None, lambda _: None)
+    lock, problems = resolved(settings, None, frozenset(), lambda _: None)
     assert lock.flaggems is None and lock.image is None
     named = [(check.name, check.code) for check in map(failed, problems)]
     assert ("tarball", "TARBALL_MISSING") in named

@@ -10,7 +10,7 @@ import pytest
 
 import r1deploy
 from r1deploy import content
-from r1deploy.inputs import resolve
+from r1deploy.inputs import key, locking
 from r1deploy.planning.desired import device_of
 from r1deploy.planning.release import Inputs, release_of
 from r1deploy.settings import checks, profiles, schema
@@ -130,10 +130,10 @@ NO_PATCH = {"backends": [], "encrypted": True, "commit": "0" * 40}
 
 def test_without_a_patch_nobody_asks_for_a_key_or_a_commit() -> None:
     wanted = changed(patch=NO_PATCH, flagscale={"ref": "3" * 40}, flaggems={"ref": "2" * 40})
-    assert resolve.patch_paths(wanted) == []
-    assert resolve.key_file(wanted) is None and resolve.prove_key(wanted, {}) == "no patch is encrypted"
+    assert locking.patch_paths(wanted) == []
+    assert key.key_file(wanted) is None and key.prove_key(wanted, {}) == "no patch is encrypted"
     said: list[str] = []
-    lock = resolve.resolve(wanted, None, frozenset(), said.append)
+    lock = locking.resolve(wanted, None, frozenset(), said.append)
     assert lock.patch is not None and lock.patch.ciphertexts == {}
     assert [line for line in said if "patch" in line] == []
 

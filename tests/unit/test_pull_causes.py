@@ -6,7 +6,8 @@ import json
 
 import pytest
 
-from r1deploy.ansible.events import Event, failure_of
+from r1deploy.ansible.events import Event
+from r1deploy.ansible.failures import failure_of
 
 NAME = "cannot pull 127.0.0.1:5055/vendor/tiny:v1: "
 

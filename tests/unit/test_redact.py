@@ -18,12 +18,12 @@ from hypothesis import settings as fuzz
 from hypothesis import strategies as st
 
 from r1deploy import journal
-from r1deploy.settings import secretfile as secrets
+from r1deploy.ansible.events import Event
 from r1deploy.cli import main
 from r1deploy.errors import ConfigError
 from r1deploy.journal import Journal
-from r1deploy.ansible.events import Event
 from r1deploy.settings import redact
+from r1deploy.settings import secretfile as secrets
 
 EXAMPLES = int(os.environ.get("FUZZ_EXAMPLES", "100"))
 # Anything that a line of a file may hold; what a person makes up is mostly ASCII.

@@ -15,11 +15,12 @@ import pytest
 from pydantic import ValidationError
 
 from r1deploy import connection, ssh
+from r1deploy.ansible.events import Event
+from r1deploy.ansible.failures import failure_of
+from r1deploy.ansible.runner import LONGEST_CONTROL_FOLDER, control_folder
 from r1deploy.cluster.host import Host
 from r1deploy.connection import Kept, Lines, answer_in
 from r1deploy.errors import UnreachableError
-from r1deploy.ansible.runner import LONGEST_CONTROL_FOLDER, control_folder
-from r1deploy.ansible.events import Event, failure_of
 from r1deploy.observe.probing import numbered
 from r1deploy.settings import redact
 from r1deploy.settings.model import Ssh

@@ -9,15 +9,15 @@ import pytest
 
 from r1deploy.actions import serve as switching
 from r1deploy.actions.lock import running
-from r1deploy.observe.view import beside
 from r1deploy.actions.runs import refuse_held
 from r1deploy.actions.stop import Stopped
+from r1deploy.ansible.failures import Failure
 from r1deploy.errors import ApplyError, LockedError, UnreachableError
+from r1deploy.observe.view import beside
 from r1deploy.planning.observed import LockInfo, Record
 from r1deploy.planning.planner import Change, Plan
 from r1deploy.planning.records import differences
 from r1deploy.planning.serving import Serving
-from r1deploy.ansible.events import Failure
 from r1deploy.ui import lines
 from tests.unit.test_serving import HOSTS, RECORD, host, serving
 

@@ -13,9 +13,8 @@ from pathlib import Path
 import pytest
 import zstandard
 
-from r1deploy.inputs import manifest
-from r1deploy.inputs import tarball
 from r1deploy.errors import PreflightError
+from r1deploy.inputs import manifest, tarball
 from r1deploy.settings.load import from_profile
 from r1deploy.settings.lockfile import LockedImage
 from r1deploy.settings.model import Settings

@@ -17,11 +17,11 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 import r1deploy
+from r1deploy.ansible.events import Event
 from r1deploy.errors import ApplyError
 from r1deploy.planning.findings import Check
 from r1deploy.planning.planner import Change, Plan
 from r1deploy.planning.serving import Serving
-from r1deploy.ansible.events import Event
 from r1deploy.ui import lines, live, terminal
 
 EVIL = "a\x1b[2J\x07\r\x9b31m\x7f\u202eb\x00\udc80"
