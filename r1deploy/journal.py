@@ -54,24 +54,25 @@ def write_crash(text: str) -> Path:
 
 
 class Journal:
-    """One run's log. A folder that cannot be written costs the log, never the run: ``path`` is None then.
+    """One run's log, made with its first line. One that cannot be written costs the log, never the run.
 
-    ``cancelled``, ``held`` and ``doing`` belong to the run's lock: whether it is known to be lost, whether
-    the head still holds it (it is asked), and what to say there.
+    In: the cluster's name, the verb, and who else takes the events. ``path`` is None while there is no log.
     """
 
-    def __init__(self, cluster: str, verb: str, show: Callable[[Event], None] | None = None) -> None:
+    def __init__(self, cluster: str, verb: str, show: Callable[[Event], None]) -> None:
         self._show = show
         self.id = uuid.uuid4().hex[:12]
-        self.cancelled: Callable[[], bool] = lambda: False
-        self.held: Callable[[], bool] = lambda: True
-        self.doing: Callable[[str], None] = lambda _: None
-        self._stream: TextIO | None = None
         self.path: Path | None = None
-        folder = state_home() / "runs" / cluster
+        self._cluster, self._verb = cluster, verb
+        self._stream: TextIO | None = None
+        self._begun = False
+
+    def _begin(self) -> None:
+        self._begun = True
+        folder = state_home() / "runs" / self._cluster
         with contextlib.suppress(OSError):
             private_folder(folder)
-            path = folder / f"{time.strftime('%Y%m%dT%H%M%S', time.gmtime())}-{self.id}-{verb}.jsonl"
+            path = folder / f"{time.strftime('%Y%m%dT%H%M%S', time.gmtime())}-{self.id}-{self._verb}.jsonl"
             self._stream = private_file(path)
             self.path = path
             for old in sorted(folder.glob("*.jsonl"))[:-KEEP]:
@@ -81,13 +82,13 @@ class Journal:
         """Take one event of Ansible."""
         if event.kind not in ("skipped", "start"):
             result = {key: event.result[key] for key in FIELDS if event.result.get(key)}
-            self.doing(event.step)
             self.write(kind=event.kind, step=event.step, task=event.task, host=event.host, result=result)
-        if self._show:
-            self._show(event)
+        self._show(event)
 
     def write(self, **row: Any) -> None:
         """Add one line."""
+        if not self._begun:
+            self._begin()
         if self._stream:
             with contextlib.suppress(OSError):
                 line = json.dumps({"time": round(time.time(), 3), **redact.hide_in(row, _logged)})
@@ -103,8 +104,4 @@ def _logged(text: str) -> str:
 
 def logs_of(cluster: str) -> dict[str, str]:
     """Run id → path of its log on this machine, for the runs that did anything."""
-    found = {}
-    for path in (state_home() / "runs" / cluster).glob("*-*-*.jsonl"):
-        if path.stat().st_size:
-            found[path.name.split("-")[1]] = str(path)
-    return found
+    return {path.name.split("-")[1]: str(path) for path in (state_home() / "runs" / cluster).glob("*-*-*.jsonl")}

@@ -1,4 +1,4 @@
-"""Templates to bytes: FlagScale's three configuration files or the scripts of other modes, each host's environment.
+"""Templates to bytes: the files of the way of serving, and each host's environment.
 
 Roles only copy what is rendered here, so that the plan compares the true bytes.
 """
@@ -10,23 +10,24 @@ import json
 import shlex
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from r1deploy import content
 from r1deploy.cluster.host import Host
+from r1deploy.modes import mode_of
 from r1deploy.planning.desired import File
 from r1deploy.planning.interfaces import value_of
+from r1deploy.planning.layout import Layout
 from r1deploy.planning.observed import Record
 from r1deploy.planning.release import Inputs, Release
-from r1deploy.settings.model import Engine, Settings
+from r1deploy.settings.model import Settings
 
 SECRET = "api_key.sh"
 RECORD = "release.json"
 ENV = "env.sh"
 MODES = {ENV: "0600", SECRET: "0600"}
-# Scripts of the modes without FlagScale: the engine on the head, Ray on every host.
-START, RAY = "serve.sh", "ray.sh"
 
 
 @dataclass(frozen=True)
@@ -45,6 +46,14 @@ class Rendered:
             for host, files in self.files.items()
         }
 
+    def write(self, folder: Path) -> None:
+        """Write each host's files below ``folder/<host>/``."""
+        for host, files in self.files.items():
+            for name, data in files.items():
+                path = folder / host / name
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_bytes(data)
+
 
 def environment() -> Environment:
     """Jinja2 as strict as it gets; ``shell`` quotes a value for sh."""
@@ -60,49 +69,48 @@ def environment() -> Environment:
     return found
 
 
-def render(
-    settings: Settings,
-    hosts: tuple[Host, ...],
-    release: Release,
-    inputs: Inputs,
-    nics: Mapping[str, str | None],
-    api_key: str | None = None,
-) -> Rendered:
+@dataclass(frozen=True)
+class Material:
+    """What a configuration is rendered from.
+
+    ``hosts`` head first; ``inputs`` what the lock resolved to; ``nics``: host name → the interface that carries its
+    address; the API key goes to the head alone.
+    """
+
+    settings: Settings
+    hosts: tuple[Host, ...]
+    release: Release
+    inputs: Inputs
+    nics: Mapping[str, str | None]
+    api_key: str | None = None
+
+
+def render(material: Material) -> Rendered:
     """Render the configuration of a release.
 
-    In: the hosts, head first; what the lock resolved to; host name → interface that
-    carries its address; the API key, which goes to the head alone.
     The folder's name is a hash of what stands in it, so the files are rendered
     twice: once to name the folder, once with the name.
     """
-    first = _files(settings, hosts, release, inputs, nics, api_key, "CONFIG")
+    first = _files(material, "CONFIG")
     whole = hashlib.sha256()
     for host in sorted(first):
         for name, data in sorted(first[host].items()):
             whole.update(f"{host}\0{name}\0{len(data)}\0".encode() + data)
     identity = whole.hexdigest()[:12]
-    return Rendered(identity, _files(settings, hosts, release, inputs, nics, api_key, identity))
+    return Rendered(identity, _files(material, identity))
 
 
-def recognized(
-    settings: Settings,
-    hosts: tuple[Host, ...],
-    release: Release,
-    inputs: Inputs,
-    nics: Mapping[str, str | None],
-    api_key: str | None,
-    records: Iterable[Record],
-) -> Rendered | None:
+def recognized(material: Material, records: Iterable[Record]) -> Rendered | None:
     """The configuration although the interface of some hosts is not known, where a record equals it in all else.
 
     In: as ``render``, with ``nics`` of the hosts that answered; the records that these hold. None: nobody knows it.
     """
     for record in records:
-        files = _texts(settings, hosts, release, nics, api_key, record.config)
+        files = _texts(material, record.config)
         digests, theirs = _digests(files), {host.name: host.files for host in record.hosts}
-        for name in files.keys() - nics.keys():
+        for name in files.keys() - material.nics.keys():
             digests[name][ENV] = theirs.get(name, {}).get(ENV, "")
-        data = record_of(settings, hosts, release, inputs, record.config, digests)
+        data = record_of(material, record.config, digests)
         if Record.model_validate_json(data) == record:
             return Rendered(record.config, {name: {**rows, RECORD: data} for name, rows in files.items()})
     return None
@@ -121,80 +129,52 @@ def ssh_port_of(hosts: tuple[Host, ...]) -> int:
     return min({host.port or 22 for host in hosts[1:]}, default=22)
 
 
-def _files(
-    settings: Settings,
-    hosts: tuple[Host, ...],
-    release: Release,
-    inputs: Inputs,
-    nics: Mapping[str, str | None],
-    api_key: str | None,
-    identity: str,
-) -> dict[str, dict[str, bytes]]:
+def _files(material: Material, identity: str) -> dict[str, dict[str, bytes]]:
     """All files by host, the record among them."""
-    found = _texts(settings, hosts, release, nics, api_key, identity)
-    record = record_of(settings, hosts, release, inputs, identity, _digests(found))
-    return {name: {**files, RECORD: record} for name, files in found.items()}
+    texts = _texts(material, identity)
+    record = record_of(material, identity, _digests(texts))
+    return {name: {**files, RECORD: record} for name, files in texts.items()}
 
 
-def _texts(
-    settings: Settings,
-    hosts: tuple[Host, ...],
-    release: Release,
-    nics: Mapping[str, str | None],
-    api_key: str | None,
-    identity: str,
-) -> dict[str, dict[str, bytes]]:
+def _texts(material: Material, identity: str) -> dict[str, dict[str, bytes]]:
     """All files by host but the record."""
-    templates = environment()
-    top = f"{settings.state_dir}/releases/{release.id}"
+    templates, settings = environment(), material.settings
+    at, release, service = Layout(settings.state_dir), material.release.id, settings.service
     common = {
-        "service": settings.service,
+        "service": service,
         "engine": settings.engine,
         "chip": settings.chip,
         "container": settings.container.name,
-        "folder": f"{top}/config/{identity}",
-        "outputs": f"{top}/outputs/{settings.service.name}",
-        "ssh_port": ssh_port_of(hosts),
-        "hosts": hosts,
+        "folder": at.config(release, identity),
+        "outputs": at.outputs(release, service.name),
+        "engine_log": at.engine_log(release, service.name),
+        "engine_pid": at.engine_pid(release, service.name),
+        "ssh_port": ssh_port_of(material.hosts),
+        "hosts": material.hosts,
     }
 
     def text(template: str, **more: object) -> bytes:
         return templates.get_template(template).render(**common, **more).encode()
 
-    name, mode = settings.service.name, settings.service.mode
-    found: dict[str, dict[str, bytes]] = {}
-    for host in hosts:
-        files: dict[str, bytes] = {}
-        if host.is_head and mode == "flagscale":
-            files[f"config_{name}.yaml"] = text("config.yaml.j2")
-            files[f"serve/{name}.yaml"] = text("serve.yaml.j2")
-            files["hostfile.txt"] = text("hostfile.txt.j2")
-        elif host.is_head:
-            files[START] = text("serve.sh.j2", host=host, arguments=engine_arguments(settings.engine, mode))
-        if mode == "ray+vllm":
-            files[RAY] = text("ray.sh.j2", host=host)
-        env = {key: value_of(key, value, nics.get(host.name)) for key, value in settings.env.items()}
-        secret = bool(api_key) and host.is_head
-        found[host.name] = {
-            **files,
-            ENV: text("env.sh.j2", host=host, env=env, secret=secret),
-            **({SECRET: f"export VLLM_API_KEY={shlex.quote(api_key or '')}\n".encode()} if secret else {}),
-        }
-    return found
+    mode = mode_of(service.mode)
+    files: dict[str, dict[str, bytes]] = {}
+    for host in material.hosts:
+        rows = {row.file: text(row.template, **row.words) for row in mode.files(settings, host)}
+        env = {key: value_of(key, value, material.nics.get(host.name)) for key, value in settings.env.items()}
+        key = material.api_key if host.is_head else None
+        rows[ENV] = text("env.sh.j2", host=host, env=env, secret=bool(key))
+        if key:
+            rows[SECRET] = f"export VLLM_API_KEY={shlex.quote(key)}\n".encode()
+        files[host.name] = rows
+    return files
 
 
-def record_of(
-    settings: Settings,
-    hosts: tuple[Host, ...],
-    release: Release,
-    inputs: Inputs,
-    identity: str,
-    digests: Mapping[str, Mapping[str, str]],
-) -> bytes:
+def record_of(material: Material, identity: str, digests: Mapping[str, Mapping[str, str]]) -> bytes:
     """``release.json``, the same on all hosts: what has to be in place to serve this configuration again.
 
     In: host → file → sha256.
     """
+    settings, release, inputs = material.settings, material.release, material.inputs
     record = {
         "release": release.id,
         "config": identity,
@@ -206,7 +186,7 @@ def record_of(
         "mode": settings.service.mode,
         "model": settings.engine.served_model_name,
         "port": settings.engine.port,
-        "ssh_port": ssh_port_of(hosts),
+        "ssh_port": ssh_port_of(material.hosts),
         "hosts": [
             {
                 "name": host.name,
@@ -214,22 +194,7 @@ def record_of(
                 "slots": host.slots,
                 "files": dict(digests[host.name]),
             }
-            for host in hosts
+            for host in material.hosts
         ],
     }
     return (json.dumps(record, indent=2) + "\n").encode()
-
-
-def engine_arguments(engine: Engine, mode: str) -> list[str]:
-    """What follows ``vllm serve``, as FlagScale makes it of serve.yaml: the model, then a flag an argument."""
-    given = engine.model_dump(exclude={"model", "extra"}) | engine.extra
-    if mode == "ray+vllm":
-        given = {"distributed_executor_backend": "ray"} | given
-    words = [engine.model]
-    for name, value in given.items():
-        flag = "--" + name.replace("_", "-")
-        if isinstance(value, bool):
-            words += [flag] if value else []
-        else:
-            words += [flag, str(value)]
-    return words

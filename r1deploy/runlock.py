@@ -18,10 +18,11 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from r1deploy.connection import Kept, Remote, Session, answer_in
+from r1deploy.connection import Remote
 from r1deploy.errors import LockedError, R1Error
-from r1deploy.observe.probing import lock_path
+from r1deploy.planning.layout import lock_file
 from r1deploy.planning.observed import LockInfo
+from r1deploy.session import Kept, Session, answer_in
 
 BEAT_SECONDS = 4.0
 SILENCE_SECONDS = 20.0
@@ -39,7 +40,7 @@ def who() -> str:
 def release(remote: Remote, cluster: str) -> dict[str, Any] | None:
     """End another run's hold; returns what the lock said, None where nobody held it. Raises R1Error."""
     kept = Kept()
-    code, said = remote.script("lock", {"op": "release", "path": lock_path(cluster)}, kept.write)
+    code, said = remote.script("lock", {"op": "release", "path": lock_file(cluster)}, kept.write)
     answer = answer_in(kept.text)
     if not isinstance(answer, dict) or "released" not in answer:
         raise remote.no_answer("the lock's script", code, said)
@@ -112,7 +113,7 @@ class RunLock:
             "verb": self._verb,
             "doing": None,
         }
-        order = {"op": "hold", "path": lock_path(self._cluster), "silence": SILENCE_SECONDS, "info": info}
+        order = {"op": "hold", "path": lock_file(self._cluster), "silence": SILENCE_SECONDS, "info": info}
         session = self._remote.module("lock", order)
         self._blocks = session.read()
         session.deadline = time.monotonic() + ANSWER_SECONDS

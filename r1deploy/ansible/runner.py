@@ -43,6 +43,36 @@ class Target:
     ssh: Ssh
 
 
+@dataclass(frozen=True)
+class Play:
+    """One of ``playbooks/``, and what it is given.
+
+    ``variables`` are those of the roles, ``host_vars`` what differs by host, ``groups`` the hosts of its plays.
+    ``folder`` None: one is made for it, and removed.
+    """
+
+    playbook: str
+    groups: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    variables: Mapping[str, Any] = field(default_factory=dict)
+    host_vars: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    folder: Path | None = None
+    limit: str | None = None
+
+
+@dataclass(frozen=True)
+class Watch:
+    """Who looks on while a playbook runs.
+
+    ``logins`` tells how to reach a host, for what a failure's fix advises. ``cancelled`` is asked again and again,
+    ``held`` before each task, which waits for the answer; once one says that the run has to end, it does.
+    """
+
+    listen: Listener = lambda _: None
+    logins: Callable[[str], Login | None] = lambda _: None
+    cancelled: Callable[[], bool] = lambda: False
+    held: Callable[[], bool] | None = None
+
+
 @dataclass
 class Outcome:
     """What came of a run: results of the last task by host, and failures."""
@@ -125,13 +155,7 @@ def at_the_jump_host(ssh: Ssh, failures: list[Failure]) -> list[Failure]:
     ]
 
 
-def write_overlay(
-    folder: Path,
-    ssh: Ssh,
-    variables: Mapping[str, Any],
-    groups: Mapping[str, tuple[str, ...]],
-    host_vars: Mapping[str, Mapping[str, Any]],
-) -> Path:
+def write_overlay(folder: Path, ssh: Ssh, play: Play) -> Path:
     """Our own inventory source beside the user's: groups by step, variables of the roles; no value is a template."""
     document = {
         "all": {
@@ -140,10 +164,10 @@ def write_overlay(
                 "ansible_host_key_checking": True,
                 "ansible_remote_tmp": f"~/{REMOTE_TMP}",
                 **login_of_all(ssh).ansible(),
-                **variables,
+                **play.variables,
             },
-            "hosts": {name: dict(found) for name, found in host_vars.items()},
-            "children": {name: {"hosts": {key: {} for key in hosts}} for name, hosts in groups.items()},
+            "hosts": {name: dict(found) for name, found in play.host_vars.items()},
+            "children": {name: {"hosts": {key: {} for key in hosts}} for name, hosts in play.groups.items()},
         }
     }
     path = folder / "overlay.yml"
@@ -151,46 +175,19 @@ def write_overlay(
     return path
 
 
-def run(
-    target: Target,
-    playbook: str,
-    *,
-    variables: Mapping[str, Any] | None = None,
-    groups: Mapping[str, tuple[str, ...]] | None = None,
-    host_vars: Mapping[str, Mapping[str, Any]] | None = None,
-    limit: str | None = None,
-    listen: Listener | None = None,
-    folder: Path | None = None,
-    logins: Callable[[str], Login | None] = lambda _: None,
-    cancelled: Callable[[], bool] = lambda: False,
-    held: Callable[[], bool] | None = None,
-) -> Outcome:
-    """Run ``playbooks/<playbook>`` and return what came of it.
+def run(target: Target, play: Play, watch: Watch) -> Outcome:
+    """Run a playbook and return what came of it.
 
-    In: ``logins`` tells how to reach a host, for what a failure's fix advises;
-    ``cancelled`` is asked again and again, ``held`` before each task, which waits for
-    the answer; once one says that the run has to end, it does, and the caller knows why.
     Whatever ends it, none of its processes is left here. Raises Stopped after a signal,
     with the hosts on which work may go on for a while.
     """
-    if folder is None:
+    if play.folder is None:
         with run_folder() as fresh:
-            return run(
-                target,
-                playbook,
-                variables=variables,
-                groups=groups,
-                host_vars=host_vars,
-                limit=limit,
-                listen=listen,
-                folder=fresh,
-                logins=logins,
-                cancelled=cancelled,
-                held=held,
-            )
+            return run(target, replace(play, folder=fresh), watch)
     import ansible_runner
 
-    ours = write_overlay(folder, target.ssh, variables or {}, groups or {}, host_vars or {})
+    folder = play.folder
+    ours = write_overlay(folder, target.ssh, play)
     outcome = Outcome()
     working: set[str] = set()
 
@@ -198,19 +195,18 @@ def run(
         event = event_of(raw)
         working_on(raw, working)
         if event is not None:
-            note(outcome, event, logins)
-            if listen:
-                listen(event)
+            note(outcome, event, watch.logins)
+            watch.listen(event)
         return False  # nothing of the event is kept in files
 
-    clean, leash = clean_environment(folder, held is not None), Leash(folder, cancelled, held)
+    clean, leash = clean_environment(folder, watch.held is not None), Leash(folder, watch.cancelled, watch.held)
     try:
         with clean, leash, Interrupts(leash.end) as interrupts:
             done = ansible_runner.run(
                 private_data_dir=str(folder),
-                playbook=str(content.PLAYBOOKS / playbook),
+                playbook=str(content.PLAYBOOKS / play.playbook),
                 inventory=[str(target.inventory), str(ours)],
-                limit=limit,
+                limit=play.limit,
                 forks=LOGINS_THROUGH_A_JUMP_HOST if target.ssh.jump else 64,
                 timeout=None,
                 quiet=True,

@@ -24,7 +24,7 @@ def bundle_create(
     sets: Set = None,
 ) -> None:
     """Gather image, repositories and lock where there is internet; for bootstrap --bundle where there is none."""
-    from r1deploy.actions.bundle import create
+    from r1deploy.verbs.bundle import create
 
     digest = create(folder, flags_of(sets), target, with_python, lines.say)
     lines.show(f"{digest}  {target}")

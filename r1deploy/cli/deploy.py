@@ -9,9 +9,9 @@ from typing import Annotated
 
 import typer
 
-from r1deploy.cli.app import HERE, Folder, Inventory, Json, Set, Verbose, Wait, agreed, app, flags_of
+from r1deploy.cli.app import HERE, Folder, Inventory, Json, Set, Verbose, Wait, agreed, app
+from r1deploy.cli.findings import report
 from r1deploy.ui import lines
-from r1deploy.ui.choices import choice_lines
 from r1deploy.ui.live import progress
 
 
@@ -36,30 +36,23 @@ def upgrades(given: list[Locked] | None) -> frozenset[str]:
     return frozenset({"flaggems", "flagscale", "image"} if "all" in names else names)
 
 
-@app.command()
-def preflight(
-    given: Inventory = None, folder: Folder = HERE, json: Json = False, verbose: Verbose = False, sets: Set = None
+@app.command("preflight")
+def preflight_command(
+    inventory: Inventory = None, folder: Folder = HERE, json: Json = False, verbose: Verbose = False, sets: Set = None
 ) -> None:
     """Check the hosts, the key and the git refs; read-only."""
-    from r1deploy.actions.preflight import preflight as act
-    from r1deploy.observe.context import open_context, remember_inventory
+    from r1deploy.cli.opening import open_run
+    from r1deploy.observe.context import remember_inventory
+    from r1deploy.verbs.preflight import preflight
 
-    context = open_context(folder, given, flags_of(sets))
-    checks = act(context, lines.say)
-    failed = [check for check in checks if not check.ok]
-    if json:
-        lines.document({"ok": not failed, "checks": lines.check_rows(checks)})
-    else:
-        lines.show(*lines.check_lines(checks, verbose), lines.verdict(checks))
-    if failed:
-        reachable = all(check.name != "reachable" for check in failed)
-        raise typer.Exit(5 if reachable else 4)
-    remember_inventory(context, lines.say)
+    run = open_run(folder, inventory, sets)
+    report(preflight(run), json, verbose)
+    remember_inventory(run.context, lines.say)
 
 
-@app.command()
-def plan(
-    given: Inventory = None,
+@app.command("plan")
+def plan_command(
+    inventory: Inventory = None,
     folder: Folder = HERE,
     json: Json = False,
     verbose: Verbose = False,
@@ -68,56 +61,31 @@ def plan(
     sets: Set = None,
 ) -> None:
     """Say what bootstrap would change where, and why; changes nothing."""
-    from dataclasses import asdict
-
-    from r1deploy.observe.context import open_context, remember_inventory
-    from r1deploy.observe.view import beside, lock_of, look, refuse_unreachable, run_of
-    from r1deploy.planning.choices import choices
+    from r1deploy.cli.opening import open_run
+    from r1deploy.observe.context import remember_inventory
     from r1deploy.runlock import sentence
-    from r1deploy.settings.lockfile import moved, read
+    from r1deploy.ui.plans import plan_document, planned_lines
+    from r1deploy.verbs.plan import plan
 
-    context = open_context(folder, given, flags_of(sets))
-    view = beside(look(context, lock_of(context, upgrades(upgrade), lines.say)))
-    refuse_unreachable(view.probed)
-    run = run_of(view)
-    if run:
-        lines.say("\n".join(lines.wrap(f"{sentence(run)}: this is what is left for it to do", "", "  ")))
-    locks = moved(read(context.lock_path), view.lock)
+    run = open_run(folder, inventory, sets)
+    planned = plan(run, upgrades(upgrade))
+    if planned.busy:
+        lines.say("\n".join(lines.wrap(f"{sentence(planned.busy)}: this is what is left for it to do", "", "  ")))
     if json:
-        blockers = [asdict(check) | {"blocks": sorted(check.blocks)} for check in view.plan.checks if not check.ok]
-        warnings = lines.check_rows(check for check in view.plan.checks if check.warning)
-        lines.document(
-            {
-                "release": view.desired.release.id,
-                "run": run,
-                "locks": [dict(zip(("name", "current", "desired", "ref"), row, strict=True)) for row in locks],
-                "changes": [asdict(row) for row in view.plan.changes],
-                "noops": [asdict(row) for row in view.plan.noops],
-                "blockers": blockers,
-                "warnings": warnings,
-                "choices": [asdict(row) for row in choices(context, view)],
-            }
-        )
+        lines.document(plan_document(planned))
     else:
-        lines.show(*lines.moved_lines(locks), *lines.plan_lines(view.plan, verbose))
-        lines.show(*choice_lines(choices(context, view)))
-        failed = lines.check_lines((check for check in view.plan.checks if not check.ok), False)
-        if failed:
-            lines.show("Blockers:", *failed)
-        warned = lines.check_lines((check for check in view.plan.checks if check.warning), False)
-        if warned:
-            lines.show("Warnings:", *warned)
-    remember_inventory(context, lines.say)
-    if exit_code and view.plan.changes:
+        lines.show(*planned_lines(planned, verbose))
+    remember_inventory(run.context, lines.say)
+    if exit_code and planned.view.plan.changes:
         raise typer.Exit(10)
 
 
-@app.command()
-def bootstrap(
-    given: Inventory = None,
+@app.command("bootstrap")
+def bootstrap_command(
+    inventory: Inventory = None,
     folder: Folder = HERE,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
-    check: Annotated[bool, typer.Option("--check", help="Only plan.")] = False,
+    only_check: Annotated[bool, typer.Option("--check", help="Only plan.")] = False,
     upgrade: Upgrade = None,
     limit: Annotated[str | None, typer.Option(help="Only these hosts, comma-separated; the head among them.")] = None,
     skip_unreachable: Annotated[
@@ -129,37 +97,30 @@ def bootstrap(
     sets: Set = None,
 ) -> None:
     """Bring every host to the wanted release; the running service is not touched."""
-    from r1deploy.actions.bootstrap import Options, considered
-    from r1deploy.actions.bootstrap import bootstrap as act
-    from r1deploy.actions.bundle import use
-    from r1deploy.journal import Journal
-    from r1deploy.observe.context import open_context, remember_inventory
+    from r1deploy.cli.opening import open_run, with_bundle
+    from r1deploy.observe.context import remember_inventory
     from r1deploy.observe.view import View
-    from r1deploy.settings.lockfile import moved, read
-
-    context = open_context(folder, given, flags_of(sets))
-    if bundle:
-        context = use(context, bundle, lines.say)
-    options = Options(upgrades(upgrade), limit, skip_unreachable, wait)
-    if check:
-        lines.show(*lines.plan_lines(considered(context, options, lines.say).plan, verbose))
-        remember_inventory(context, lines.say)
-        return
-
-    def confirm(view: View) -> None:
-        locks = moved(read(context.lock_path), view.lock)
-        lines.say("\n".join([*lines.moved_lines(locks), *lines.plan_lines(view.plan, verbose)]))
-        agreed("Go on?", yes)
+    from r1deploy.verbs.bootstrap import Options, bootstrap, check
+    from r1deploy.verbs.plan import moves
 
     with progress() as shown:
-        journal = Journal(context.settings.cluster, "bootstrap", shown.event)
-        done = act(context, options, confirm, journal, lines.say)
-    lines.show(*lines.done_lines(done.applied, done.view, verbose))
-    remember_inventory(context, lines.say)
+        run = with_bundle(open_run(folder, inventory, sets, shown, wait=wait), bundle)
+        options = Options(upgrades(upgrade), limit, skip_unreachable)
+
+        def confirm(view: View) -> None:
+            lines.say("\n".join([*lines.moved_lines(moves(run, view)), *lines.plan_lines(view.plan, verbose)]))
+            agreed("Go on?", yes)
+
+        if only_check:
+            lines.show(*lines.plan_lines(check(run, options).plan, verbose))
+        else:
+            done = bootstrap(run, options, confirm)
+            lines.show(*lines.done_lines(done.applied, done.view, verbose))
+    remember_inventory(run.context, lines.say)
 
 
-@app.command()
-def reset(
+@app.command("reset")
+def reset_command(
     folder: Folder = HERE,
     yes: Annotated[
         str | None, typer.Option("--yes", metavar="NAME", help="The cluster's name, instead of being asked for it.")
@@ -169,18 +130,16 @@ def reset(
     sets: Set = None,
 ) -> None:
     """Remove everything of the cluster from its hosts; the weights stay."""
-    from r1deploy.actions.reset import reset as act
+    from r1deploy.cli.opening import open_run
     from r1deploy.errors import UsageError
-    from r1deploy.journal import Journal
-    from r1deploy.observe.context import open_context
+    from r1deploy.verbs.reset import reset
 
-    context = open_context(folder, None, flags_of(sets))
+    run = open_run(folder, None, sets, lines.Progress(), wait=wait)
     name = yes
     if name is None:
         if not sys.stdin.isatty():
-            fix = f"r1deploy reset --yes {context.settings.cluster}"
+            fix = f"r1deploy reset --yes {run.settings.cluster}"
             raise UsageError("RESET_NAME", "reset asks for the cluster's name, and there is no terminal", fix=fix)
         name = typer.prompt("This ends the service and removes all releases. The cluster's name")
-    journal = Journal(context.settings.cluster, "reset", lines.Progress().event)
-    hosts = act(context, name, journal, lines.say, images=images, wait=wait)
-    lines.show(f"Removed {context.settings.cluster} from {lines.counted(hosts, 'host')}.")
+    hosts = reset(run, name, images=images)
+    lines.show(f"Removed {run.settings.cluster} from {lines.counted(hosts, 'host')}.")

@@ -11,58 +11,52 @@ from r1deploy.cli.app import HERE, Folder, Set, app, flags_of
 from r1deploy.ui import lines
 
 
-@app.command()
-def init(
+@app.command("init")
+def init_command(
     hostfile: Annotated[Path | None, typer.Argument(help="FlagScale hostfile.", show_default=False)] = None,
     folder: Folder = HERE,
     profile: Annotated[str | None, typer.Option(help="Vendor profile.", show_default=False)] = None,
 ) -> None:
     """Write r1deploy.yaml, inventory.ini and .gitignore, never over existing files."""
-    from r1deploy.actions.init import init as act
+    from r1deploy.verbs.init import init
 
-    for line in act(folder, hostfile, profile):
-        lines.show(line)
+    lines.show(*init(folder, hostfile, profile))
 
 
-@app.command()
-def inventory(
+@app.command("inventory")
+def inventory_command(
     source: Annotated[Path, typer.Argument(help="A hostfile; with --hostfile an inventory.")],
     hostfile: Annotated[bool, typer.Option("--hostfile", help="The other way: print a hostfile.")] = False,
     folder: Folder = HERE,
 ) -> None:
     """Print the inventory for a hostfile, or the hostfile for an inventory."""
-    from r1deploy.actions.init import hostfile_of, inventory_of
+    from r1deploy.verbs.inventory import hostfile_of, inventory_of
 
     lines.show(hostfile_of(source, folder) if hostfile else inventory_of(source), end="")
 
 
-@app.command()
-def config(
+@app.command("config")
+def config_command(
     folder: Folder = HERE,
     sources: Annotated[bool, typer.Option("--sources", help="Say where each value comes from.")] = False,
     sets: Set = None,
 ) -> None:
     """Print the merged settings."""
-    import os
+    from r1deploy.verbs.config import config
 
-    from r1deploy.settings.load import load
-    from r1deploy.settings.sources import rows
-
-    found = rows(load(folder, flags_of(sets), os.environ))
     cells = [
         (path, str(value), f"{kind} {where}".strip()) if sources else (path, str(value))
-        for path, value, kind, where in found
+        for path, value, kind, where in config(folder, flags_of(sets))
     ]
     lines.show(*lines.table(cells))
 
 
-@app.command()
-def export(
+@app.command("export")
+def export_command(
     target: Annotated[Path, typer.Argument(help="New folder.")], folder: Folder = HERE, sets: Set = None
 ) -> None:
     """Write a folder that plain ansible-playbook runs to the same state; no secret is in it."""
-    from r1deploy.actions.export import export as act
-    from r1deploy.observe.context import open_context
+    from r1deploy.cli.opening import open_run
+    from r1deploy.verbs.export import export
 
-    for line in act(open_context(folder, None, flags_of(sets)), target, lines.say):
-        lines.show(line)
+    lines.show(*export(open_run(folder, None, sets), target))

@@ -53,12 +53,12 @@ def lab_status() -> None:
     with_lab(lambda lab: lines.document(lab.status()))
 
 
-def with_lab(act: Callable[[Lab], object]) -> None:
+def with_lab(do: Callable[[Lab], object]) -> None:
     """Run an action of the lab; its error becomes one of ours."""
     from r1deploy.errors import ApplyError
     from r1deploy.lab import Lab, LabError
 
     try:
-        act(Lab())
+        do(Lab())
     except LabError as error:
         raise ApplyError("LAB_FAILED", error.what, evidence=error.evidence.splitlines()[-8:], fix=error.fix) from error

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from r1deploy.cli.app import HERE, Folder, Set, app, flags_of
+from r1deploy.cli.app import HERE, Folder, Set, app
 from r1deploy.ui import lines
 from r1deploy.ui.terminal import say_stream, show_stream
 
@@ -15,7 +15,7 @@ Host = Annotated[str | None, typer.Option(help="Only this host.")]
 
 
 @app.command("exec")
-def exec_(
+def exec_command(
     command: Annotated[list[str], typer.Argument(help="The command, after --.", metavar="-- COMMAND...")],
     folder: Folder = HERE,
     host: Host = None,
@@ -25,39 +25,38 @@ def exec_(
 
     Standard input goes to the command with --host, or where there is one host only; else it gets none.
     """
-    from r1deploy.actions.remote import execute
-    from r1deploy.observe.context import open_context
+    from r1deploy.cli.opening import open_run
+    from r1deploy.verbs.execute import Streams, execute
 
     stdin = None if sys.stdin is None or sys.stdin.isatty() else sys.stdin.buffer
-    context = open_context(folder, None, flags_of(sets))
-    code = execute(context, command, host, show_stream, say_stream, stdin)
-    raise typer.Exit(code)
+    streams = Streams(show_stream, say_stream, stdin)
+    raise typer.Exit(execute(open_run(folder, None, sets), command, host, streams))
 
 
-@app.command()
-def shell(folder: Folder = HERE, host: Host = None, sets: Set = None) -> None:
+@app.command("shell")
+def shell_command(folder: Folder = HERE, host: Host = None, sets: Set = None) -> None:
     """An interactive shell in our container, on the head unless --host says otherwise."""
-    from r1deploy.actions.remote import shell as act
+    from r1deploy.cli.opening import open_run
     from r1deploy.errors import UsageError
-    from r1deploy.observe.context import open_context
+    from r1deploy.verbs.shell import shell
 
     if not (sys.stdin.isatty() and sys.stdout.isatty()):
         raise UsageError("TTY_MISSING", "shell needs a terminal", fix="r1deploy exec -- COMMAND")
-    raise typer.Exit(act(open_context(folder, None, flags_of(sets)), host))
+    raise typer.Exit(shell(open_run(folder, None, sets), host))
 
 
-@app.command()
-def tunnel(
+@app.command("tunnel")
+def tunnel_command(
     folder: Folder = HERE,
     port: Annotated[int, typer.Option(help="Port here; 0: a free one.", min=0, max=65535)] = 0,
     sets: Set = None,
 ) -> None:
     """Bring the endpoint to a port of this machine over SSH, until Ctrl-C."""
-    from r1deploy.actions.remote import tunnel as act
-    from r1deploy.observe.context import open_context
+    from r1deploy.cli.opening import open_run
+    from r1deploy.verbs.tunnel import tunnel
 
     def ready(url: str) -> None:
         lines.show(f"{url}/v1")
         lines.say("Ctrl-C ends the tunnel.")
 
-    act(open_context(folder, None, flags_of(sets)), port, ready)
+    tunnel(open_run(folder, None, sets), port, ready)

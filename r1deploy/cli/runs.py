@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from r1deploy.cli.app import HERE, Folder, Json, Set, agreed, app, flags_of
+from r1deploy.cli.app import HERE, Folder, Json, Set, agreed, app
 from r1deploy.ui import lines
 
 lock_app = typer.Typer(help="Who holds the cluster.", no_args_is_help=True)
@@ -16,15 +16,15 @@ app.add_typer(lock_app, name="lock")
 @lock_app.command("status")
 def lock_status(folder: Folder = HERE, json: Json = False, sets: Set = None) -> None:
     """Who holds the cluster, from where, since when, doing what."""
-    from r1deploy.actions.lock import status as act
-    from r1deploy.observe.context import open_context
+    from r1deploy.cli.opening import open_run
     from r1deploy.runlock import sentence
+    from r1deploy.verbs.lock import status
 
-    found = act(open_context(folder, None, flags_of(sets)), lines.say)
+    held = status(open_run(folder, None, sets))
     if json:
-        lines.document({"held": found is not None, "by": found})
+        lines.document({"held": held is not None, "by": held})
     else:
-        lines.show(*lines.wrap(sentence(found) if found else "Nobody holds the cluster.", "", "  "))
+        lines.show(*lines.wrap(sentence(held) if held else "Nobody holds the cluster.", "", "  "))
 
 
 @lock_app.command("release")
@@ -34,25 +34,25 @@ def lock_release(
     sets: Set = None,
 ) -> None:
     """End another run's hold: that run stops as soon as it notices."""
-    from r1deploy.actions.lock import release as act
-    from r1deploy.observe.context import open_context
+    from r1deploy.cli.opening import open_run
     from r1deploy.runlock import sentence
+    from r1deploy.verbs.lock import release
 
     def confirm(held: dict[str, Any]) -> None:
         lines.say("\n".join(lines.wrap(sentence(held), "", "  ")))
         agreed("The run that holds the cluster will stop where it is. Release it?", yes)
 
-    found = act(open_context(folder, None, flags_of(sets)), confirm, lines.say)
-    lines.show(*lines.wrap(f"Released: {sentence(found)}" if found is not None else "Nobody held it.", "", "  "))
+    ended = release(open_run(folder, None, sets), confirm)
+    lines.show(*lines.wrap(f"Released: {sentence(ended)}" if ended is not None else "Nobody held it.", "", "  "))
 
 
-@app.command()
-def history(folder: Folder = HERE, json: Json = False, sets: Set = None) -> None:
+@app.command("history")
+def history_command(folder: Folder = HERE, json: Json = False, sets: Set = None) -> None:
     """Runs that changed the cluster, from wherever they came; logs where they are here."""
-    from r1deploy.actions.lock import history as act
-    from r1deploy.observe.context import open_context
+    from r1deploy.cli.opening import open_run
+    from r1deploy.verbs.history import history
 
-    rows = act(open_context(folder, None, flags_of(sets)), lines.say)
+    rows = history(open_run(folder, None, sets))
     if json:
         lines.document(rows)
         return

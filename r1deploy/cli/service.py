@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from r1deploy.cli.app import HERE, Folder, Json, Set, Wait, agreed, app, flags_of
+from r1deploy.cli.app import HERE, Folder, Json, Set, Wait, agreed, app
 from r1deploy.ui import lines
 from r1deploy.ui.live import progress
 from r1deploy.ui.terminal import show_stream
@@ -15,22 +14,21 @@ from r1deploy.ui.terminal import show_stream
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from r1deploy.actions.serve import Gap, Served
+    from r1deploy.serving.switching import Gap, Served
 
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask before something that serves is stopped.")]
 
 
-@app.command()
-def serve(folder: Folder = HERE, yes: Yes = False, json: Json = False, wait: Wait = False, sets: Set = None) -> None:
+@app.command("serve")
+def serve_command(
+    folder: Folder = HERE, yes: Yes = False, json: Json = False, wait: Wait = False, sets: Set = None
+) -> None:
     """Start or switch the service; prints the endpoint and one real answer."""
-    from r1deploy.actions.serve import serve as act
-    from r1deploy.journal import Journal
-    from r1deploy.observe.context import open_context
+    from r1deploy.cli.opening import open_run
+    from r1deploy.verbs.serve import serve
 
-    context = open_context(folder, None, flags_of(sets))
     with progress() as shown:
-        journal = Journal(context.settings.cluster, "serve", shown.event)
-        done = act(context, confirm(yes), journal, lines.say, shown.bar, wait=wait)
+        done = serve(open_run(folder, None, sets, shown, wait=wait), confirm(yes))
     show_served(done, json)
 
 
@@ -67,35 +65,30 @@ def show_served(done: Served, json: bool) -> None:
         lines.say("\n".join(["Warnings:", *lines.check_lines(done.warnings, False)]))
 
 
-@app.command()
-def stop(folder: Folder = HERE, wait: Wait = False, sets: Set = None) -> None:
+@app.command("stop")
+def stop_command(folder: Folder = HERE, wait: Wait = False, sets: Set = None) -> None:
     """End the service; touches no process outside of our container."""
-    end(folder, wait, sets, lines.show)
+    from r1deploy.cli.opening import open_run
+    from r1deploy.verbs.stop import stop
 
-
-def end(folder: Path, wait: bool, sets: list[str] | None, said: Callable[[str], None]) -> None:
-    """End the service. In: where the result is said."""
-    from r1deploy.actions.stop import stop as act
-    from r1deploy.journal import Journal
-    from r1deploy.observe.context import open_context
-
-    context = open_context(folder, None, flags_of(sets))
-    journal = Journal(context.settings.cluster, "stop", lines.Progress().event)
-    done = act(context, journal, lines.say, wait=wait)
+    done = stop(open_run(folder, None, sets, lines.Progress(), wait=wait))
     done.refuse_unknown()
-    said("Stopped." if done.hosts else "Nothing runs.")
+    lines.show("Stopped." if done.hosts else "Nothing runs.")
 
 
-@app.command()
-def restart(folder: Folder = HERE, json: Json = False, wait: Wait = False, sets: Set = None) -> None:
+@app.command("restart")
+def restart_command(folder: Folder = HERE, json: Json = False, wait: Wait = False, sets: Set = None) -> None:
     """End the service and start it again; prints one real answer."""
-    # Of two results one is the document.
-    end(folder, wait, sets, lines.say if json else lines.show)
-    serve(folder, True, json, wait, sets)
+    from r1deploy.cli.opening import open_run
+    from r1deploy.verbs.restart import restart
+
+    with progress() as shown:
+        done = restart(open_run(folder, None, sets, shown, wait=wait))
+    show_served(done, json)
 
 
-@app.command()
-def rollback(
+@app.command("rollback")
+def rollback_command(
     release: Annotated[
         str | None, typer.Argument(help="RELEASE or RELEASE/CONFIG, or a beginning of it.", show_default=False)
     ] = None,
@@ -106,24 +99,21 @@ def rollback(
     sets: Set = None,
 ) -> None:
     """Serve a former release again: checked on every host before any is touched."""
-    from r1deploy.actions.serve import rollback as act
-    from r1deploy.journal import Journal
-    from r1deploy.observe.context import open_context
+    from r1deploy.cli.opening import open_run
+    from r1deploy.verbs.rollback import rollback
 
-    context = open_context(folder, None, flags_of(sets))
     with progress() as shown:
-        journal = Journal(context.settings.cluster, "rollback", shown.event)
-        done = act(context, release, confirm(yes), journal, lines.say, shown.bar, wait=wait)
+        done = rollback(open_run(folder, None, sets, shown, wait=wait), release, confirm(yes))
     show_served(done, json)
 
 
-@app.command()
-def releases(folder: Folder = HERE, json: Json = False, sets: Set = None) -> None:
+@app.command("releases")
+def releases_command(folder: Folder = HERE, json: Json = False, sets: Set = None) -> None:
     """The releases on the hosts: which is active, which can be gone back to."""
-    from r1deploy.actions.releases import releases as act
-    from r1deploy.observe.context import open_context
+    from r1deploy.cli.opening import open_run
+    from r1deploy.verbs.releases import releases
 
-    rows = act(open_context(folder, None, flags_of(sets)), lines.say)
+    rows = releases(open_run(folder, None, sets))
     if json:
         lines.document(
             [
@@ -140,8 +130,8 @@ def releases(folder: Folder = HERE, json: Json = False, sets: Set = None) -> Non
         lines.show("No release is on the hosts.")
 
 
-@app.command()
-def status(
+@app.command("status")
+def status_command(
     folder: Folder = HERE,
     json: Json = False,
     probe: Annotated[bool, typer.Option("--probe", help="Ask the service for a token too.")] = False,
@@ -149,12 +139,13 @@ def status(
     sets: Set = None,
 ) -> None:
     """Hosts by steps, release, chips, Ray, endpoint; works with the hosts that answer."""
-    from r1deploy.actions.status import status as act
-    from r1deploy.observe.context import open_context
+    from r1deploy.cli.opening import open_run
+    from r1deploy.errors import UnreachableError
     from r1deploy.ui.live import watched
+    from r1deploy.verbs.status import status
 
     def look() -> dict[str, Any]:
-        return act(open_context(folder, None, flags_of(sets)), lines.say, token=probe)
+        return status(open_run(folder, None, sets), token=probe)
 
     if json and watch:
         raise typer.BadParameter("--watch draws for people, --json is one document: leave out one")
@@ -167,11 +158,11 @@ def status(
     else:
         lines.show(*lines.status_lines(found))
     if all(row["error"] for row in found["hosts"]):
-        raise typer.Exit(4)
+        raise typer.Exit(UnreachableError.exit_code)
 
 
-@app.command()
-def logs(
+@app.command("logs")
+def logs_command(
     folder: Folder = HERE,
     follow: Annotated[bool, typer.Option("-f", "--follow", help="Go on as they grow.")] = False,
     host: Annotated[str | None, typer.Option(help="Only this host.")] = None,
@@ -181,14 +172,7 @@ def logs(
     sets: Set = None,
 ) -> None:
     """Logs of all hosts, each line with its host's name."""
-    from r1deploy.actions.logs import logs as act
-    from r1deploy.observe.context import open_context
+    from r1deploy.cli.opening import open_run
+    from r1deploy.verbs.logs import Wanted, logs
 
-    act(
-        open_context(folder, None, flags_of(sets)),
-        show_stream,
-        host=host,
-        build=build and not serve_,
-        follow=follow,
-        count=count,
-    )
+    logs(open_run(folder, None, sets), Wanted(host, build and not serve_, follow, count), show_stream)

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from r1deploy.cli.app import HERE, Folder, Json, Set, app, flags_of
+from r1deploy.cli.findings import report
 
 vendor_app = typer.Typer(help="What the vendor delivers by mail.", no_args_is_help=True)
 app.add_typer(vendor_app, name="vendor")
@@ -27,9 +28,8 @@ def vendor_check(
     sets: Set = None,
 ) -> None:
     """Say whether a delivery is complete, whole and of the locked commits; asks no host."""
-    from r1deploy.actions.vendor import check as act
-    from r1deploy.cli.weights import report
     from r1deploy.ui.transfer import Transfer
+    from r1deploy.verbs.vendor import check
 
-    found = act(folder, delivery, flags_of(sets), frozenset(without or ()), Transfer("read").update)
-    report(found, json, "delivery")
+    findings = check(folder, delivery, flags_of(sets), frozenset(without or ()), Transfer("read").bar)
+    report(findings, json, whole="delivery")

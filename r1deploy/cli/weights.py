@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
-from r1deploy.cli.app import HERE, Folder, Json, Set, app, flags_of
+from r1deploy.cli.app import HERE, Folder, Json, Set, app
+from r1deploy.cli.findings import report
 from r1deploy.ui import lines
-
-if TYPE_CHECKING:
-    from r1deploy.planning.findings import Check
 
 weights_app = typer.Typer(help="The checkpoint on the hosts: pull it, verify it, push it.", no_args_is_help=True)
 app.add_typer(weights_app, name="weights")
@@ -19,11 +17,11 @@ app.add_typer(weights_app, name="weights")
 @weights_app.command("verify")
 def weights_verify(folder: Folder = HERE, json: Json = False, sets: Set = None) -> None:
     """Check every shard on every host: index, sizes, tensors, sha256; what did not change is not read again."""
-    from r1deploy.actions.weights import verify as act
-    from r1deploy.observe.context import open_context
+    from r1deploy.cli.opening import open_run
     from r1deploy.ui.transfer import Transfer
+    from r1deploy.verbs.weights import verify
 
-    report(act(open_context(folder, None, flags_of(sets)), Transfer("hash").update, lines.say), json)
+    report(verify(open_run(folder, None, sets, Transfer("hash"))), json)
 
 
 @weights_app.command("pull")
@@ -33,15 +31,15 @@ def weights_pull(
     json: Json = False,
     sets: Set = None,
 ) -> None:
-    """Download the checkpoint from the hub on one host; goes on where it was cut."""
-    from r1deploy.actions.weights import pull as act
-    from r1deploy.observe.context import open_context
+    """Download the checkpoint from the hub on one host; goes on where it was interrupted."""
+    from r1deploy.cli.opening import open_run
     from r1deploy.ui.transfer import Transfer
     from r1deploy.units import size_of
+    from r1deploy.verbs.weights import pull
 
-    done = act(open_context(folder, None, flags_of(sets)), host, Transfer("pull").update, lines.say)
+    done = pull(open_run(folder, None, sets, Transfer("pull")), host)
     lines.say(f"{done.host}: {done.files} files, {size_of(done.downloaded)} of {size_of(done.bytes)} downloaded")
-    report(list(done.checks), json)
+    report(done.findings, json)
 
 
 @weights_app.command("push")
@@ -51,15 +49,15 @@ def weights_push(
     json: Json = False,
     sets: Set = None,
 ) -> None:
-    """Bring the checkpoint to the hosts that do not see it, all at once; goes on where it was cut."""
+    """Bring the checkpoint to the hosts that do not see it, all at once; goes on where it was interrupted."""
     from dataclasses import asdict
 
-    from r1deploy.actions.weights import push as act
-    from r1deploy.observe.context import open_context
+    from r1deploy.cli.opening import open_run
     from r1deploy.ui.transfer import Transfer
     from r1deploy.units import size_of
+    from r1deploy.verbs.weights import push
 
-    done = act(open_context(folder, None, flags_of(sets)), source, Transfer("push").update, lines.say)
+    done = push(open_run(folder, None, sets, Transfer("push")), source)
     if json:
         lines.document(asdict(done))
         return
@@ -69,14 +67,3 @@ def weights_push(
         lines.show(
             f"{', '.join(done.targets)}: {done.files} files, {size_of(done.bytes)}, as on {done.source}, verified."
         )
-
-
-def report(checks: list[Check], json: bool, whole: str = "cluster") -> None:
-    """Print findings; exit code 5 where one failed. In: the word for what has no host."""
-    failed = [check for check in checks if not check.ok]
-    if json:
-        lines.document({"ok": not failed, "checks": lines.check_rows(checks)})
-    else:
-        lines.show(*lines.check_lines(checks, True, whole), lines.verdict(checks))
-    if failed:
-        raise typer.Exit(5)

@@ -1,1 +1,24 @@
-"""Ways of serving: one class each, pure."""
+"""Ways of serving: one class each, which answers what differs between them. Pure.
+
+A new way is one module here with a subclass of Mode, its templates, and a play.
+"""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+
+from r1deploy.modes.base import MODES, Mode
+
+for _module in pkgutil.iter_modules(__path__):
+    importlib.import_module(f"{__name__}.{_module.name}")
+
+
+def mode_of(name: str) -> Mode:
+    """The way of serving of that name, which the settings or a record of theirs gave. Raises KeyError."""
+    return MODES[name]
+
+
+def is_known(name: str) -> bool:
+    """Whether there is a way of serving of that name."""
+    return name in MODES

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -18,6 +18,7 @@ from r1deploy.settings import lockfile, redact
 from r1deploy.settings.load import Loaded, load
 from r1deploy.settings.model import Settings
 from r1deploy.ssh import Login, login_of
+from r1deploy.voice import Say
 
 OWN = ".r1deploy"
 BUNDLE = "bundle"
@@ -127,7 +128,7 @@ def usable(folder: Path, path: Path) -> Path:
     return rendered
 
 
-def remember_inventory(context: Context, say: Callable[[str], None]) -> None:
+def remember_inventory(context: Context, say: Say) -> None:
     """After a verb succeeded with an inventory that it was given: later verbs take it too."""
     if context.named is None:
         return

@@ -15,11 +15,12 @@ from typing import Any
 
 from r1deploy.ansible.failures import Failure
 from r1deploy.ansible.folder import run_folder
-from r1deploy.ansible.runner import REMOTE_TMP, Outcome, Target, read_inventory, run
+from r1deploy.ansible.runner import REMOTE_TMP, Outcome, Play, Target, Watch, read_inventory, run
 from r1deploy.cluster.host import Host
 from r1deploy.cluster.inventory import hosts_from_hostvars
 from r1deploy.errors import ConfigError, UsageError
-from r1deploy.planning.desired import ports_of
+from r1deploy.modes import mode_of
+from r1deploy.planning.layout import lock_file
 from r1deploy.planning.observed import Incomplete, Observed, observed_of
 from r1deploy.settings.load import weights_host_path
 from r1deploy.settings.model import Settings, Ssh
@@ -31,11 +32,6 @@ TRUST_USER = "root"
 SECONDS, LIMIT = 60, 4 << 20
 # sshd drops logins when too many are under way: those hosts are looked at again.
 LOGIN_ATTEMPTS = 4
-
-
-def lock_path(cluster: str) -> str:
-    """The lock file on the head; /run is empty after a reboot, as a lock should be."""
-    return f"/run/r1deploy/{cluster}.lock"
 
 
 @dataclass
@@ -60,9 +56,9 @@ def request_of(settings: Settings, folders: tuple[str, ...]) -> dict[str, Any]:
         "image": settings.image.name,
         "state_dir": settings.state_dir,
         "folders": list(folders),
-        "ports": list(ports_of(settings).values()),
+        "ports": list(mode_of(settings.service.mode).ports(settings).values()),
         "trust_user": TRUST_USER,
-        "lock": lock_path(settings.cluster),
+        "lock": lock_file(settings.cluster),
         "remote_tmp": REMOTE_TMP,
         "weights": weights_host_path(settings),
         "model": settings.engine.model,
@@ -89,14 +85,8 @@ def probe(target: Target, settings: Settings, folders: tuple[str, ...] = ()) -> 
             time.sleep(attempt)
             place = folder / str(attempt)
             place.mkdir()
-            again = run(
-                target,
-                "probe.yml",
-                variables=variables,
-                folder=place,
-                limit=",".join(left) or None,
-                logins=functools.partial(login_in, rows_file, target.ssh),
-            )
+            play = Play("probe.yml", variables=variables, folder=place, limit=",".join(left) or None)
+            again = run(target, play, Watch(logins=functools.partial(login_in, rows_file, target.ssh)))
             outcome = again if not attempt else merged(outcome, again, left)
         rows = rows_of(target, outcome, rows_file)
     hosts = hosts_in(rows, settings)
@@ -174,7 +164,8 @@ def read_hosts(target: Target, settings: Settings) -> tuple[Host, ...]:
     """The hosts of an inventory as Ansible reads it; none of them is contacted. Raises ConfigError, UsageError."""
     with run_folder() as folder:
         path = folder / "inventory.json"
-        outcome = run(target, "inventory.yml", variables={"r1_inventory_out": str(path)}, folder=folder)
+        play = Play("inventory.yml", variables={"r1_inventory_out": str(path)}, folder=folder)
+        outcome = run(target, play, Watch())
         return hosts_in(rows_of(target, outcome, path), settings)
 
 

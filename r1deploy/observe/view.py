@@ -7,8 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from r1deploy import content
-from r1deploy.ansible.failures import Failure
-from r1deploy.errors import PreflightError, R1Error, UnreachableError, UsageError
+from r1deploy.errors import UsageError
 from r1deploy.inputs.locking import need, resolve, resolved
 from r1deploy.observe.context import Context
 from r1deploy.observe.probing import Probed, probe
@@ -17,7 +16,7 @@ from r1deploy.planning.interfaces import AUTO
 from r1deploy.planning.observed import Record
 from r1deploy.planning.planner import Plan, plan
 from r1deploy.planning.release import Inputs, release_of
-from r1deploy.render import RECORD, Rendered, recognized, render
+from r1deploy.render import RECORD, Material, Rendered, recognized, render
 from r1deploy.settings import lockfile
 from r1deploy.settings.lockfile import Lock, LockedImage, LockedPatch, LockedSource
 from r1deploy.settings.model import Settings
@@ -75,14 +74,15 @@ def desire(settings: Settings, lock: Lock, probed: Probed) -> tuple[Desired, Ren
     """What settings and lock ask for on these hosts."""
     inputs = inputs_of(lock)
     release = release_of(settings, inputs)
-    nics = {name: found.net.nic for name, found in probed.observed.items()}
+    nics = {name: seen.net.nic for name, seen in probed.observed.items()}
     key = api_key(settings.service.api_key_file) if settings.service.api_key_file else None
-    rendered = render(settings, probed.hosts, release, inputs, nics, key)
+    material = Material(settings, probed.hosts, release, inputs, nics, key)
+    rendered = render(material)
     known = AUTO not in settings.env.values() or all(host.name in nics for host in probed.hosts)
     if not known:
-        states = [found.state.releases.get(release.id) for found in probed.observed.values()]
+        states = [seen.state.releases.get(release.id) for seen in probed.observed.values()]
         records = [record for state in states if state for record in state.records.values() if record]
-        same = recognized(settings, probed.hosts, release, inputs, nics, key, records)
+        same = recognized(material, records)
         rendered, known = same or rendered, same is not None
     wanted = Desired(
         settings,
@@ -152,32 +152,6 @@ def check_builder(settings: Settings, probed: Probed) -> None:
     if settings.builder and settings.builder not in names:
         message = f"builder: {settings.builder} is not in the inventory ({', '.join(names)})"
         raise UsageError("BUILDER_UNKNOWN", message, fix="set builder to an inventory name, or leave it out")
-
-
-def refuse_unreachable(probed: Probed) -> None:
-    """Raise where a host did not answer: nothing is begun on a part of the cluster."""
-    if probed.failures:
-        raise unreachable(list(probed.failures.values()), len(probed.hosts))
-
-
-def unreachable(failures: list[Failure], of: int) -> R1Error:
-    """One error for all hosts that did not answer, each with its cause and its fix.
-
-    Where all of them let us in but sudo does not, it is preflight that refuses.
-    """
-    rows = [f"{row.host}: {row.message} ({row.code})" for row in failures]
-    fixes = [f"{row.host}: {row.fix}" for row in failures if row.fix]
-    begun = "nothing was begun on any host"
-    evidence = [f"{row.host}: {line}" for row in failures for line in row.evidence[-3:]]
-    first = failures[0]
-    kind = PreflightError if all(row.code.startswith("SUDO_") for row in failures) else UnreachableError
-    return kind(
-        first.code,
-        f"{rows[0]}; {begun}" if len(rows) == 1 else "\n".join([f"{len(rows)} of {of} hosts; {begun}", *rows]),
-        host=first.host,
-        evidence=evidence,
-        fix="\n".join(fixes) or None,
-    )
 
 
 def limited(view: View, limit: str | None) -> View:

@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from r1deploy.cluster.host import Host
+from r1deploy.planning.layout import TRUST_MOUNT, Layout
 from r1deploy.planning.observed import Image
 from r1deploy.planning.release import Release
 from r1deploy.settings.model import Container as ContainerSettings
 from r1deploy.settings.model import Settings
 
 SIZE = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30}
-TRUST_MOUNT = "/root/.ssh"
 INSTALL_PARTS = ("flaggems", "vllm", "flagscale")
 
 
@@ -80,18 +80,23 @@ class Desired:
         return f"{self.release.id}/{self.config_id or 'unknown'}"
 
     @property
+    def layout(self) -> Layout:
+        """Our paths on every host."""
+        return Layout(self.settings.state_dir)
+
+    @property
     def release_dir(self) -> str:
         """Folder of the release on every host."""
-        return f"{self.settings.state_dir}/releases/{self.release.id}"
+        return self.layout.release(self.release.id)
 
     @property
     def config_dir(self) -> str:
         """Folder of the configuration on every host."""
-        return f"{self.release_dir}/config/{self.config_id}"
+        return self.layout.config(self.release.id, self.config_id)
 
     def tree_dir(self, name: str) -> str:
         """Folder of a tree on every host."""
-        return f"{self.settings.state_dir}/trees/{name}"
+        return self.layout.tree(name)
 
     @property
     def flagscale_clone(self) -> str:
@@ -114,28 +119,28 @@ class Desired:
     @property
     def folders(self) -> Mapping[str, str]:
         """Folders of the host step: path → mode and owner as the probe prints them."""
-        top = self.settings.state_dir
+        at = self.layout
         return {
-            top: "0755 0",
-            f"{top}/bin": "0755 0",
-            f"{top}/trees": "0755 0",
-            f"{top}/releases": "0755 0",
+            at.top: "0755 0",
+            at.bin: "0755 0",
+            at.trees: "0755 0",
+            at.releases: "0755 0",
             self.tree_dir(self.release.flaggems.name): "0700 0",
             self.tree_dir(self.release.flagscale.name): "0700 0",
             self.release_dir: "0700 0",
-            f"{top}/trust": "0700 0",
+            at.trust: "0700 0",
         }
 
     @property
     def volumes(self) -> list[str]:
         """The settings' volumes and our own."""
-        top = self.settings.state_dir
+        at = self.layout
         own = [self.tree_dir(self.release.flaggems.name), self.tree_dir(self.release.flagscale.name), self.release_dir]
         return [
             *self.settings.container.volumes,
             *(f"{path}:{path}" for path in own),
-            f"{top}/bin:{top}/bin:ro",
-            f"{top}/trust:{TRUST_MOUNT}",
+            f"{at.bin}:{at.bin}:ro",
+            f"{at.trust}:{TRUST_MOUNT}",
         ]
 
     @property
@@ -165,7 +170,7 @@ class Desired:
         In: the head's public key, type and base64 first; where the worker's Python is.
         """
         key = " ".join(public_key.split()[:2])
-        command = f"{self.settings.state_dir}/bin/r1trust.py {self.settings.container.name}"
+        command = f"{self.layout.script('r1trust.py')} {self.settings.container.name}"
         if interpreter not in FOUND_BY_ENV:
             command = f"{interpreter} {command}"
         return f'restrict,from="{self.head.address}",command="{command}" {key} {self.trust_mark}'
@@ -180,12 +185,6 @@ def size_of(container: ContainerSettings) -> int:
     text = container.shm_size.lower()
     unit = text[-1] if text[-1] in SIZE else ""
     return int(text.removesuffix(unit)) * SIZE[unit]
-
-
-def ports_of(settings: Settings) -> dict[str, int]:
-    """Ports that the service listens on at the head, by their settings; the API's first."""
-    ray = {"service.ray_port": settings.service.ray_port} if settings.service.mode == "ray+vllm" else {}
-    return {"engine.port": settings.engine.port, **ray}
 
 
 def device_of(text: str) -> str:

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
+from r1deploy.modes import mode_of
 from r1deploy.planning.desired import Desired
-from r1deploy.planning.findings import Check
+from r1deploy.planning.findings import Check, warned
 from r1deploy.planning.observed import Observed
 
 EVERYWHERE = ("", "0.0.0.0", "::", "None")
@@ -23,18 +24,14 @@ def exposure(desired: Desired, _: Mapping[str, Observed]) -> Iterator[Check]:
     if settings.service.api_key_file is None and str(settings.engine.extra.get("host", "")) in EVERYWHERE:
         detail = f"the API will listen on all interfaces of {head.name}, port {port}, without a key"
         fix = f"set service.api_key_file, or let only its users reach tcp/{port} of {head.address}: {DOCS}, Firewall"
-        yield warned("api", "API_OPEN", detail, fix)
-    if settings.service.mode == "vllm":
+        yield warned("API_OPEN", "api", detail, fix)
+    mode = mode_of(settings.service.mode)
+    if not mode.has_ray:
         return
     detail = "Ray will listen on all interfaces of every host without a key: who reaches it runs programs there"
     addresses = ", ".join(host.address for host in desired.hosts)
     fix = f"let only {addresses} reach tcp/1024:65535 of each other: {DOCS}, Firewall"
-    yield warned("ray", "RAY_OPEN", detail, fix)
-    if settings.service.mode == "flagscale" and desired.workers:
+    yield warned("RAY_OPEN", "ray", detail, fix)
+    if mode.trusts and desired.workers:
         detail = "root in the head's container is root on the workers: their containers are privileged"
-        yield warned("trust", "TRUST_ROOT", detail, "service.mode: ray+vllm needs no such trust and makes none")
-
-
-def warned(name: str, code: str, detail: str, fix: str) -> Check:
-    """A warning: it passes, has no exit code and forbids nothing."""
-    return Check(name, None, True, detail, code, fix, frozenset(), warning=True)
+        yield warned("TRUST_ROOT", "trust", detail, "service.mode: ray+vllm needs no such trust and makes none")

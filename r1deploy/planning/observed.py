@@ -11,6 +11,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, field_validator
 
+from r1deploy.modes import is_known
+
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 ADDRESS = re.compile(r"[A-Za-z0-9][A-Za-z0-9.:-]{0,252}")
 PROGRAM = re.compile(r"/[A-Za-z0-9._+/-]{1,254}")
@@ -38,6 +40,12 @@ def _a_leftover(found: str) -> str:
     return found
 
 
+def _a_mode(found: str) -> str:
+    if not is_known(found):
+        raise ValueError("it is no way of serving")
+    return found
+
+
 # What a machine may have of anything; a float holds it exactly.
 Count = Annotated[int, Field(ge=0, le=2**53)]
 Seconds = Annotated[float, Field(ge=0, le=2**33, allow_inf_nan=False)]
@@ -49,6 +57,7 @@ Port = Annotated[int, Field(ge=1, le=65535)]
 Name = Annotated[str, _like(NAME, "a name of letters, digits, dots and dashes")]
 Address = Annotated[str, _like(ADDRESS, "a host's name or address")]
 PublicKey = Annotated[str, Field(max_length=16384), _like(PUBLIC_KEY, "a public key")]
+ModeName = Annotated[str, AfterValidator(_a_mode)]
 Place = Annotated[dict[str, Name], AfterValidator(_a_place)]
 Leftover = Annotated[Text, AfterValidator(_a_leftover)]
 Digest = Annotated[str, Field(pattern=r"^sha256:[0-9a-f]{64}$")]
@@ -193,7 +202,7 @@ class Record(Part):
     commits: dict[Text, Text]
     container: Name
     service: Text
-    mode: Text
+    mode: ModeName
     model: Text
     port: Port
     ssh_port: Port

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from r1deploy.cluster.host import Host
+from r1deploy.modes import mode_of
 from r1deploy.planning import checks as preflight
 from r1deploy.planning import findings, serving
 from r1deploy.planning.desired import INSTALL_PARTS, Desired, known_hosts
@@ -274,7 +275,7 @@ class Look:
         if len(self.desired.hosts) == 1:
             yield "one host: nobody to trust"
             return
-        if self.desired.settings.service.mode != "flagscale":
+        if not mode_of(self.desired.settings.service.mode).trusts:
             yield f"service.mode {self.desired.settings.service.mode}: no host logs in to another"
             return
         head = self.observed.get(self.desired.head.name)
@@ -347,15 +348,10 @@ class Look:
                 continue
             mine = [row for row in changes if row.host == host.name]
             for name, (pid, what) in self._disturbed(found, mine).items():
-                yield findings.Check(
-                    "running service",
-                    host.name,
-                    False,
-                    f"{name} serves (pid {pid}); {' and '.join(what)} would disturb it",
-                    "SERVICE_RUNNING",
-                    "r1deploy stop, then bootstrap",
-                    findings.BOOTSTRAP,
-                )
+                said = f"{name} serves (pid {pid}); {' and '.join(what)} would disturb it"
+                fix = "r1deploy stop, then bootstrap"
+                row = findings.failed("SERVICE_RUNNING", "running service", said, fix, findings.BOOTSTRAP)
+                yield row.at(host.name)
 
     def _disturbed(self, found: Observed, changes: list[Change]) -> dict[str, tuple[int, list[str]]]:
         """What serves on a host and would be disturbed: container → a pid in it, and by what."""

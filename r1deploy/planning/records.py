@@ -127,7 +127,7 @@ def unneeded(desired: Desired, observed: Mapping[str, Observed]) -> dict[str, di
 
     The active and the previous release stay, and so does the one that the settings ask for.
     """
-    cluster, top = desired.settings.cluster, desired.settings.state_dir
+    cluster, at = desired.settings.cluster, desired.layout
     head = observed[desired.head.name].state
     keep = {*names_of(head.active), desired.name}
     releases = {name.split("/")[0] for name in keep}
@@ -145,15 +145,15 @@ def unneeded(desired: Desired, observed: Mapping[str, Observed]) -> dict[str, di
             for row in found.containers
             if row.cluster == cluster and row.release and row.release not in releases
         ]
-        paths = [f"{top}/releases/{name}" for name in found.state.releases if name not in releases]
+        paths = [at.release(name) for name in found.state.releases if name not in releases]
         paths += [
-            f"{top}/releases/{name}/config/{config}"
+            at.config(name, config)
             for name, state in found.state.releases.items()
             if name in releases
             for config in state.configs
             if f"{name}/{config}" not in keep
         ]
-        paths += [f"{top}/trees/{name}" for name in found.state.trees if name not in trees]
+        paths += [at.tree(name) for name in found.state.trees if name not in trees]
         if containers or paths:
             rows[host] = {"containers": containers, "paths": paths}
     return rows

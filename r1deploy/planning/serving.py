@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
+from r1deploy.modes import mode_of
 from r1deploy.planning.observed import Active, Container, Observed, Record
 
 
@@ -123,8 +124,8 @@ def unrecorded(
 
 
 def needs_ray(record: Record) -> bool:
-    """Whether the service has a node of Ray on every host: on one host FlagScale's mode may do without."""
-    return record.mode == "ray+vllm" or (record.mode != "vllm" and len(record.hosts) > 1)
+    """Whether the service has a node of Ray on every host."""
+    return mode_of(record.mode).needs_ray(len(record.hosts))
 
 
 def problems(cluster: str, record: Record, observed: Mapping[str, Observed]) -> Iterator[Problem]:

@@ -14,13 +14,14 @@ from pathlib import Path
 
 from r1deploy.connection import Remote
 from r1deploy.journal import state_home
-from r1deploy.observe.context import Context
+from r1deploy.planning.layout import Layout
 from r1deploy.planning.observed import Record
 from r1deploy.planning.serving import Serving
 from r1deploy.render import SECRET
-from r1deploy.serving.endpoint import Endpoint
+from r1deploy.serving.endpoint import Address, Endpoint
 from r1deploy.serving.gate import Passed
 from r1deploy.settings import redact
+from r1deploy.settings.model import Service, Settings
 
 TOKEN_SECONDS = 60
 
@@ -30,22 +31,17 @@ def now() -> str:
     return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
 
 
-def config_folder(context: Context, record: Record) -> str:
-    """The folder of a record's configuration on every host."""
-    return f"{context.settings.state_dir}/releases/{record.release}/config/{record.config}"
-
-
-def endpoint_of(context: Context, record: Record, api_key: str | None, remote: Remote) -> Endpoint:
+def endpoint_of(service: Service, record: Record, api_key: str | None, remote: Remote) -> Endpoint:
     """The API of a record's head; over SSH where its address does not answer from here."""
-    service = context.settings.service
-    return Endpoint(record.hosts[0].address, record.port, record.model, service, api_key, remote.forward)
+    return Endpoint(Address(record.hosts[0].address, record.port, record.model), service, api_key, remote.forward)
 
 
-def key_on_head(context: Context, record: Record, remote: Remote) -> str | None:
+def key_on_head(layout: Layout, record: Record, remote: Remote) -> str | None:
     """The API key that a configuration was written with: a former release has its own."""
     if SECRET not in record.hosts[0].files:
         return None
-    code, text = remote.run(f"cat {shlex.quote(f'{config_folder(context, record)}/{SECRET}')}")
+    folder = layout.config(record.release, record.config)
+    code, text = remote.run(f"cat {shlex.quote(f'{folder}/{SECRET}')}")
     if code != 0:
         return None
     key = shlex.split(text.strip().removeprefix("export VLLM_API_KEY="))[0]
@@ -53,15 +49,16 @@ def key_on_head(context: Context, record: Record, remote: Remote) -> str | None:
     return key
 
 
-def ask(context: Context, record: Record, remote: Remote) -> Passed | None:
+def ask(settings: Settings, record: Record, remote: Remote) -> Passed | None:
     """A running service proves itself: health, model and one token. None where it does not."""
-    endpoint = endpoint_of(context, record, key_on_head(context, record, remote), remote)
+    key = key_on_head(Layout(settings.state_dir), record, remote)
+    endpoint = endpoint_of(settings.service, record, key, remote)
     if endpoint.health() != 200 or record.model not in (endpoint.models() or []):
         return None
     answer = endpoint.complete(TOKEN_SECONDS)
     if answer is None or not answer.real:
         return None
-    remember(context.settings.cluster, record)
+    remember(settings.cluster, record)
     return Passed(f"{endpoint.url}/v1", record.model, answer, ())
 
 

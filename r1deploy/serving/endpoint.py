@@ -80,6 +80,15 @@ def answer_of(body: bytes) -> Answer | None:
     return Answer((message.content or "").strip(), tokens or 0, reasoning.strip())
 
 
+@dataclass(frozen=True)
+class Address:
+    """Where a model is served: the head's address, the port, and the model's id there."""
+
+    host: str
+    port: int
+    model: str
+
+
 class Endpoint:
     """The service on the head. Every method returns None where there is no usable answer yet.
 
@@ -88,16 +97,10 @@ class Endpoint:
     """
 
     def __init__(
-        self,
-        address: str,
-        port: int,
-        model: str,
-        service: Service,
-        api_key: str | None,
-        forward: Callable[[int], str] | None = None,
+        self, at: Address, service: Service, api_key: str | None, forward: Callable[[int], str] | None = None
     ) -> None:
-        self.url = f"http://{address}:{port}"
-        self._port, self._model, self._service = port, model, service
+        self.url = f"http://{at.host}:{at.port}"
+        self._port, self._model, self._service = at.port, at.model, service
         self._headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
         self._forward = forward
         self._clients = [self._client(self.url)]

@@ -5,21 +5,18 @@ from __future__ import annotations
 import contextlib
 import re
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 from r1deploy.causes import ENGINE, cause_of
 from r1deploy.connection import Remote
 from r1deploy.errors import GateError, UnreachableError
+from r1deploy.observe.view import View
 from r1deploy.planning.observed import Record
+from r1deploy.run import Run
 from r1deploy.runlock import lost
 from r1deploy.serving.endpoint import Answer, Endpoint
-from r1deploy.settings.model import Settings
 
-Say = Callable[[str], None]
-Connect = Callable[[str], Remote]
-Progress = Callable[[str, int, int], None]
 POLL_SECONDS = 2.0
 LOADING = re.compile(r"(\d+)% Completed \| (\d+)/(\d+)")
 # Ray refuses a node whose Ray or Python is another one, and says so where FlagScale throws it away.
@@ -65,26 +62,22 @@ class Passed:
 
 
 class Gate:
-    """Watches one start of the service from the controller. In: ``connect``, host's name → a connection to it."""
+    """Watches one start of the service from the controller. In: a connection to the head."""
 
-    def __init__(
-        self, record: Record, settings: Settings, remote: Remote, connect: Connect, say: Say, progress: Progress
-    ) -> None:
-        logs = f"{settings.state_dir}/releases/{record.release}/outputs/{record.service}/serve_logs"
-        self.log = f"{logs}/host_0_localhost.output"
-        self._pid = f"{logs}/pids/host_0_localhost.pid"
-        self._record, self._settings, self._remote = record, settings, remote
-        self._connect, self._say, self._progress = connect, say, progress
+    def __init__(self, run: Run, view: View, record: Record, remote: Remote) -> None:
+        self.log = run.layout.engine_log(record.release, record.service)
+        self.pid = run.layout.engine_pid(record.release, record.service)
+        self._run, self._view, self._record, self._remote = run, view, record, remote
+        self._settings = run.settings
         self._offset = 0
         self.tail: list[str] = []
-        self.cancelled: Callable[[], bool] = lambda: False
 
     def before(self) -> None:
         """Remember where the log ends: FlagScale appends to it for ever."""
         self._offset = int(self._look(nodes=False).get("size") or 0)
 
     def _look(self, nodes: bool) -> dict[str, Any]:
-        code = WATCH.format(log=self.log, pid=self._pid, offset=self._offset, nodes=nodes)
+        code = WATCH.format(log=self.log, pid=self.pid, offset=self._offset, nodes=nodes)
         python = self._settings.python.executable
         found = self._remote.python_in(self._record.container, python, code) or {}
         text = str(found.get("log") or "")
@@ -101,7 +94,7 @@ class Gate:
             missing = [host for address, host in wanted.items() if address not in nodes]
             short = [host for address, host in wanted.items() if nodes.get(address, host.slots) != host.slots]
             if not missing and not short:
-                self._say(f"Ray: {len(nodes)}/{len(wanted)} nodes, {sum(nodes.values())} chips")
+                self._run.say(f"Ray: {len(nodes)}/{len(wanted)} nodes, {sum(nodes.values())} chips")
                 return tuple(nodes)
             if time.monotonic() > deadline:
                 break
@@ -125,14 +118,14 @@ class Gate:
         own = self._remote.python_in(self._record.container, self._settings.python.executable, VERSIONS)
         differ = []
         for name in names:
-            with contextlib.suppress(UnreachableError), self._connect(name) as remote:
+            with contextlib.suppress(UnreachableError), self._run.remote(self._view, name) as remote:
                 found = remote.python_in(self._record.container, self._settings.python.executable, VERSIONS)
                 if found and found != own:
                     differ.append(f"{found} on {name}")
         return f"; {own} on {self._record.hosts[0].name} and {', '.join(differ)} do not join" if own and differ else ""
 
-    def ready(self, endpoint: Endpoint) -> Passed:
-        """Wait for health, the model's id and one answer with tokens. Raises GateError."""
+    def ready(self, endpoint: Endpoint, nodes: tuple[str, ...]) -> Passed:
+        """Wait for health, the model's id and one answer with tokens. In: the nodes that joined. Raises GateError."""
         limit = self._settings.service.ready_timeout
         deadline = time.monotonic() + limit
         while endpoint.health() != 200:
@@ -152,12 +145,12 @@ class Gate:
         if answer is None or not answer.real:
             raise self._failed("NO_TOKENS", "the engine is healthy but answers without a token")
         if not endpoint.direct:
-            self._say("the endpoint was reached over SSH, not from here directly: r1deploy tunnel brings it here")
-        return Passed(f"{endpoint.url}/v1", name, answer, ())
+            self._run.say("the endpoint was reached over SSH, not from here directly: r1deploy tunnel brings it here")
+        return Passed(f"{endpoint.url}/v1", name, answer, nodes)
 
     def _pause(self) -> None:
         """Wait for the next look. Raises LockedError where the cluster is no longer ours."""
-        if self.cancelled():
+        if self._run.lost:
             raise lost(self._record.hosts[0].name)
         time.sleep(POLL_SECONDS)
 
@@ -165,7 +158,7 @@ class Gate:
         for line in reversed(self.tail):
             found = LOADING.search(line)
             if found:
-                self._progress("loading weights", int(found.group(2)), int(found.group(3)))
+                self._run.bar("loading weights", int(found.group(2)), int(found.group(3)))
                 return
 
     def _failed(self, code: str, message: str) -> GateError:

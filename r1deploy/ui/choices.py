@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from r1deploy.ui.lines import wrap
 
 if TYPE_CHECKING:
-    from r1deploy.planning.choices import Choice
+    from r1deploy.observe.choices import Choice
 
 
 def choice_lines(choices: Iterable[Choice]) -> list[str]:

@@ -18,12 +18,12 @@ from r1deploy.ui.terminal import say, show, show_json, shown
 from r1deploy.units import duration
 
 if TYPE_CHECKING:
-    from r1deploy.actions.serve import Gap
     from r1deploy.ansible.events import Event
     from r1deploy.errors import R1Error
     from r1deploy.observe.view import View
     from r1deploy.planning.findings import Check
     from r1deploy.planning.planner import Plan
+    from r1deploy.serving.switching import Gap
 
 __all__ = ["document", "say", "show"]
 

@@ -5,10 +5,14 @@ from __future__ import annotations
 import sys
 import threading
 import time
+from typing import TYPE_CHECKING
 
 from r1deploy.ui.lines import width
 from r1deploy.ui.terminal import over, say
 from r1deploy.units import duration, size_of
+
+if TYPE_CHECKING:
+    from r1deploy.ansible.events import Event
 
 
 class Transfer:
@@ -20,7 +24,10 @@ class Transfer:
         self._begin: tuple[float, int] | None = None
         self._shown, self._lock = 0.0, threading.Lock()
 
-    def update(self, host: str, done: int, total: int) -> None:
+    def event(self, event: Event) -> None:
+        """Ansible has no part in it."""
+
+    def bar(self, host: str, done: int, total: int) -> None:
         """Take a host's bytes; rows without a total are signs of life only."""
         if not total:
             return

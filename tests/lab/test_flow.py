@@ -76,9 +76,7 @@ def test_again_starts_no_playbook(ready: Cluster, tmp_path: Path) -> None:
     assert "Nothing to do" in done.out
     assert started(ready) == before
     assert ready.fingerprint() == files
-    logs = list(tmp_path.glob("r1deploy/runs/lab/*-bootstrap.jsonl"))
-    assert len(logs) == 1
-    assert logs[0].read_text() == ""
+    assert list(tmp_path.glob("r1deploy/runs/lab/*-bootstrap.jsonl")) == [], "a log of nothing"
 
 
 # Drifts that one look finds together: what is done to which host, and the changes that the plan names, step by step.

@@ -189,7 +189,7 @@ print(sorted(render(settings, hosts, release_of(settings, inputs), inputs, {"a":
 @pytest.mark.long
 def test_the_wheels_of_a_bundle_install_without_an_index(tmp_path: Path) -> None:
     """What ``bundle create --with-python`` gathers is enough for a new environment."""
-    from r1deploy.actions.bundle import wheels
+    from r1deploy.verbs.bundle import wheels
 
     place = tmp_path / "python"
     assert len(wheels(place)) > 20

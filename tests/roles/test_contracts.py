@@ -14,8 +14,8 @@ import pytest
 import yaml
 
 from r1deploy import content
-from r1deploy.actions import export
 from r1deploy.planning import rolevars as variables
+from r1deploy.verbs import export
 
 ROLES = sorted(path.name for path in content.ROLES.iterdir())
 # The playbook's own, for where trees wait on the controller.

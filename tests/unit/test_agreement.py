@@ -11,13 +11,13 @@ from typing import Any
 
 import pytest
 
-from r1deploy.actions import bootstrap as verb
-from r1deploy.actions.bootstrap import Options
 from r1deploy.errors import Interrupted, UsageError
 from r1deploy.observe.context import Context, open_context, remember_inventory
 from r1deploy.planning.planner import Change, Plan
 from r1deploy.settings import lockfile
 from r1deploy.settings.lockfile import Lock
+from r1deploy.verbs import bootstrap as verb
+from r1deploy.verbs.bootstrap import Options
 
 IDENTITY = ("-c", "user.name=t", "-c", "user.email=t@invalid")
 SETTINGS = """\

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from r1deploy.cluster.host import Host
+from r1deploy.observe.choices import Choice, choices
 from r1deploy.observe.context import Context
-from r1deploy.planning.choices import Choice, choices
 from r1deploy.settings.load import load
 from r1deploy.ui.choices import choice_lines
 

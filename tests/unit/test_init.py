@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from r1deploy.actions.init import IGNORED, init
 from r1deploy.errors import ConfigError, UsageError
 from r1deploy.settings import profiles
 from r1deploy.settings.load import from_profile, load
+from r1deploy.verbs.init import IGNORED, init
 
 
 @pytest.fixture

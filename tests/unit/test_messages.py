@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 
-from r1deploy.actions.preflight import failed
 from r1deploy.ansible.events import Event, Kind
 from r1deploy.ansible.failures import Failure, failure_of
 from r1deploy.errors import ConfigError, PreflightError
@@ -16,6 +15,7 @@ from r1deploy.inputs.locking import resolve, resolved
 from r1deploy.observe.view import unreachable
 from r1deploy.settings.load import load
 from r1deploy.ui import lines
+from r1deploy.verbs.preflight import failed
 
 
 @pytest.fixture(autouse=True)

@@ -238,7 +238,7 @@ def test_the_journal_hides_before_it_encodes(tmp_path: Path, monkeypatch: pytest
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
     secret = 'sk-"quoted"\\back-é中'
     redact.remember(secret)
-    run = Journal("lab", "bootstrap")
+    run = Journal("lab", "bootstrap", lambda _: None)
     result = {"msg": f"it says {secret}", "stdout": json.dumps({"key": secret}) + "x" * 100_000}
     run.event(Event("failed", "install", "Run the job", "node1", result))
     run.write(kind="end", argv=["--key", secret])
@@ -254,7 +254,7 @@ def test_logs_and_crash_files_are_the_owners_alone(tmp_path: Path, monkeypatch: 
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "a" / "state"))
     before = os.umask(0)
     try:
-        Journal("lab", "bootstrap")
+        Journal("lab", "bootstrap", lambda _: None).write(kind="end")
         main.report_bug(ValueError("x"))
     finally:
         os.umask(before)

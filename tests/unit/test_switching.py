@@ -6,11 +6,8 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-
-from r1deploy.actions import serve as switching
-from r1deploy.actions.lock import running
 from r1deploy.actions.runs import refuse_held
-from r1deploy.actions.stop import Stopped
+
 from r1deploy.ansible.failures import Failure
 from r1deploy.errors import ApplyError, LockedError, UnreachableError
 from r1deploy.observe.view import beside
@@ -19,6 +16,9 @@ from r1deploy.planning.planner import Change, Plan
 from r1deploy.planning.records import differences
 from r1deploy.planning.serving import Serving
 from r1deploy.ui import lines
+from r1deploy.verbs import serve as switching
+from r1deploy.verbs.lock import running
+from r1deploy.verbs.stop import Stopped
 from tests.unit.test_serving import HOSTS, RECORD, host, serving
 
 OLD = Record.model_validate({**RECORD, "commits": {"flaggems": "1" * 40, "flagscale": "2" * 40}})

@@ -3,24 +3,23 @@
 from __future__ import annotations
 
 from r1deploy.errors import PreflightError
-from r1deploy.observe.context import Context
-from r1deploy.observe.view import View, lock_of_any, look, refuse_unreachable
+from r1deploy.observe.blocking import refuse_unreachable
+from r1deploy.observe.view import View, lock_of_any, look
 from r1deploy.planning.records import Held, held
-from r1deploy.voice import Say
+from r1deploy.run import Run
 
 
-def releases(context: Context, say: Say) -> list[Held]:
+def releases(run: Run) -> list[Held]:
     """Every release that is on the hosts, and what is missing of it. Raises UnreachableError without the head."""
-    view = look(context, lock_of_any(context, say))
-    return held_of(context, view)
+    return held_of(look(run.context, lock_of_any(run.context, run.say)))
 
 
-def held_of(context: Context, view: View) -> list[Held]:
+def held_of(view: View) -> list[Held]:
     """The releases of a view; without an answer of the head nobody knows."""
     head = view.desired.head.name
     if head not in view.probed.observed:
         refuse_unreachable(view.probed)
-    return held(context.settings.cluster, head, view.probed.observed)
+    return held(view.desired.settings.cluster, head, view.probed.observed)
 
 
 def choose(rows: list[Held], wanted: str | None) -> Held:

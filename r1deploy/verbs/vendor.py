@@ -8,22 +8,23 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from r1deploy.actions.weights import damage, few
 from r1deploy.errors import PreflightError, UsageError
 from r1deploy.inputs.git import blobs
 from r1deploy.inputs.key import KEY, prove_key
 from r1deploy.inputs.locking import patch_paths
-from r1deploy.inputs.tarball import inspect
+from r1deploy.inputs.tarball import Tarball, inspect
 from r1deploy.onhost import checkpoint
-from r1deploy.planning.checks import fits
-from r1deploy.planning.findings import Check
+from r1deploy.planning.clusterchecks import fitting
+from r1deploy.planning.findings import Check, failed, passed
+from r1deploy.planning.observed import Weights
+from r1deploy.planning.shardfindings import few, judged
 from r1deploy.settings import lockfile
 from r1deploy.settings.load import load
 from r1deploy.settings.lockfile import Lock
 from r1deploy.settings.model import Settings
-from r1deploy.units import size_of
+from r1deploy.verbs.preflight import Findings, findings
+from r1deploy.voice import Progress
 
-Progress = Callable[[str, int, int], None]
 PARTS = ("image", "key", "weights")
 IMAGES = (".tar", ".tar.gz", ".tgz", ".tar.zst", ".tzst", ".tar.xz", ".tar.bz2")
 ASK = "ask the vendor for it before a maintenance window is booked"
@@ -31,7 +32,7 @@ ASK = "ask the vendor for it before a maintenance window is booked"
 
 def check(
     folder: Path, delivery: Path, flags: Mapping[str, object], without: frozenset[str], progress: Progress
-) -> list[Check]:
+) -> Findings:
     """Findings on each part of a delivery.
 
     In: the folder of r1deploy.yaml; the delivery's folder; parts that are not expected in it.
@@ -52,7 +53,7 @@ def check(
     for part in PARTS:
         if part not in without:
             rows += looks[part]()
-    return rows
+    return findings(rows)
 
 
 def files_below(delivery: Path) -> list[Path]:
@@ -71,14 +72,17 @@ def sums(delivery: Path, progress: Progress) -> Iterator[Check]:
             wanted: dict[str, str] = checkpoint.parse_sums(listing.read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
             fix = "a line of the file is: sha256, two spaces, name"
-            yield Check("sha256", None, False, f"{place}: {error}", "MANIFEST_INVALID", fix)
+            yield failed("MANIFEST_INVALID", "sha256", f"{place}: {error}", fix)
             continue
         lost = [name for name in wanted if not (listing.parent / name).is_file()]
         there = {name: listing.parent / name for name in wanted if name not in lost}
         found = hash_all(there, progress)
         bad = [f"no {name}" for name in lost] + [f"{name} has another" for name in there if found[name] != wanted[name]]
-        detail = f"{place}: {few(bad)}" if bad else f"{place}: {len(wanted)} files have theirs"
-        yield Check("sha256", None, not bad, detail, "DELIVERY_DAMAGED", "copy the files again; then ask the vendor")
+        if bad:
+            fix = "copy the files again; then ask the vendor"
+            yield failed("DELIVERY_DAMAGED", "sha256", f"{place}: {few(bad)}", fix)
+        else:
+            yield passed("sha256", f"{place}: {len(wanted)} files have theirs")
 
 
 def hash_all(paths: Mapping[str, Path], progress: Progress) -> dict[str, str]:
@@ -104,49 +108,49 @@ def image(settings: Settings, lock: Lock | None, delivery: Path, progress: Progr
     name = settings.image.name
     tarballs = [path for path in files_below(delivery) if path.name.endswith(IMAGES)]
     if not tarballs:
-        detail = f"no tarball of {name} ({', '.join(IMAGES)})"
-        yield Check("image", None, False, detail, "TARBALL_MISSING", ASK)
+        yield failed("TARBALL_MISSING", "image", f"no tarball of {name} ({', '.join(IMAGES)})", ASK)
     for path in tarballs:
-        place = path.relative_to(delivery)
+        place = str(path.relative_to(delivery))
         try:
-            found = inspect(path, name, lambda done, total: progress("image", done, total))
+            seen = inspect(path, name, lambda done, total: progress("image", done, total))
         except PreflightError as error:
-            detail = error.message.replace(str(path), str(place), 1)
-            yield Check("image", None, False, detail, error.code, error.fix)
+            yield failed(error.code, "image", error.message.replace(str(path), place, 1), error.fix)
             continue
-        locked, expected = lock.image if lock else None, settings.image.sha256
-        said = f"{place}: {name}, {found.image_id[7:19]}, {found.arch}, {found.layers} layers, {found.packed}"
-        if expected and found.sha256 != expected:
-            detail = f"{place}: sha256 {found.sha256[:12]}, image.sha256 says {expected[:12]}"
-            yield Check("image", None, False, detail, "TARBALL_DAMAGED", "copy the file again; then ask the vendor")
-        elif (
-            locked and locked.name == name and locked.id and {found.image_id, found.manifest}.isdisjoint(locked.digests)
-        ):
-            detail = f"{place}: image {found.image_id[7:19]}, r1deploy.lock says {locked.id[7:19]}"
-            fix = f"if it is meant: image.tarball: {path}, then r1deploy bootstrap --upgrade"
-            yield Check("image", None, False, detail, "IMAGE_OTHER", fix)
-        else:
-            yield Check("image", None, True, said, "TARBALL_DAMAGED")
+        yield judged_image(settings, lock, path, place, seen)
+
+
+def judged_image(settings: Settings, lock: Lock | None, path: Path, place: str, seen: Tarball) -> Check:
+    """Whether a whole tarball is the wanted one. In: its path, and its place in the delivery."""
+    name, locked, expected = settings.image.name, lock.image if lock else None, settings.image.sha256
+    if expected and seen.sha256 != expected:
+        said = f"{place}: sha256 {seen.sha256[:12]}, image.sha256 says {expected[:12]}"
+        return failed("TARBALL_DAMAGED", "image", said, "copy the file again; then ask the vendor")
+    other = locked and locked.name == name and {seen.image_id, seen.manifest}.isdisjoint(locked.digests)
+    if locked and locked.id and other:
+        said = f"{place}: image {seen.image_id[7:19]}, r1deploy.lock says {locked.id[7:19]}"
+        fix = f"if it is meant: image.tarball: {path}, then r1deploy bootstrap --upgrade"
+        return failed("IMAGE_OTHER", "image", said, fix)
+    what = f"{name}, {seen.image_id[7:19]}, {seen.arch}, {seen.layers} layers, {seen.packed}"
+    return passed("image", f"{place}: {what}")
 
 
 def key(settings: Settings, lock: Lock | None, delivery: Path) -> Iterator[Check]:
     """The vendor's key: its place, its mode, and that it decrypts the patches of the locked commit."""
     if not settings.patch.encrypted:
-        yield Check("key", None, True, "the patch is not encrypted", "KEY_WRONG")
+        yield passed("key", "the patch is not encrypted")
         return
     keys = [path for path in files_below(delivery) if path.name == KEY]
     if not keys:
-        yield Check("key", None, False, f"no {KEY} in it", "KEY_MISSING", ASK)
+        yield failed("KEY_MISSING", "key", f"no {KEY} in it", ASK)
     for path in keys:
         place = path.relative_to(delivery)
         own = settings.patch.model_copy(update={"key_dir": str(path.parent.resolve())})
         try:
             said = prove_key(settings.model_copy(update={"patch": own}), ciphertexts(settings, lock))
-            detail = f"{place}: {said} of FlagScale {settings.patch.commit[:12]}"
-            yield Check("key", None, True, detail, "KEY_WRONG")
+            yield passed("key", f"{place}: {said} of FlagScale {settings.patch.commit[:12]}")
         except PreflightError as error:
             tail = f": {error.evidence[-1]}" if error.evidence else ""
-            yield Check("key", None, False, f"{error.message}{tail}", error.code, error.fix)
+            yield failed(error.code, "key", f"{error.message}{tail}", error.fix)
 
 
 def ciphertexts(settings: Settings, lock: Lock | None) -> Mapping[str, str]:
@@ -162,20 +166,17 @@ def weights(settings: Settings, delivery: Path) -> Iterator[Check]:
     folders = checkpoints(delivery, checkpoint.INDEX)
     if not folders:
         fix = f"{ASK}; or r1deploy weights pull ({settings.weights.repo}) and --without weights"
-        yield Check("weights", None, False, "no checkpoint (safetensors) in it", "WEIGHTS_MISSING", fix)
+        yield failed("WEIGHTS_MISSING", "weights", "no checkpoint (safetensors) in it", fix)
     for folder in folders:
-        place = folder.relative_to(delivery)
-        seen = checkpoint.look_checkpoint(str(folder))
-        if not seen["config"]:
-            yield Check("weights", None, False, f"{place}: no config.json", "WEIGHTS_MISSING", ASK)
-        if seen["missing"] or seen["bad"]:
-            fix = "copy these shards again; then ask the vendor"
-            yield Check("weights", None, False, f"{place}: {damage(seen)}", "WEIGHTS_DAMAGED", fix)
-            continue
-        ok, detail = fits(settings, seen["bytes"], seen["layers"])
-        said = f"{place}: {seen['shards']} shards, {size_of(seen['bytes'])}"
-        yield Check("weights", None, True, said, "WEIGHTS_DAMAGED")
-        yield Check("weights fit", None, ok, detail, "WEIGHTS_TOO_LARGE", "more chips, or a smaller checkpoint")
+        place = str(folder.relative_to(delivery))
+        seen = Weights.model_validate(checkpoint.look_checkpoint(str(folder)))
+        verdict = judged(seen, place)
+        if verdict.code is not None:
+            fix = "copy these shards again; then ask the vendor" if verdict.code == "WEIGHTS_DAMAGED" else ASK
+            yield failed(verdict.code, "weights", verdict.said, fix)
+        else:
+            yield passed("weights", f"{place}: {verdict.said}")
+            yield fitting(settings, seen.bytes, seen.layers)
 
 
 def checkpoints(delivery: Path, index: str) -> Sequence[Path]:

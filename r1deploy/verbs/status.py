@@ -4,43 +4,41 @@ from __future__ import annotations
 
 from typing import Any
 
-from r1deploy.observe.context import Context
-from r1deploy.observe.view import View, beside, lock_of_any, look
+from r1deploy.observe.view import View, beside, lock_of_any, look, run_of
 from r1deploy.planning.observed import Record
 from r1deploy.planning.serving import Serving
 from r1deploy.planning.steps import STEP_NAMES
 from r1deploy.render import SECRET
+from r1deploy.run import Run
 from r1deploy.serving.answers import ask, endpoint_of, key_on_head, last_answer
-from r1deploy.voice import Say
 
 
-def status(context: Context, say: Say, *, token: bool = False) -> dict[str, Any]:
+def status(run: Run, *, token: bool = False) -> dict[str, Any]:
     """The state of the cluster as JSON types; works with the hosts that answer. In: whether a token is asked for.
 
     ``serving`` is None where a host that did not answer decides it.
     """
-    view = beside(look(context, lock_of_any(context, say)))
-    head = view.probed.observed.get(view.desired.head.name)
-    found, record = view.plan.serving, view.plan.serving.record
-    serves = found.serves
-    answer = probed_answer(context, view, record) if token and record and serves else None
+    view = beside(look(run.context, lock_of_any(run.context, run.say)))
+    service, record = view.plan.serving, view.plan.serving.record
+    serves = service.serves
+    answer = probed_answer(run, view, record) if token and record and serves else None
     if token and serves:
         serves = answer is not None
     return {
-        "cluster": context.settings.cluster,
+        "cluster": run.settings.cluster,
         "release": view.desired.release.id,
         "config": view.desired.config_id,
-        "active": found.active.model_dump() if found.active else None,
-        "run": head.lock.model_dump(by_alias=True) if head and head.lock else None,
+        "active": service.active.model_dump() if service.active else None,
+        "run": run_of(view),
         "serving": serves,
-        "service": word(found, serves),
-        "problems": problems(found),
-        "unknown": list(found.unknown),
+        "service": word(service, serves),
+        "problems": problems(service),
+        "unknown": list(service.unknown),
         "answer": answer,
-        "last_answer": last_answer(context.settings.cluster, found),
+        "last_answer": last_answer(run.settings.cluster, service),
         "endpoint": f"http://{record.hosts[0].address}:{record.port}/v1" if record and serves else None,
-        "models": models(context, view, record) if record and serves else [],
-        "ray_nodes": sum(bool(row.processes.raylets) for row in view.probed.observed.values()),
+        "models": models(run, view, record) if record and serves else [],
+        "ray_nodes": sum(bool(seen.processes.raylets) for seen in view.probed.observed.values()),
         "nodes": len(record.hosts) if record else len(view.desired.hosts),
         "hosts": [row(view, host.name) for host in view.desired.hosts],
     }
@@ -63,21 +61,22 @@ def word(found: Serving, serves: bool | None) -> str:
     return "no token" if found.serves else "no answer" if found.active.proven else "starting"
 
 
-def probed_answer(context: Context, view: View, record: Record) -> dict[str, Any] | None:
+def probed_answer(run: Run, view: View, record: Record) -> dict[str, Any] | None:
     """One answer of the service, now; None where it gives no token."""
-    with context.head(view.probed) as remote:
-        passed = ask(context, record, remote)
+    with run.head(view) as remote:
+        passed = ask(run.settings, record, remote)
     return {"text": passed.answer.shown, "tokens": passed.answer.tokens} if passed else None
 
 
-def models(context: Context, view: View, record: Record) -> list[str]:
+def models(run: Run, view: View, record: Record) -> list[str]:
     """Model ids of the service; where a key is needed the probe could not ask."""
     head = record.hosts[0]
-    found = [name for name in view.probed.observed[head.name].service.models if name]
-    if found or SECRET not in head.files:
-        return found
-    with context.head(view.probed) as remote:
-        return endpoint_of(context, record, key_on_head(context, record, remote), remote).models() or []
+    names = [name for name in view.probed.observed[head.name].service.models if name]
+    if names or SECRET not in head.files:
+        return names
+    with run.head(view) as remote:
+        key = key_on_head(run.layout, record, remote)
+        return endpoint_of(run.settings.service, record, key, remote).models() or []
 
 
 def row(view: View, name: str) -> dict[str, Any]:

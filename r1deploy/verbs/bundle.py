@@ -15,7 +15,7 @@ from urllib.parse import unquote, urlsplit
 
 from r1deploy import __version__, content
 from r1deploy.errors import ApplyError, ConfigError, PreflightError
-from r1deploy.inputs import bundlefile as bundle
+from r1deploy.inputs import bundlefile
 from r1deploy.inputs.bundlefile import Repository, Unpacked
 from r1deploy.inputs.git import cache_folder, git, ref_of
 from r1deploy.inputs.locking import resolve
@@ -43,13 +43,13 @@ def create(folder: Path, flags: Mapping[str, object], target: Path, with_python:
     if lock.image is None or settings.image.tarball is None:
         fix = f"docker save -o image.tar {settings.image.name}, then image.tarball: image.tar"
         raise PreflightError("BUNDLE_INCOMPLETE", "a bundle needs the image as a tarball", fix=fix)
-    if bundle.sha256_of(Path(settings.image.tarball)) != lock.image.tarball_sha256:
+    if bundlefile.sha256_of(Path(settings.image.tarball)) != lock.image.tarball_sha256:
         message = f"{settings.image.tarball} is not the file that r1deploy.lock names"
         raise PreflightError("TARBALL_DAMAGED", message, fix="bootstrap --upgrade locks another image")
     if lock != held:
         lockfile.write(path, lock)
     with tempfile.TemporaryDirectory(prefix="r1-bundle-", dir=target.resolve().parent) as work:
-        files = {bundle.LOCK: path}
+        files = {bundlefile.LOCK: path}
         repositories = []
         refs = {"FlagGems": ref_of(settings, settings.flaggems), "FlagScale": ref_of(settings, settings.flagscale)}
         for source in upstreams(settings, lock):
@@ -65,7 +65,7 @@ def create(folder: Path, flags: Mapping[str, object], target: Path, with_python:
             files |= {f"python/{wheel.name}": wheel for wheel in wheels(Path(work) / "python")}
         files["image/image.tar"] = Path(settings.image.tarball)
         say(f"writing {target}")
-        return bundle.write(target, settings.image.name, tuple(repositories), files, __version__)
+        return bundlefile.write(target, settings.image.name, tuple(repositories), files, __version__)
 
 
 def pack(settings: Settings, source: Upstream, ref: str | None, target: Path) -> None:
@@ -128,7 +128,7 @@ def use(context: Context, source: Path, say: Say) -> Context:
     Raises UsageError, PreflightError BUNDLE_DAMAGED, ConfigError BUNDLE_OTHER.
     """
     say(f"verifying {source}")
-    unpacked = bundle.unpack(source, cache_folder().parent / "bundles")
+    unpacked = bundlefile.unpack(source, cache_folder().parent / "bundles")
     for repository in unpacked.manifest.repositories:
         unfold(context.settings, unpacked, repository)
     mine, held = theirs(unpacked, source), lockfile.read(context.lock_path)
@@ -143,11 +143,11 @@ def use(context: Context, source: Path, say: Say) -> Context:
 def theirs(unpacked: Unpacked, source: Path) -> Lock:
     """The lock that the bundle was made of. Raises PreflightError BUNDLE_DAMAGED."""
     try:
-        found = lockfile.read(unpacked.path(bundle.LOCK))
+        found = lockfile.read(unpacked.path(bundlefile.LOCK))
     except ConfigError as error:
-        raise bundle.damaged(source, f"its {bundle.LOCK} cannot be read: {error.message}") from None
+        raise bundlefile.damaged(source, f"its {bundlefile.LOCK} cannot be read: {error.message}") from None
     if found is None:
-        raise bundle.damaged(source, f"it has no {bundle.LOCK}")
+        raise bundlefile.damaged(source, f"it has no {bundlefile.LOCK}")
     return found
 
 

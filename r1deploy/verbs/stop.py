@@ -4,20 +4,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from r1deploy.actions.bootstrap import refuse_failed
-from r1deploy.actions.runs import changing, play, refuse_held
 from r1deploy.ansible.failures import Failure
+from r1deploy.ansible.runner import Play
 from r1deploy.errors import UnreachableError
-from r1deploy.journal import Journal
-from r1deploy.observe.context import Context
 from r1deploy.observe.view import View, lock_of_any, look
 from r1deploy.planning.rolevars import fixed_groups
 from r1deploy.planning.serving import pids_in
-from r1deploy.voice import Say
+from r1deploy.run import Run
 
 
 @dataclass(frozen=True)
-class Stopped:
+class Ended:
     """What a stop came to: hosts on which something ran and was ended, and those of which nobody knows."""
 
     hosts: tuple[str, ...]
@@ -39,25 +36,37 @@ class Stopped:
         )
 
 
-def stop(context: Context, journal: Journal, say: Say, *, wait: bool = False) -> Stopped:
+def stop(run: Run) -> Ended:
     """End the service on the hosts that answer."""
-    view = look(context, lock_of_any(context, say))
-    refuse_held(view, wait=wait)
+    view = look(run.context, lock_of_any(run.context, run.say))
+    run.refuse_held(view)
     for name, failure in view.probed.failures.items():
-        say(f"{name}: {failure.message}; not stopped there")
-    container = container_of(context, view)
-    running = tuple(name for name, found in view.probed.observed.items() if pids_in(found, container))
-    ended = Stopped(running, tuple(view.probed.failures.values()))
+        run.say(f"{name}: {failure.message}; not stopped there")
+    unknown = tuple(view.probed.failures.values())
+    running = running_on(run, view)
     if not running:
-        return ended
-    variables: dict[str, object] = {"service_name": container, "service_cluster": context.settings.cluster}
-    groups = {**fixed_groups(view.desired), "r1_service": running}
-    with changing(context, view, "stop", journal, say, wait=wait):
-        refuse_failed(play(context, view.desired, journal, "stop.yml", variables=variables, groups=groups), journal)
-    return ended
+        return Ended((), unknown)
+    with run.hold(view, "stop"):
+        return Ended(end(run, view), unknown)
 
 
-def container_of(context: Context, view: View) -> str:
+def end(run: Run, view: View) -> tuple[str, ...]:
+    """End the service where it runs, on a cluster that is held; the hosts of it. Raises ApplyError."""
+    running = running_on(run, view)
+    if running:
+        variables = {"service_name": container_of(run, view), "service_cluster": run.settings.cluster}
+        groups = {**fixed_groups(view.desired), "r1_service": running}
+        run.apply(view.desired, Play("stop.yml", groups, variables))
+    return running
+
+
+def running_on(run: Run, view: View) -> tuple[str, ...]:
+    """Hosts on which something of the service runs."""
+    container = container_of(run, view)
+    return tuple(name for name, seen in view.probed.observed.items() if pids_in(seen, container))
+
+
+def container_of(run: Run, view: View) -> str:
     """The container of the service: of what is active, else of the settings."""
     record = view.plan.serving.record
-    return record.container if record else context.settings.container.name
+    return record.container if record else run.settings.container.name

@@ -1,15 +1,12 @@
-"""Write the first files, and turn a hostfile into an inventory and back."""
+"""Write the first files of a cluster."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from r1deploy.cluster import hostfile
-from r1deploy.cluster import inventory as inventories
-from r1deploy.observe.context import open_context
-from r1deploy.observe.probing import read_hosts
 from r1deploy.settings import profiles
 from r1deploy.settings.example import annotated
+from r1deploy.verbs.inventory import inventory_of
 
 # What no git should have: the vendor's key, and what r1deploy remembers here.
 IGNORED = ("/.r1deploy/", "/key/", "private_key.pem")
@@ -40,14 +37,3 @@ def init(folder: Path, source: Path | None, profile: str | None) -> list[str]:
         rows.append(f"add to {folder / '.gitignore'}, so that no key gets into git: {' '.join(missing)}")
     rows.append("next: look at r1deploy.yaml, then r1deploy preflight")
     return rows
-
-
-def inventory_of(source: Path) -> str:
-    """The inventory for a hostfile."""
-    return inventories.render(hostfile.read(source))
-
-
-def hostfile_of(source: Path, folder: Path) -> str:
-    """The hostfile for an inventory, as Ansible reads it."""
-    context = open_context(folder, source, {})
-    return inventories.to_hostfile(read_hosts(context.target, context.settings))

@@ -1,1 +1,0 @@
-"""A file per verb: the readable order of effects."""

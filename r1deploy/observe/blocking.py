@@ -1,0 +1,75 @@
+"""What was found that forbids to go on, as one error."""
+
+from __future__ import annotations
+
+from r1deploy.ansible.failures import Failure
+from r1deploy.cluster.host import Host
+from r1deploy.errors import PreflightError, R1Error, UnreachableError, UsageError
+from r1deploy.observe.probing import Probed
+from r1deploy.observe.view import View
+from r1deploy.planning.findings import Check
+
+
+def refuse_blocked(blockers: tuple[Check, ...]) -> None:
+    """Raise PreflightError where something forbids to go on; the first one gives the code."""
+    if not blockers:
+        return
+    rows = [f"{row.host or 'cluster'}: {row.name}: {row.detail} ({row.code})" for row in blockers]
+    raise PreflightError(
+        str(blockers[0].code),
+        rows[0] if len(rows) == 1 else f"{len(rows)} findings forbid to go on",
+        blockers=blockers,
+        host=blockers[0].host,
+        evidence=rows if len(rows) > 1 else (),
+        fix="\n".join(dict.fromkeys(row.fix for row in blockers if row.fix)) or None,
+    )
+
+
+def refuse_unreachable(probed: Probed) -> None:
+    """Raise where a host did not answer: nothing is begun on a part of the cluster."""
+    if probed.failures:
+        raise unreachable(list(probed.failures.values()), len(probed.hosts))
+
+
+def unreachable(failures: list[Failure], of: int) -> R1Error:
+    """One error for all hosts that did not answer, each with its cause and its fix.
+
+    Where all of them let us in but sudo does not, it is preflight that refuses.
+    """
+    rows = [f"{row.host}: {row.message} ({row.code})" for row in failures]
+    fixes = [f"{row.host}: {row.fix}" for row in failures if row.fix]
+    begun = "nothing was begun on any host"
+    evidence = [f"{row.host}: {line}" for row in failures for line in row.evidence[-3:]]
+    first = failures[0]
+    kind = PreflightError if all(row.code.startswith("SUDO_") for row in failures) else UnreachableError
+    return kind(
+        first.code,
+        f"{rows[0]}; {begun}" if len(rows) == 1 else "\n".join([f"{len(rows)} of {of} hosts; {begun}", *rows]),
+        host=first.host,
+        evidence=evidence,
+        fix="\n".join(fixes) or None,
+    )
+
+
+def hosts_of(view: View, host: str | None) -> list[Host]:
+    """The named host, or all of them. Raises UsageError LIMIT_EMPTY, UnreachableError."""
+    hosts = [found for found in view.desired.hosts if host in (None, found.name)]
+    if not hosts:
+        names = ", ".join(found.name for found in view.desired.hosts)
+        raise UsageError("LIMIT_EMPTY", f"--host {host}: no such host", fix=f"hosts are: {names}")
+    failures = [view.probed.failures[found.name] for found in hosts if found.name in view.probed.failures]
+    if failures:
+        raise unreachable(failures, len(hosts))
+    return hosts
+
+
+def container_of(view: View, host: Host) -> str:
+    """The active container of a host, else the one that bootstrap prepared. Raises PreflightError CONTAINER_MISSING."""
+    found = view.probed.observed[host.name]
+    settings = view.desired.settings
+    active = found.container_named(settings.container.name)
+    for row in (active, found.container_of(settings.cluster, view.desired.release.id)):
+        if row is not None and row.cluster == settings.cluster and row.running:
+            return row.name
+    message = f"{host.name}: no container of the cluster {settings.cluster} runs there"
+    raise PreflightError("CONTAINER_MISSING", message, host=host.name, fix="r1deploy bootstrap")

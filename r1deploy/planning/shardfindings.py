@@ -1,0 +1,65 @@
+"""The one judge of a checkpoint: what its headers and sizes say, as a verdict."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from r1deploy.planning.observed import Weights
+from r1deploy.settings.model import Settings
+from r1deploy.units import size_of
+
+ELSEWHERE = "put the files themselves there, or mount that folder at the same path in container.volumes"
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What is to be said of a copy; ``code`` None: it is whole. ``fix`` None: whoever asked knows what mends it."""
+
+    said: str
+    code: str | None = None
+    fix: str | None = None
+
+
+def judged(seen: Weights, place: str) -> Verdict:
+    """Judge a copy of the checkpoint. In: what was seen of it, and its place in words."""
+    if seen.outside:
+        links = [f"{seen.path if name == '.' else name} leads to {to}" for name, to in seen.outside.items()]
+        return Verdict(f"{', '.join(links)}: no volume of the container has that", "WEIGHTS_MISSING", ELSEWHERE)
+    if not seen.exists:
+        return Verdict(f"{place} is not there", "WEIGHTS_MISSING")
+    if not seen.shards or not seen.config:
+        return Verdict(f"{place}: {'no config.json' if seen.shards else 'no safetensors'}", "WEIGHTS_MISSING")
+    if seen.missing or seen.bad:
+        return Verdict(f"{place}: {damage(seen)}", "WEIGHTS_DAMAGED")
+    return Verdict(f"{seen.shards} shards, {size_of(seen.bytes)}")
+
+
+def damage(seen: Weights) -> str:
+    """Missing and broken shards of a copy."""
+    said = [f"missing {few(seen.missing)}"] if seen.missing else []
+    bad = [f"{name} ({seen.why[name]})" if name in seen.why else name for name in seen.bad]
+    said += [f"cut or damaged {few(bad)}"] if bad else []
+    return "; ".join(said)
+
+
+def few(names: Sequence[str]) -> str:
+    """The first names, and how many more there are."""
+    return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
+
+
+def fits(settings: Settings, size: int, layers: int | None) -> tuple[bool, str]:
+    """Whether a checkpoint of ``size`` bytes fits, and the arithmetic.
+
+    Layers are not cut: with 61 of them on 4 stages the largest holds 16, which is more than a quarter.
+    """
+    engine, chip = settings.engine, settings.chip
+    tp, pp = engine.tensor_parallel_size, engine.pipeline_parallel_size
+    each = size / (tp * pp) / 2**20
+    room = chip.memory_mib * engine.gpu_memory_utilization
+    said = f"{size / 2**30:.1f} GiB / (tp {tp} × pp {pp}) = {each:.0f} MiB a chip"
+    if layers and layers % pp:
+        most = -(-layers // pp)
+        each = size * most / layers / tp / 2**20
+        said += f", {each:.0f} MiB in the stage with {most} of {layers} layers"
+    return each < room, f"{said}; {chip.memory_mib} MiB × {engine.gpu_memory_utilization:g} = {room:.0f} MiB"
