@@ -20,7 +20,7 @@ from r1deploy.modes import mode_of
 from r1deploy.planning.desired import File
 from r1deploy.planning.interfaces import value_of
 from r1deploy.planning.layout import Layout
-from r1deploy.planning.observed import Record
+from r1deploy.planning.recorded import Record
 from r1deploy.planning.release import Inputs, Release
 from r1deploy.settings.model import Settings
 

@@ -21,7 +21,7 @@ from pydantic import ValidationError
 from r1deploy.connection import Remote
 from r1deploy.errors import LockedError, R1Error
 from r1deploy.planning.layout import lock_file
-from r1deploy.planning.observed import LockInfo
+from r1deploy.planning.recorded import LockInfo
 from r1deploy.session import Kept, Session, answer_in
 
 BEAT_SECONDS = 4.0

@@ -7,7 +7,8 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from r1deploy.planning.observed import Count, Name, Part, Port, Seconds, Text, Weights
+from r1deploy.planning.border import Count, Name, Part, Port, Seconds, Text
+from r1deploy.planning.observed import Weights
 
 Row = dict[str, Any]
 

@@ -22,9 +22,8 @@ from r1deploy.errors import ConfigError, UsageError
 from r1deploy.modes import mode_of
 from r1deploy.planning.layout import lock_file
 from r1deploy.planning.observed import Incomplete, Observed, observed_of
-from r1deploy.settings.load import weights_host_path
 from r1deploy.settings.model import Settings, Ssh
-from r1deploy.settings.volumes import volume_pairs
+from r1deploy.settings.volumes import volume_pairs, weights_host_path
 from r1deploy.ssh import ADDRESS, PORT, USER, Login, first_of, login_of
 
 TRUST_USER = "root"

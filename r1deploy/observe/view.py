@@ -13,8 +13,8 @@ from r1deploy.observe.context import Context
 from r1deploy.observe.probing import Probed, probe
 from r1deploy.planning.desired import Desired
 from r1deploy.planning.interfaces import AUTO
-from r1deploy.planning.observed import Record
 from r1deploy.planning.planner import Plan, plan
+from r1deploy.planning.recorded import Record
 from r1deploy.planning.release import Inputs, release_of
 from r1deploy.render import RECORD, Material, Rendered, recognized, render
 from r1deploy.settings import lockfile

@@ -5,68 +5,13 @@ A host's word is data: numbers are such as a machine has, names fit into a path 
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, field_validator
+from pydantic import Field, TypeAdapter, ValidationError
 
-from r1deploy.modes import is_known
-
-NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
-ADDRESS = re.compile(r"[A-Za-z0-9][A-Za-z0-9.:-]{0,252}")
-PROGRAM = re.compile(r"/[A-Za-z0-9._+/-]{1,254}")
-PUBLIC_KEY = re.compile(r"[a-z][A-Za-z0-9@.-]* [A-Za-z0-9+/_-]+=*")
-
-
-def _like(pattern: re.Pattern[str], what: str) -> AfterValidator:
-    def check(found: str) -> str:
-        if not pattern.fullmatch(found):
-            raise ValueError(f"it is not {what}")
-        return found
-
-    return AfterValidator(check)
-
-
-def _a_place(found: dict[str, str]) -> dict[str, str]:
-    if set(found) != {"release", "config"}:
-        raise ValueError("it is not a release and a configuration")
-    return found
-
-
-def _a_leftover(found: str) -> str:
-    if not found.startswith("/") or "/../" in found or not NAME.fullmatch(found.rpartition("/")[2]):
-        raise ValueError("it is not the path of a file of ours")
-    return found
-
-
-def _a_mode(found: str) -> str:
-    if not is_known(found):
-        raise ValueError("it is no way of serving")
-    return found
-
-
-# What a machine may have of anything; a float holds it exactly.
-Count = Annotated[int, Field(ge=0, le=2**53)]
-Seconds = Annotated[float, Field(ge=0, le=2**33, allow_inf_nan=False)]
-Size = Annotated[float, Field(ge=0, le=2**53, allow_inf_nan=False)]
-Text = Annotated[str, Field(max_length=4096)]
-Program = Annotated[str, _like(PROGRAM, "an absolute path of letters, digits, dots and dashes")]
-Port = Annotated[int, Field(ge=1, le=65535)]
-# A part of a path, a label, a container's name.
-Name = Annotated[str, _like(NAME, "a name of letters, digits, dots and dashes")]
-Address = Annotated[str, _like(ADDRESS, "a host's name or address")]
-PublicKey = Annotated[str, Field(max_length=16384), _like(PUBLIC_KEY, "a public key")]
-ModeName = Annotated[str, AfterValidator(_a_mode)]
-Place = Annotated[dict[str, Name], AfterValidator(_a_place)]
-Leftover = Annotated[Text, AfterValidator(_a_leftover)]
-Digest = Annotated[str, Field(pattern=r"^sha256:[0-9a-f]{64}$")]
-
-
-class Part(BaseModel):
-    """Base: frozen, and keys that a newer probe adds are ignored."""
-
-    model_config = ConfigDict(extra="ignore", frozen=True)
+from r1deploy.planning.border import Count, Digest, Name, Part, Program, PublicKey, Seconds, Size, Text
+from r1deploy.planning.recorded import LockInfo, State
 
 
 class Machine(Part):
@@ -143,7 +88,7 @@ class Image(Part):
 
 
 class Installed(Part):
-    """One part of the install record: the tree it came from, and whether what was proven still stands."""
+    """One part of the install record: the tree it came from, and whether what was verified still stands."""
 
     tree: Text | None
     version: Text | None
@@ -169,135 +114,6 @@ class Container(Part):
     release: Name | None
     spec: dict[Text, bool | Count | Text | list[Text] | None]
     installed: InstallRecord | None
-
-
-class TreeState(Part):
-    """A tree against its manifest: ``bad`` names the first files that differ."""
-
-    digest: Text
-    bad: tuple[Text, ...]
-    bad_count: Count
-    files: Count
-
-
-class RecordHost(Part):
-    """A host as a configuration was written for it."""
-
-    name: Text
-    address: Address
-    slots: Count
-    files: dict[Text, Text]
-
-
-class Record(Part):
-    """``release.json`` beside a configuration: what has to be in place to serve it again.
-
-    ``hosts`` head first; ``files`` of a host: name → sha256 (``release.json`` itself left out).
-    """
-
-    release: Name
-    config: Name
-    image: Text | None
-    trees: tuple[Name, ...]
-    commits: dict[Text, Text]
-    container: Name
-    service: Text
-    mode: ModeName
-    model: Text
-    port: Port
-    ssh_port: Port
-    hosts: tuple[RecordHost, ...]
-
-
-class ReleaseState(Part):
-    """Configuration folders of a release: ``{config id: {file: (sha256, mode)}}``, and their records."""
-
-    configs: dict[Name, dict[Text, tuple[Text | None, Text]]]
-    records: dict[Name, Record | None]
-
-    @field_validator("records", mode="before")
-    @classmethod
-    def _readable(cls, found: Any) -> Any:
-        """A record that was edited into another shape is drift of a file, not a probe that failed."""
-        if not isinstance(found, dict):
-            return found
-        return {name: row if _fits(Record, row) else None for name, row in found.items()}
-
-
-def _fits(kind: type[BaseModel], row: Any) -> bool:
-    try:
-        kind.model_validate(row)
-    except ValidationError:
-        return False
-    return True
-
-
-class Active(Part):
-    """What ``serve`` made active, whether it passed the gate, and what was active before.
-
-    ``answered`` is when the gate saw its token, ``seconds`` how long that start took.
-    """
-
-    release: Name
-    config: Name
-    since: Text | None = None
-    proven: bool = False
-    previous: Place | None = None
-    answered: Text | None = None
-    seconds: Seconds | None = None
-
-
-class Trust(Part):
-    """The head's key and the files beside it."""
-
-    public_key: Text | None
-    files: dict[Text, tuple[Text | None, Text]]
-
-
-class RunLine(Part):
-    """One run that touched the host."""
-
-    id: Text
-    time: Text
-    verb: Text
-    who: Text
-    source: Text = Field(alias="from")
-    result: Text
-    release: Text | None = None
-
-
-class LockInfo(Part):
-    """Who holds the cluster: ``since`` and ``beat`` in seconds of the head's clock."""
-
-    id: Text
-    who: Text
-    source: Text = Field(alias="from")
-    verb: Text
-    doing: Text | None
-    since: Seconds
-    beat: Seconds
-
-
-class State(Part):
-    """Our folder on the host."""
-
-    exists: bool
-    free_gib: Size
-    bin: dict[Text, Text | None]
-    folders: dict[Text, Text | None]
-    trees: dict[Name, TreeState | None]
-    sources: dict[Text, Text | None]
-    releases: dict[Name, ReleaseState]
-    active: Active | None
-    trust: Trust
-    leftovers: tuple[Leftover, ...]
-    history: tuple[RunLine, ...]
-
-    @field_validator("history", mode="before")
-    @classmethod
-    def _lines(cls, found: Any) -> Any:
-        """A line that was edited into another shape tells nothing of a run."""
-        return [row for row in found if _fits(RunLine, row)] if isinstance(found, list | tuple) else found
 
 
 class Ssh(Part):
@@ -364,8 +180,8 @@ class Weights(Part):
     bytes: Count
     sum: Text | None = None
     layers: Annotated[int, Field(ge=1, le=10**6)] | None = None
-    why: dict[Text, Text] = {}
-    outside: dict[Text, Text] = {}
+    why: dict[Text, Text] = Field(default_factory=dict)
+    outside: dict[Text, Text] = Field(default_factory=dict)
     content: Text | None = None
 
 
@@ -373,7 +189,7 @@ class Observed(Part):
     """One host as the probe saw it; ``problems``: parts of OPTIONAL that it could not see, and why."""
 
     schema_: Literal[1] = Field(alias="schema")
-    problems: dict[Text, Text] = {}
+    problems: dict[Text, Text] = Field(default_factory=dict)
     host: Machine
     net: Net
     memory: Memory = Memory(total_mib=0, available_mib=0, shm_mib=0)

@@ -2,39 +2,18 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
-from r1deploy.cluster.host import Host
-from r1deploy.modes import mode_of
-from r1deploy.planning import checks as preflight
-from r1deploy.planning import findings, serving
-from r1deploy.planning.desired import INSTALL_PARTS, Desired, known_hosts
-from r1deploy.planning.observed import Container, Observed, TreeState
-from r1deploy.planning.steps import STEP_NAMES
-
-
-@dataclass(frozen=True)
-class Change:
-    """One difference, as a sentence before it is an act."""
-
-    step: str
-    host: str
-    field: str
-    current: str
-    desired: str
-    reason: str
-
-
-@dataclass(frozen=True)
-class Noop:
-    """A step with nothing to do on a host, and why; not ``known``: nobody can say while a host does not answer."""
-
-    step: str
-    host: str
-    reason: str
-    known: bool = True
+from r1deploy.planning.changes import Change, Noop, Unknown
+from r1deploy.planning.checks import check_all
+from r1deploy.planning.desired import Desired
+from r1deploy.planning.disturbing import busy
+from r1deploy.planning.findings import Check
+from r1deploy.planning.observed import Observed
+from r1deploy.planning.serving import Serving
+from r1deploy.planning.steplooks import Look
+from r1deploy.planning.steps import STEPS
 
 
 @dataclass(frozen=True)
@@ -43,10 +22,10 @@ class Plan:
 
     changes: tuple[Change, ...]
     noops: tuple[Noop, ...]
-    checks: tuple[findings.Check, ...]
-    serving: serving.Serving
+    checks: tuple[Check, ...]
+    serving: Serving
 
-    def blockers(self, verb: str) -> tuple[findings.Check, ...]:
+    def blockers(self, verb: str) -> tuple[Check, ...]:
         """Failed checks that forbid a verb."""
         return tuple(check for check in self.checks if not check.ok and verb in check.blocks)
 
@@ -69,7 +48,7 @@ def plan(desired: Desired, observed: Mapping[str, Observed]) -> Plan:
     rows: list[Change] = []
     noops: list[Noop] = []
     look = Look(desired, observed)
-    for step in STEP_NAMES:
+    for step in STEPS:
         for host in desired.hosts:
             if host.name not in observed:
                 continue
@@ -77,321 +56,5 @@ def plan(desired: Desired, observed: Mapping[str, Observed]) -> Plan:
             rows += [Change(step, host.name, *row) for row in found if isinstance(row, tuple)]
             said = [row for row in found if isinstance(row, str)]
             noops += [Noop(step, host.name, row, not isinstance(row, Unknown)) for row in said]
-    busy = list(look.busy(rows))
-    return Plan(tuple(rows), tuple(noops), (*preflight.check_all(desired, observed), *busy), look.serving)
-
-
-class Unknown(str):
-    """The reason why nobody can say whether there is something to do: what decides it lies on a silent host."""
-
-
-# A row is a change (field, current, desired, reason) or the reason of a no-op.
-Row = tuple[str, str, str, str] | str
-# Reasons of changes that the running service does not notice.
-UNPAUSED = "unpaused"
-
-
-class Look:
-    """One method a step, named like it: yields changes, or one reason why there is nothing to do."""
-
-    def __init__(self, desired: Desired, observed: Mapping[str, Observed]) -> None:
-        self.desired = desired
-        self.observed = observed
-        self.serving = serving.serving(desired.settings.cluster, tuple(host.name for host in desired.hosts), observed)
-
-    def _container(self, found: Observed) -> Container | None:
-        return found.container_of(self.desired.settings.cluster, self.desired.release.id)
-
-    def _built(self, name: str) -> TreeState | None:
-        """The builder's tree, where it is whole."""
-        found = self.observed.get(self.desired.builder.name)
-        tree = found.state.trees.get(name) if found else None
-        return tree if tree and not tree.bad else None
-
-    def host(self, _: Host, found: Observed) -> Iterator[Row]:
-        """Folders with their modes; the scripts in bin."""
-        clean = True
-        for path, wanted in self.desired.folders.items():
-            current = found.state.folders.get(path)
-            if current != wanted:
-                clean = False
-                why = "is made" if current is None else "has another mode or owner"
-                yield (path, current or "absent", wanted, f"the folder {why}")
-        for name, digest in self.desired.helpers.items():
-            has = found.state.bin.get(name)
-            if has != digest:
-                clean = False
-                yield (f"bin/{name}", short(has), short(digest), "script of this r1deploy")
-        for path in found.state.leftovers:
-            clean = False
-            yield (path, "there", "absent", "left by a run that was cut")
-        if clean:
-            yield "folders and scripts are as they should be"
-
-    def image(self, _: Host, found: Observed) -> Iterator[Row]:
-        """The image by its id."""
-        wanted = self.desired.image_id
-        has = found.image.id if found.image else None
-        name = self.desired.settings.image.name
-        source = "tarball" if self.desired.settings.image.tarball else "registry"
-        if wanted is None:
-            yield (name, short(has), "id known after the pull", "nothing is locked yet")
-        elif not self.desired.has_image(found.image):
-            yield (name, short(has), short(wanted), f"from the {source}")
-        else:
-            yield f"{name} is {short(has)}"
-
-    def container(self, _: Host, found: Observed) -> Iterator[Row]:
-        """The release's container, attribute by attribute."""
-        row = self._container(found)
-        if row is None:
-            yield (self.desired.candidate_name, "absent", "running", "the release has no container here")
-            return
-        wanted = self.desired.container_spec
-        different = [name for name in wanted if row.spec.get(name) != wanted[name]]
-        for name in different:
-            yield (f"{row.name}.{name}", str(row.spec.get(name)), str(wanted[name]), "recreated with the right setting")
-        if self._other_image(row, found):
-            different.append("image")
-            yield (
-                f"{row.name}.image",
-                short(row.image),
-                short(self.desired.image_id),
-                "recreated from the right image",
-            )
-        if row.paused:
-            yield (row.name, "paused", "running", UNPAUSED)
-        elif not row.running:
-            yield (row.name, "stopped", "running", "started")
-        elif not different:
-            yield f"{row.name} runs with the right settings since {row.started_at}"
-
-    def _tree(self, host: Host, found: Observed, name: str, what: str) -> Iterator[Row]:
-        """A built tree: on the builder whole, on the others equal to the builder's."""
-        tree = found.state.trees.get(name)
-        builds = host == self.desired.builder
-        wanted = self._built(name)
-        if tree is not None and tree.bad:
-            more = f" and {tree.bad_count - len(tree.bad)} more" if tree.bad_count > len(tree.bad) else ""
-            todo = "built again" if builds else f"taken from {self.desired.builder.name}"
-            yield (what, f"altered: {', '.join(tree.bad)}{more}", "as it was built", todo)
-        elif tree is None:
-            todo = "built here" if builds else f"taken from {self.desired.builder.name}"
-            yield (what, "absent", name, todo)
-        elif self.desired.builder.name not in self.observed:
-            yield Unknown(f"whole, and compared with that of {self.desired.builder.name} once that answers")
-        elif not builds and wanted is None:
-            yield (what, short(tree.digest), "the new build", f"{self.desired.builder.name} builds it again")
-        elif not builds and wanted is not None and tree.digest != wanted.digest:
-            yield (what, short(tree.digest), short(wanted.digest), f"taken from {self.desired.builder.name}")
-
-    def sources(self, host: Host, found: Observed) -> Iterator[Row]:
-        """On the builder the clones at their commits; everywhere the tree of FlagGems."""
-        rows: list[Row] = []
-        release = self.desired.release
-        if host == self.desired.builder:
-            clones = {
-                "FlagGems": (release.flaggems.name, self.desired.flaggems_commit),
-                "FlagScale": (release.flagscale.name, self.desired.flagscale_commit),
-            }
-            for name, (tree, commit) in clones.items():
-                head = found.state.sources.get(f"trees/{tree}/{name}")
-                if head != commit:
-                    rows.append((name, short(head), short(commit), "checked out with full history"))
-        rows += self._tree(host, found, release.flaggems.name, "FlagGems tree")
-        yield from rows or ["FlagGems is there as it was built"]
-
-    def _patched(self) -> bool:
-        if not self.desired.settings.patch.backends:
-            return True
-        found = self.observed.get(self.desired.builder.name)
-        key = found.state.sources.get(f"{self.desired.release.flagscale.name}/patched") if found else None
-        return key == self.desired.release.patch_key
-
-    def patch(self, host: Host, found: Observed) -> Iterator[Row]:
-        """The patched tree, on the builder."""
-        if not self.desired.settings.patch.backends:
-            yield "there is no patch"
-            return
-        if host != self.desired.builder:
-            yield f"{self.desired.builder.name} patches for all"
-            return
-        tree = found.state.trees.get(self.desired.release.flagscale.name)
-        backends = "+".join(self.desired.settings.patch.backends)
-        wanted = f"{self.desired.settings.patch.device_type} {backends} of {short(self.desired.settings.patch.commit)}"
-        if not self._patched():
-            yield ("patch", "not applied", wanted, "unpatch.py with the key")
-        elif tree is not None and tree.bad:
-            yield ("patch", "tree altered", wanted, "unpatched again: the tree below it was altered")
-        else:
-            yield f"{wanted} is applied"
-
-    def vllm(self, host: Host, found: Observed) -> Iterator[Row]:
-        """The patched and built tree."""
-        rows: list[Row] = list(self._tree(host, found, self.desired.release.flagscale.name, "FlagScale and vLLM"))
-        if not rows and host == self.desired.builder and not self._patched():
-            rows.append(("FlagScale and vLLM", "built from another patch", "built", "the patch is applied again"))
-        yield from rows or ["FlagScale and vLLM are there as they were built"]
-
-    def install(self, host: Host, found: Observed) -> Iterator[Row]:
-        """FlagGems, vLLM and FlagScale in the release's container, from the trees that are there."""
-        release = self.desired.release
-        container = self._container(found)
-        rebuilt = container is None or self._recreated(container, found)
-        record = container.installed if container and not rebuilt else None
-        clean = True
-        silent = self.desired.builder.name not in self.observed
-        for part in INSTALL_PARTS:
-            name = release.flaggems.name if part == "flaggems" else release.flagscale.name
-            # Nobody knows a silent builder's tree: then the host's own is what its container has to hold.
-            tree = found.state.trees.get(name) if silent else self._built(name)
-            has = record.parts.get(part) if record else None
-            wanted = short(tree.digest) if tree else "the new build"
-            if rebuilt:
-                yield (part, "absent", wanted, "the container is new")
-            elif has is None:
-                yield (part, "absent", wanted, "not installed in the container")
-            elif tree is None or has.tree != tree.digest:
-                yield (part, short(has.tree), wanted, "another build is installed")
-            elif not has.intact:
-                yield (part, "altered", wanted, "its files in the container are not those that were proven")
-            else:
-                continue
-            clean = False
-        if clean:
-            yield "installed and proven: " + ", ".join(INSTALL_PARTS)
-
-    def _other_image(self, container: Container, found: Observed) -> bool:
-        """Whether a container was made from another image than the wanted one."""
-        here = {found.image.id} if found.image and self.desired.has_image(found.image) else set()
-        return self.desired.image_id is not None and container.image not in {*self.desired.image_digests, *here}
-
-    def _recreated(self, container: Container, found: Observed) -> bool:
-        wanted = self.desired.container_spec
-        return self._other_image(container, found) or any(container.spec.get(name) != wanted[name] for name in wanted)
-
-    def trust(self, host: Host, found: Observed) -> Iterator[Row]:
-        """On the head the key and known_hosts; on a worker the one line."""
-        if len(self.desired.hosts) == 1:
-            yield "one host: nobody to trust"
-            return
-        if not mode_of(self.desired.settings.service.mode).trusts:
-            yield f"service.mode {self.desired.settings.service.mode}: no host logs in to another"
-            return
-        head = self.observed.get(self.desired.head.name)
-        # A public key whose private half is gone opens nothing: a new pair is made, and the workers take that one.
-        pair = head is not None and "id_ed25519" in head.state.trust.files
-        key = head.state.trust.public_key if head and pair else None
-        if host.is_head:
-            rows: list[Row] = []
-            if key is None:
-                rows.append(("key pair", "absent", "ed25519", "a key of the cluster's own"))
-            mode = found.state.trust.files.get("id_ed25519", (None, "0600"))[1]
-            if mode != "0600":
-                rows.append(("id_ed25519", f"mode {mode}", "mode 0600", "ssh refuses a key that others can read"))
-            # Without the keys of a host that does not answer, nobody can say what known_hosts has to hold.
-            if all(worker.name in self.observed for worker in self.desired.workers):
-                keys = {worker.name: self.observed[worker.name].ssh.host_keys for worker in self.desired.workers}
-                text = known_hosts(self.desired.workers, keys)
-                has = found.state.trust.files.get("known_hosts", (None, ""))[0]
-                if has != sha256(text):
-                    names = ", ".join(keys)
-                    rows.append(("known_hosts", short(has), short(sha256(text)), f"host keys of {names}"))
-            yield from rows or ["key pair and known_hosts are there"]
-            return
-        line = self.desired.authorized_line(key, found.host.interpreter) if key else None
-        if head is None:
-            yield Unknown(f"{self.desired.head.name} does not answer: its key is not known")
-        elif line is None:
-            yield ("authorized_keys", lines_of(found), "the head's new key", "docker exec into our container, no more")
-        elif found.ssh.authorized != (line,):
-            yield (
-                "authorized_keys",
-                lines_of(found),
-                "one line, from the head",
-                "docker exec into our container, no more",
-            )
-        else:
-            yield f"{self.desired.head.name} may docker exec into our container, no more"
-
-    def config(self, host: Host, found: Observed) -> Iterator[Row]:
-        """The configuration folder, file by file; and the record of what is active, where a host has lost it."""
-        if self.desired.config_id is None:
-            yield Unknown("a host does not answer: its interface is part of the configuration")
-            return
-        lost = next((row for row in self.serving.unrecorded if row.host == host.name), None)
-        if lost:
-            yield ("active.json", lost.text, self.serving.name, "written down again; the service is not touched")
-        release = found.state.releases.get(self.desired.release.id)
-        has = release.configs.get(self.desired.config_id, {}) if release else {}
-        wanted = self.desired.configs[host.name]
-        clean = lost is None
-        for name, file in wanted.items():
-            current = has.get(name)
-            if current is None:
-                yield (name, "absent", short(file.sha256), f"configuration {self.desired.config_id}")
-            elif current[0] != file.sha256:
-                yield (name, short(current[0]), short(file.sha256), "edited by hand")
-            elif current[1] != file.mode:
-                yield (name, f"mode {current[1]}", f"mode {file.mode}", "mode changed by hand")
-            else:
-                continue
-            clean = False
-        if clean:
-            yield f"configuration {self.desired.config_id} is there"
-
-    def busy(self, changes: list[Change]) -> Iterator[findings.Check]:
-        """bootstrap never touches the running service: what would recreate or rebuild under it is refused."""
-        for host in self.desired.hosts:
-            found = self.observed.get(host.name)
-            if found is None:
-                continue
-            mine = [row for row in changes if row.host == host.name]
-            for name, (pid, what) in self._disturbed(found, mine).items():
-                said = f"{name} serves (pid {pid}); {' and '.join(what)} would disturb it"
-                fix = "r1deploy stop, then bootstrap"
-                row = findings.failed("SERVICE_RUNNING", "running service", said, fix, findings.BOOTSTRAP)
-                yield row.at(host.name)
-
-    def _disturbed(self, found: Observed, changes: list[Change]) -> dict[str, tuple[int, list[str]]]:
-        """What serves on a host and would be disturbed: container → a pid in it, and by what."""
-        hit: dict[str, tuple[int, list[str]]] = {}
-        container = self._container(found)
-        inside = serving.pids_in(found, container.name) if container else []
-        steps = {row.step for row in changes if row.step in ("container", "install") and row.reason != UNPAUSED}
-        if container and inside and steps:
-            hit[container.name] = (inside[0], sorted(steps))
-        used = serving.in_use(found)
-        for row in changes:
-            tree = self._rebuilds(row)
-            if tree in used:
-                name, pid = used[tree]
-                said = f"{row.step} (the tree {tree})"
-                more = hit.setdefault(name, (pid, []))[1]
-                more += [said] if said not in more else []
-        return hit
-
-    def _rebuilds(self, change: Change) -> str | None:
-        """The tree that a change builds or brings anew."""
-        release = self.desired.release
-        if change.step == "sources" and change.field != "FlagScale":
-            return release.flaggems.name
-        return release.flagscale.name if change.step in ("sources", "patch", "vllm") else None
-
-
-def short(value: str | None) -> str:
-    """A hash for people: 12 digits; ``absent`` for None."""
-    if value is None:
-        return "absent"
-    return value.removeprefix("sha256:")[:12]
-
-
-def sha256(text: str) -> str:
-    """sha256 of a text's UTF-8 bytes."""
-    return hashlib.sha256(text.encode()).hexdigest()
-
-
-def lines_of(found: Observed) -> str:
-    """How many lines of ours a host's authorized_keys holds."""
-    count = len(found.ssh.authorized)
-    return "absent" if not count else f"{count} other line{'s' if count > 1 else ''}"
+    checks = (*check_all(desired, observed), *busy(look, rows))
+    return Plan(tuple(rows), tuple(noops), checks, look.serving)

@@ -6,7 +6,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from r1deploy.planning.desired import INSTALL_PARTS, Desired
-from r1deploy.planning.observed import Active, Observed, Record, TreeState
+from r1deploy.planning.observed import Observed
+from r1deploy.planning.recorded import Active, Record, TreeState
 
 
 @dataclass(frozen=True)

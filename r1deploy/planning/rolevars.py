@@ -9,7 +9,7 @@ from typing import Any
 from r1deploy.planning.desired import Desired, known_hosts
 from r1deploy.planning.observed import Observed
 from r1deploy.planning.planner import Plan
-from r1deploy.planning.steps import STEP_NAMES
+from r1deploy.planning.steps import STEPS
 from r1deploy.settings import gitlogin, site
 
 Variables = dict[str, Any]
@@ -194,10 +194,10 @@ def host_vars(desired: Desired, plan: Plan, observed: Mapping[str, Observed], fi
     return rows
 
 
-def groups(desired: Desired, plan: Plan, steps: tuple[str, ...] = STEP_NAMES) -> dict[str, tuple[str, ...]]:
+def groups(desired: Desired, plan: Plan, steps: tuple[str, ...] = STEPS) -> dict[str, tuple[str, ...]]:
     """Groups of the plays: the hosts with work by step, all of them defined, empty or not."""
     builder = desired.builder.name
-    rows = {f"drift_{step}": plan.hosts_of(step) if step in steps else () for step in STEP_NAMES}
+    rows = {f"drift_{step}": plan.hosts_of(step) if step in steps else () for step in STEPS}
     for step in ("sources", "vllm"):
         others = [name for name in rows[f"drift_{step}"] if name != builder]
         rows[f"ship_{step}"] = (builder,) if others else ()

@@ -10,7 +10,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from r1deploy.modes import mode_of
-from r1deploy.planning.observed import Active, Container, Observed, Record
+from r1deploy.planning.observed import Container, Observed
+from r1deploy.planning.recorded import Active, Record
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from r1deploy.causes import ENGINE, cause_of
 from r1deploy.connection import Remote
 from r1deploy.errors import GateError, UnreachableError
 from r1deploy.observe.view import View
-from r1deploy.planning.observed import Record
+from r1deploy.planning.recorded import Record
 from r1deploy.run import Run
 from r1deploy.runlock import lost
 from r1deploy.serving.endpoint import Answer, Endpoint

@@ -13,7 +13,7 @@ from r1deploy.errors import GateError, LockedError, R1Error
 from r1deploy.modes import mode_of
 from r1deploy.observe.view import View
 from r1deploy.planning.findings import Check
-from r1deploy.planning.observed import Active, Record
+from r1deploy.planning.recorded import Active, Record
 from r1deploy.planning.records import differences
 from r1deploy.planning.rolevars import Variables, fixed_groups
 from r1deploy.run import Run

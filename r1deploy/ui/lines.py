@@ -189,19 +189,19 @@ def gap_lines(gap: Gap) -> list[str]:
 
 def status_lines(found: dict[str, Any]) -> list[str]:
     """The cluster's state, as ``actions.status`` gives it, for people."""
-    from r1deploy.planning.steps import STEP_NAMES
+    from r1deploy.planning.steps import STEPS
 
-    cells = [["host", *STEP_NAMES, "chips", "ray"]]
+    cells = [["host", *STEPS, "chips", "ray"]]
     for host in found["hosts"]:
         if host["error"]:
-            cells.append([host["name"], *("?" for _ in STEP_NAMES), "?", f"{host['error']}: {host['detail']}"])
+            cells.append([host["name"], *("?" for _ in STEPS), "?", f"{host['error']}: {host['detail']}"])
         else:
-            marks = (MARKS[host["steps"][step]] for step in STEP_NAMES)
+            marks = (MARKS[host["steps"][step]] for step in STEPS)
             cells.append([host["name"], *marks, str(host["chips"]), "up" if host["ray"] else "-"])
     active = found["active"]
     since = f"/{active['config']} since {active['since']}" if active else ""
     if active and not active["proven"]:
-        since += " (not proven)"
+        since += " (not verified)"
     rows = [
         f"cluster   {found['cluster']}",
         f"release   {found['release']}, configuration {found['config'] or 'unknown'}",

@@ -16,7 +16,7 @@ from r1deploy.observe.blocking import refuse_blocked, refuse_unreachable
 from r1deploy.observe.view import View, limited, lock_of, look
 from r1deploy.planning.planner import Plan
 from r1deploy.planning.rolevars import Brought, groups, host_vars, role_vars
-from r1deploy.planning.steps import STEP_NAMES
+from r1deploy.planning.steps import STEPS
 from r1deploy.run import Run
 from r1deploy.settings import lockfile
 from r1deploy.settings.lockfile import Lock
@@ -56,7 +56,7 @@ def bootstrap(run: Run, options: Options, confirm: Callable[[View], None]) -> Do
 
 
 def check(run: Run, options: Options) -> View:
-    """What ``bootstrap`` would do, proven as far as that changes nothing; another run that is at work is no matter."""
+    """What ``bootstrap`` would do, verified as far as that changes nothing; whoever holds the cluster."""
     return considered(run, options, at_once=True)
 
 
@@ -131,7 +131,7 @@ def converge(run: Run, options: Options, view: View) -> Done:
     for _ in range(2):
         if not view.plan.changes:
             return Done(first, view)
-        apply(run, view, STEP_NAMES)
+        apply(run, view, STEPS)
         view = survey(run, options, view.lock)
     if view.plan.changes:
         raise left_over(run, view.plan)

@@ -13,7 +13,7 @@ from r1deploy.errors import UsageError
 from r1deploy.observe.blocking import refuse_unreachable
 from r1deploy.observe.view import View, lock_of, look
 from r1deploy.planning.rolevars import fixed_groups, host_vars, role_vars
-from r1deploy.planning.steps import STEP_NAMES
+from r1deploy.planning.steps import STEPS
 from r1deploy.render import SECRET
 from r1deploy.run import Run
 from r1deploy.settings import redact
@@ -61,7 +61,7 @@ def inventory(view: View) -> str:
     """The inventory: every host in every group of the steps, since here the roles decide what is to do."""
     everyone = tuple(host.name for host in view.desired.hosts)
     builder = view.desired.builder.name
-    found: dict[str, tuple[str, ...]] = {f"drift_{step}": everyone for step in STEP_NAMES}
+    found: dict[str, tuple[str, ...]] = {f"drift_{step}": everyone for step in STEPS}
     others = tuple(name for name in everyone if name != builder)
     found["drift_patch"] = (builder,)
     found["ship_sources"] = found["ship_vllm"] = (builder,) if others else ()
@@ -75,7 +75,7 @@ def inventory(view: View) -> str:
     variables["r1_staging"] = Template("{{ playbook_dir | dirname }}/.staging")
     own = host_vars(view.desired, view.plan, view.probed.observed, "")
     for host in own.values():
-        # What a cut run left here today says nothing of the day on which the folder is used.
+        # What an interrupted run left here today says nothing of the day on which the folder is used.
         del host["host_leftovers"], host["config_active"]
         host["config_source"] = Template("{{ playbook_dir | dirname }}/files/{{ inventory_hostname }}")
         for file in host["config_files"]:

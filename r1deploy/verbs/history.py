@@ -9,7 +9,7 @@ from typing import Any
 from r1deploy import runlock
 from r1deploy.journal import logs_of
 from r1deploy.observe.view import lock_of_any, look
-from r1deploy.planning.observed import LockInfo
+from r1deploy.planning.recorded import LockInfo
 from r1deploy.run import Run
 
 

@@ -6,7 +6,7 @@ from r1deploy.ansible.runner import Play
 from r1deploy.errors import PreflightError
 from r1deploy.observe.blocking import refuse_blocked, refuse_unreachable
 from r1deploy.observe.view import View, lock_of, look, record_of
-from r1deploy.planning.observed import Record
+from r1deploy.planning.recorded import Record
 from r1deploy.planning.records import unneeded
 from r1deploy.planning.rolevars import fixed_groups
 from r1deploy.run import Run

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from r1deploy.observe.view import View, beside, lock_of_any, look, run_of
-from r1deploy.planning.observed import Record
+from r1deploy.planning.recorded import Record
 from r1deploy.planning.serving import Serving
-from r1deploy.planning.steps import STEP_NAMES
+from r1deploy.planning.steps import STEPS
 from r1deploy.render import SECRET
 from r1deploy.run import Run
 from r1deploy.serving.answers import ask, endpoint_of, key_on_head, last_answer
@@ -86,9 +86,7 @@ def row(view: View, name: str) -> dict[str, Any]:
         return {"name": name, "error": failure.code, "detail": failure.message, "steps": {}}
     found = view.probed.observed[name]
     container = found.container_of(view.desired.settings.cluster, view.desired.release.id)
-    steps = {
-        step: None if view.plan.unknown(step, name) else name not in view.plan.hosts_of(step) for step in STEP_NAMES
-    }
+    steps = {step: None if view.plan.unknown(step, name) else name not in view.plan.hosts_of(step) for step in STEPS}
     return {
         "name": name,
         "error": None,

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from r1deploy.planning.steps import STEP_NAMES
+from r1deploy.planning.steps import STEPS
 from tests.lab.conftest import HOSTS, Cluster
 from tests.lab.running import plain_ansible
 
@@ -76,7 +76,7 @@ def test_check_of_empty_hosts_lists_what_a_run_does(cluster: Cluster, tmp_path: 
     assert cluster.fingerprint() == before
     done = run(cluster, folder)
     assert changing(said) == changing(done)
-    assert {step for step, _ in changing(said)} == set(STEP_NAMES)
+    assert {step for step, _ in changing(said)} == set(STEPS)
     assert cluster.plan() == []
     again = run(cluster, folder)
     assert changed(again) == dict.fromkeys(HOSTS, 0), changing(again)

@@ -212,7 +212,7 @@ def test_serve_is_cut(ready: Cluster, api_key: str, fault: str, at: str) -> None
             again = ready.r1("serve", "--wait")
         assert again.code == 0, (run.text[-3000:], again.err)
         if (fault, at) == ("kill -9", "loading"):
-            assert "a run that was cut has started it already" in again.err
+            assert "an interrupted run has started it already" in again.err
         assert ready.r1("serve").out.startswith("Serves already.")
         assert ready.plan() == []
     finally:

@@ -14,7 +14,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from r1deploy.onhost import checkpoint, probe, trees
-from r1deploy.planning.observed import Chips, TreeState, Weights
+from r1deploy.planning.observed import Chips, Weights
+from r1deploy.planning.recorded import TreeState
 from r1deploy.settings.load import from_profile
 
 COMMIT, OTHER = "a" * 40, "b" * 40

@@ -35,7 +35,7 @@ from r1deploy.planning import checks, planner
 from r1deploy.planning.desired import Desired, known_hosts
 from r1deploy.planning.observed import observed_of
 from r1deploy.planning.planner import Plan, plan
-from r1deploy.planning.steps import STEP_NAMES
+from r1deploy.planning.steps import STEPS
 from r1deploy.settings import load
 from r1deploy.settings.lockfile import Lock, LockedImage, LockedPatch, LockedSource
 from r1deploy.settings.model import Settings
@@ -203,7 +203,7 @@ def test_case(name: str) -> None:
         # A step has either something to do on a host or one reason why it has not.
         idle = Counter(row.step for row in found.noops if row.host == host.name)
         busy = {row.step for row in actual}
-        assert idle == Counter(step for step in STEP_NAMES if answered and step not in busy)
+        assert idle == Counter(step for step in STEPS if answered and step not in busy)
         assert all(row.current != row.desired for row in actual)
     for row in case.get("noops", []):
         assert any(
@@ -244,15 +244,15 @@ def test_enough_cases() -> None:
 def test_changes_come_in_the_order_of_steps_then_of_hosts() -> None:
     found, desired = run(CASES["nothing-is-there"])
     hosts = [host.name for host in desired.hosts]
-    order = [(STEP_NAMES.index(row.step), hosts.index(row.host)) for row in found.changes]
-    assert order == sorted(order) and {step for step, _ in order} == set(range(len(STEP_NAMES)))
+    order = [(STEPS.index(row.step), hosts.index(row.host)) for row in found.changes]
+    assert order == sorted(order) and {step for step, _ in order} == set(range(len(STEPS)))
 
 
 def test_converged_case_says_why_for_each_step_and_host() -> None:
     found, desired = run(CASES["converged"])
     assert found.changes == () and [check for check in found.checks if not check.ok] == []
     assert [(row.step, row.host) for row in found.noops] == [
-        (step, host.name) for step in STEP_NAMES for host in desired.hosts
+        (step, host.name) for step in STEPS for host in desired.hosts
     ]
     assert all(row.reason for row in found.noops)
 
@@ -275,7 +275,7 @@ def test_every_code_of_a_check_blocks_some_case() -> None:
 
 
 def test_every_step_has_a_change_in_some_case() -> None:
-    assert set(STEP_NAMES) - {row["step"] for case in CASES.values() for row in case["changes"]} == set()
+    assert set(STEPS) - {row["step"] for case in CASES.values() for row in case["changes"]} == set()
 
 
 def outcomes(path: Path) -> set[int]:

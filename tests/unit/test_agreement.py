@@ -13,7 +13,9 @@ import pytest
 
 from r1deploy.errors import Interrupted, UsageError
 from r1deploy.observe.context import Context, open_context, remember_inventory
-from r1deploy.planning.planner import Change, Plan
+from r1deploy.planning.changes import Change
+from r1deploy.planning.planner import Plan
+from r1deploy.run import Run, Voice
 from r1deploy.settings import lockfile
 from r1deploy.settings.lockfile import Lock
 from r1deploy.verbs import bootstrap as verb
@@ -62,13 +64,12 @@ class Site:
         desired = SimpleNamespace(image_id="sha256:x", head=SimpleNamespace(name="node1"))
         return SimpleNamespace(lock=lock, probed=hosts, desired=desired, plan=plan)
 
-    def apply(self, context: Context, view: Any, *_: object) -> None:
+    def apply(self, run: Run, view: Any, *_: object) -> None:
         self.applied.append(view.lock)
 
     def bootstrap(self, confirm: Callable[[Any], None], upgrade: frozenset[str] = frozenset()) -> None:
-        context = open_context(self.folder, None, {})
-        journal: Any = SimpleNamespace(path=None)
-        verb.bootstrap(context, Options(upgrade), confirm, journal, self.said.append)
+        run = Run(open_context(self.folder, None, {}), Voice(self.said.append))
+        verb.bootstrap(run, Options(upgrade), confirm)
 
 
 def change(value: str) -> Change:
@@ -81,7 +82,7 @@ def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Site:
     found = Site(tmp_path)
     monkeypatch.setattr(verb, "look", found.look)
     monkeypatch.setattr(verb, "apply", found.apply)
-    monkeypatch.setattr(verb, "changing", lambda *_, **__: contextlib.nullcontext())
+    monkeypatch.setattr(Run, "hold", lambda *_: contextlib.nullcontext())
     return found
 
 

@@ -21,11 +21,11 @@ SCRIPT = """
 import sys
 from pathlib import Path
 from r1deploy.cli import main as cli
-from r1deploy.ansible.runner import Target, run
+from r1deploy.ansible.runner import Play, Target, Watch, run
 from r1deploy.settings.model import Ssh
 held = (lambda: not Path("released").exists()) if "held" in sys.argv else None
 place = Path("inventory.ini").absolute()
-cli.app = lambda argv, **_: print("outcome", run(Target(place, Ssh()), sys.argv[1], held=held).ok)
+cli.app = lambda argv, **_: print("outcome", run(Target(place, Ssh()), Play(sys.argv[1]), Watch(held=held)).ok)
 cli.main()
 """
 # A worker of Ansible in a session of its own, what it runs, and what has left its parent (like OpenSSH's connections).

@@ -9,7 +9,7 @@ import pytest
 from r1deploy.cluster.host import Host
 from r1deploy.planning.desired import Desired
 from r1deploy.planning.exposure import exposure
-from r1deploy.planning.findings import Check
+from r1deploy.planning.findings import Check, passed
 from r1deploy.planning.release import Inputs, release_of
 from r1deploy.settings.load import from_profile
 from r1deploy.ui import lines
@@ -51,7 +51,7 @@ def test_one_host_trusts_nobody() -> None:
 
 
 def test_a_warning_is_a_row_of_its_own_kind() -> None:
-    found = [*warnings(), Check("clock", None, True, "0 s apart", "CLOCK_SKEW")]
+    found = [*warnings(), passed("clock", "0 s apart")]
     assert [row[2:6] for row in lines.check_lines(found, False) if row[2:6].strip()] == ["warn"] * 3
     assert lines.verdict(found) == "1 checks, 0 failed, 3 warnings."
     assert [(row["ok"], row["warning"]) for row in lines.check_rows(found)] == [(True, True)] * 3 + [(True, False)]

@@ -20,6 +20,7 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
+from r1deploy.checkpoint.judging import manifest_of
 from r1deploy.cluster import hostfile
 from r1deploy.errors import ErrorCode, R1Error
 from r1deploy.inputs.git import commit_of
@@ -30,7 +31,6 @@ from r1deploy.settings import lockfile
 from r1deploy.settings.load import load, value_from_text
 from r1deploy.settings.model import Settings
 from r1deploy.settings.secretfile import api_key
-from r1deploy.verbs.weights import manifest_of
 from tests.lab import test_fixes as in_the_lab
 
 # What another fault is called than the one that is looked for: the look itself passes.

@@ -21,11 +21,12 @@ from r1deploy import runlock
 from r1deploy.ansible.events import event_of
 from r1deploy.ansible.failures import failure_of
 from r1deploy.checkpoint.transferlines import ENDS, KINDS, row_of
-from r1deploy.connection import MARK, answer_in
 from r1deploy.errors import R1Error
 from r1deploy.onhost import engine, lock, probe, trees
-from r1deploy.planning.observed import Incomplete, Observed, Record, observed_of
+from r1deploy.planning.observed import Incomplete, Observed, observed_of
 from r1deploy.planning.planner import plan
+from r1deploy.planning.recorded import Record
+from r1deploy.session import MARK, answer_in
 from r1deploy.ui.lines import plan_lines
 from tests.plans import test_plans as plans
 from tests.unit.test_fuzz import quick

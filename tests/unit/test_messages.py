@@ -12,10 +12,10 @@ from r1deploy.ansible.failures import Failure, failure_of
 from r1deploy.errors import ConfigError, PreflightError
 from r1deploy.inputs.key import prove_key
 from r1deploy.inputs.locking import resolve, resolved
-from r1deploy.observe.view import unreachable
+from r1deploy.observe.blocking import unreachable
 from r1deploy.settings.load import load
 from r1deploy.ui import lines
-from r1deploy.verbs.preflight import failed
+from r1deploy.verbs.preflight import finding
 
 
 @pytest.fixture(autouse=True)
@@ -147,12 +147,12 @@ def test_the_tarball_and_the_key_have_checks_of_their_own(nowhere: Path) -> None
     settings = load(nowhere, {}, {}).settings
     lock, problems = resolved(settings, None, frozenset(), lambda _: None)
     assert lock.flaggems is None and lock.image is None
-    named = [(check.name, check.code) for check in map(failed, problems)]
+    named = [(check.name, check.code) for check in map(finding, problems)]
     assert ("tarball", "TARBALL_MISSING") in named
     assert {name for name, code in named if code.startswith("GIT_")} == {"git"}
     with pytest.raises(PreflightError) as caught:
         prove_key(settings, {})
-    assert (failed(caught.value).name, caught.value.code) == ("key", "KEY_MISSING")
+    assert (finding(caught.value).name, caught.value.code) == ("key", "KEY_MISSING")
 
 
 def test_all_that_cannot_be_resolved_is_told_at_once(nowhere: Path) -> None:

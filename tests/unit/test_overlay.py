@@ -14,7 +14,7 @@ import yaml
 
 from r1deploy.ansible import overlay
 from r1deploy.ansible.overlay import Template
-from r1deploy.ansible.runner import write_overlay
+from r1deploy.ansible.runner import Play, write_overlay
 from r1deploy.settings.model import Ssh
 from r1deploy.ssh import login_of_all
 
@@ -51,7 +51,9 @@ def test_a_hosts_word_stays_text_for_ansible(tmp_path: Path) -> None:
     mark = tmp_path / "ran"
     words = hostile(mark)
     found = {"list": words, "one": words[0], "deep": {"in": [{"it": word} for word in words], words[0]: 1}, "n": 3}
-    path = write_overlay(tmp_path, Ssh(), {"all_of_us": words}, {"g": ("node1",)}, {"node1": {"x": found}})
+    path = write_overlay(
+        tmp_path, Ssh(), Play("x.yml", {"g": ("node1",)}, {"all_of_us": words}, {"node1": {"x": found}})
+    )
     assert evaluated(path, "x") == found
     assert evaluated(path, "all_of_us") == words
     assert not mark.exists()
@@ -61,7 +63,9 @@ def test_a_text_that_looks_like_something_else_stays_a_text(tmp_path: Path) -> N
     """A commit of digits, an empty path, a host named null: Ansible reads ``!unsafe`` by what it looks like."""
     words = ["", "~", "null", "yes", "False", "12", "-1", "0o17", "0x1f", "1e5", "1.5", ".inf", ".NaN", "1:30"]
     words += ["2026-01-31", "2026-01-31T00:00:00Z", "<<", "=", "4" * 40, "1_000", "[]", "{}", "- x", "a: b", "!x"]
-    path = write_overlay(tmp_path, Ssh(), {}, {"g": ("node1",)}, {"node1": {"x": {"in": words, "one": ""}}})
+    path = write_overlay(
+        tmp_path, Ssh(), Play("x.yml", {"g": ("node1",)}, {}, {"node1": {"x": {"in": words, "one": ""}}})
+    )
     assert evaluated(path, "x") == {"in": words, "one": ""}
 
 
@@ -73,7 +77,7 @@ def test_our_own_templates_are_evaluated(tmp_path: Path) -> None:
 
 
 def test_who_needs_sudo_is_a_template_still(tmp_path: Path) -> None:
-    path = write_overlay(tmp_path, Ssh(user="ops"), {}, {"g": ("node1",)}, {})
+    path = write_overlay(tmp_path, Ssh(user="ops"), Play("x.yml", {"g": ("node1",)}))
     text = path.read_text()
     path.write_text(text.replace("ansible_become:", "asked:"))
     assert evaluated(path, "asked | bool") is True

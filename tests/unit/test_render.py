@@ -7,6 +7,7 @@ import hashlib
 import shlex
 import subprocess
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -15,11 +16,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from r1deploy.cluster.host import Host
-from r1deploy.planning.observed import Record
+from r1deploy.modes import mode_of
+from r1deploy.modes.base import command_line
+from r1deploy.planning.layout import Layout
+from r1deploy.planning.recorded import Record
 from r1deploy.planning.release import Inputs, Release, release_of
-from r1deploy.render import Rendered, engine_arguments, recognized, render
+from r1deploy.render import Material, Rendered, recognized, render
 from r1deploy.settings.load import from_profile
-from r1deploy.settings.model import Settings
+from r1deploy.settings.model import Engine, Settings
 
 HOSTS = (Host("node1", "10.0.0.1", 16, is_head=True), Host("node2", "10.0.0.2", 16), Host("node3", "10.0.0.3", 16))
 NICS = {"node1": "eth0", "node2": "bond0.7", "node3": "ens3f0"}
@@ -43,7 +47,7 @@ def release(wanted: Settings = PROFILE) -> Release:
 def rendered(
     wanted: Settings = PROFILE, hosts: tuple[Host, ...] = HOSTS, nics: Any = None, api_key: str | None = None
 ) -> Rendered:
-    return render(wanted, hosts, release(wanted), INPUTS, NICS if nics is None else nics, api_key)
+    return render(Material(wanted, hosts, release(wanted), INPUTS, NICS if nics is None else nics, api_key))
 
 
 def exported(data: bytes, names: list[str]) -> list[str]:
@@ -328,9 +332,10 @@ def test_log_and_pid_lie_where_the_gate_looks() -> None:
     found = in_mode("vllm", HOSTS[:1])
     script = found.files["node1"]["serve.sh"].decode()
     record = Record.model_validate_json(found.files["node1"]["release.json"])
-    quiet: Any = None
-    gate = Gate(record, PROFILE, quiet, quiet, quiet, quiet)
-    assert f">> {gate.log} 2>&1" in script and f"> {gate._pid}\n" in script
+    unused: Any = None
+    run: Any = SimpleNamespace(layout=Layout(PROFILE.state_dir), settings=PROFILE)
+    gate = Gate(run, unused, record, unused)
+    assert f">> {gate.log} 2>&1" in script and f"> {gate.pid}\n" in script
 
 
 def test_ray_scripts(tmp_path: Path) -> None:
@@ -347,10 +352,13 @@ def test_ray_scripts(tmp_path: Path) -> None:
 
 
 def test_arguments_of_a_mode() -> None:
-    assert "ray" not in engine_arguments(PROFILE.engine, "vllm")
+    def words(mode: str, engine: Engine) -> list[str]:
+        return command_line(mode_of(mode).arguments(engine))
+
+    assert "ray" not in words("vllm", PROFILE.engine)
     own = settings_of(engine={"extra": {"distributed_executor_backend": "mp"}}).engine
-    assert engine_arguments(own, "ray+vllm").count("--distributed-executor-backend") == 1
-    assert "mp" in engine_arguments(own, "ray+vllm")
+    assert words("ray+vllm", own).count("--distributed-executor-backend") == 1
+    assert "mp" in words("ray+vllm", own)
 
 
 def test_what_no_file_says_changes_no_id() -> None:
@@ -367,11 +375,12 @@ def test_a_configuration_is_recognized_although_a_host_is_silent() -> None:
     """field.md 6.8: the same configuration id as when all hosts answer; else nobody knows it."""
     whole = rendered()
     known = {name: nic for name, nic in NICS.items() if name != "node2"}
-    inputs = (PROFILE, HOSTS, release(), INPUTS, known, None)
-    found = recognized(*inputs, records(whole))
+    material = Material(PROFILE, HOSTS, release(), INPUTS, known)
+    found = recognized(material, records(whole))
     assert found is not None and found.id == whole.id
     assert {name: found.files[name] for name in known} == {name: whole.files[name] for name in known}
     other = settings_of(engine={"max_num_seqs": 3})
-    assert recognized(other, HOSTS, release(), INPUTS, known, None, records(whole)) is None
-    assert recognized(PROFILE, HOSTS[:2], release(), INPUTS, known, None, records(whole)) is None
-    assert recognized(PROFILE, HOSTS, release(), INPUTS, {**known, "node1": "other0"}, None, records(whole)) is None
+    assert recognized(dataclasses.replace(material, settings=other), records(whole)) is None
+    assert recognized(dataclasses.replace(material, hosts=HOSTS[:2]), records(whole)) is None
+    elsewhere = {**known, "node1": "other0"}
+    assert recognized(dataclasses.replace(material, nics=elsewhere), records(whole)) is None

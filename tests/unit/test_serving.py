@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from r1deploy.planning.observed import Observed, Record
+from r1deploy.planning.observed import Observed
+from r1deploy.planning.recorded import Record
 from r1deploy.planning.serving import Serving, in_use, needs_ray, serving
 from tests.plans.test_plans import BASE, put
 

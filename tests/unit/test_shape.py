@@ -15,7 +15,7 @@ import yaml
 import r1deploy
 from r1deploy import content
 from r1deploy.errors import ErrorCode
-from r1deploy.planning.steps import STEP_NAMES
+from r1deploy.planning.steps import STEPS
 
 PACKAGE = Path(r1deploy.__file__ or "").parent
 STANDINS = PACKAGE / "lab" / "standins"
@@ -168,12 +168,12 @@ def test_a_step_has_the_same_name_everywhere() -> None:
             groups += [step] if step not in groups else []
             assert play["name"].split(":")[0].lower() == step, play["name"]
         else:
-            assert group.removeprefix("ship_") in STEP_NAMES, group
-    assert tuple(groups) == STEP_NAMES, "plays run in the order of the steps"
+            assert group.removeprefix("ship_") in STEPS, group
+    assert tuple(groups) == STEPS, "plays run in the order of the steps"
     roles = {path.name for path in content.ROLES.iterdir()}
-    assert set(STEP_NAMES) <= roles
+    assert set(STEPS) <= roles
     # The roles beside the steps: what others are made of, and the service.
-    assert roles - set(STEP_NAMES) == {"guest", "reset", "service", "tree"}
+    assert roles - set(STEPS) == {"guest", "reset", "service", "tree"}
 
 
 def test_every_play_of_a_step_stops_all_hosts_on_the_first_error() -> None:

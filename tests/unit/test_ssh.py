@@ -19,9 +19,9 @@ from r1deploy.ansible.events import Event
 from r1deploy.ansible.failures import failure_of
 from r1deploy.ansible.runner import LONGEST_CONTROL_FOLDER, control_folder
 from r1deploy.cluster.host import Host
-from r1deploy.connection import Kept, Lines, answer_in
 from r1deploy.errors import UnreachableError
 from r1deploy.observe.probing import numbered
+from r1deploy.session import Kept, Lines, answer_in
 from r1deploy.settings import redact
 from r1deploy.settings.model import Ssh
 

@@ -6,19 +6,20 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from r1deploy.actions.runs import refuse_held
 
 from r1deploy.ansible.failures import Failure
 from r1deploy.errors import ApplyError, LockedError, UnreachableError
-from r1deploy.observe.view import beside
-from r1deploy.planning.observed import LockInfo, Record
-from r1deploy.planning.planner import Change, Plan
+from r1deploy.observe.view import View, beside
+from r1deploy.planning.changes import Change
+from r1deploy.planning.planner import Plan
+from r1deploy.planning.recorded import LockInfo, Record
 from r1deploy.planning.records import differences
 from r1deploy.planning.serving import Serving
+from r1deploy.run import Run, Voice
+from r1deploy.serving import switching
 from r1deploy.ui import lines
-from r1deploy.verbs import serve as switching
-from r1deploy.verbs.lock import running
-from r1deploy.verbs.stop import Stopped
+from r1deploy.verbs.history import running
+from r1deploy.verbs.stop import Ended
 from tests.unit.test_serving import HOSTS, RECORD, host, serving
 
 OLD = Record.model_validate({**RECORD, "commits": {"flaggems": "1" * 40, "flagscale": "2" * 40}})
@@ -59,7 +60,7 @@ def view(found: Serving, lock: LockInfo | None = None, changes: tuple[Change, ..
     head = host("node1").model_copy(update={"lock": lock})
     observed = {"node1": head, "node2": host("node2", state__leftovers=["/var/lib/r1deploy/incoming.tar"])}
     desired = SimpleNamespace(head=SimpleNamespace(name="node1"), settings=SimpleNamespace(cluster="c"), name="n/new")
-    return switching.View(
+    return View(
         None,  # type: ignore[arg-type]
         SimpleNamespace(observed=observed, failures={}),  # type: ignore[arg-type]
         desired,  # type: ignore[arg-type]
@@ -103,8 +104,9 @@ def test_the_one_that_failed_and_the_one_that_comes_back_have_their_names(monkey
     monkeypatch.setattr(switching, "start", lambda *_: None)
     failed, former = changed(release="old", config="1"), changed(release="new", config="2")
     error = ApplyError("STEP_FAILED", "it broke")
-    journal: Any = SimpleNamespace(path=None)
-    found = switching.put_back(None, None, failed, former, error, journal, said.append, None)  # type: ignore[arg-type]
+    run: Any = SimpleNamespace(say=said.append, log=None)
+    nothing: Any = None
+    found = switching.put_back(run, nothing, failed, former, error)
     assert said == ["release old/1 failed: it broke", "putting release new/2 back"]
     assert found.message == "it broke; release new/2 serves again" and found.code == "STEP_FAILED"
 
@@ -113,12 +115,12 @@ def test_a_stop_that_does_not_know_says_so() -> None:
     """field.md 6.7: exit 4, and what was done elsewhere."""
     failure = Failure("node2", "probe", "Look at the host", "SSH_TIMEOUT", "no answer")
     with pytest.raises(UnreachableError) as caught:
-        Stopped(("node1",), (failure,)).refuse_unknown()
+        Ended(("node1",), (failure,)).refuse_unknown()
     assert caught.value.exit_code == 4
     assert "not known of node2" in caught.value.message and "stopped on node1" in caught.value.message
     with pytest.raises(UnreachableError, match="nothing ran on the others"):
-        Stopped((), (failure,)).refuse_unknown()
-    Stopped(("node1",), ()).refuse_unknown()
+        Ended((), (failure,)).refuse_unknown()
+    Ended(("node1",), ()).refuse_unknown()
 
 
 HELD = LockInfo.model_validate(
@@ -134,12 +136,17 @@ def test_files_of_a_run_that_is_at_work_are_not_left_over() -> None:
     assert [row.field for row in beside(view(serving_now(), None, rows)).plan.changes] == [path, "x"]
 
 
+def run_that(*, waits: bool) -> Run:
+    context: Any = SimpleNamespace(settings=SimpleNamespace(cluster="c"))
+    return Run(context, Voice(), wait=waits)
+
+
 def test_a_held_cluster_is_refused_before_more_is_looked_at() -> None:
     """field.md 5.8"""
     with pytest.raises(LockedError, match="runs bootstrap"):
-        refuse_held(view(serving_now(), HELD), wait=False)
-    refuse_held(view(serving_now(), HELD), wait=True)
-    refuse_held(view(serving_now(), None), wait=False)
+        run_that(waits=False).refuse_held(view(serving_now(), HELD))
+    run_that(waits=True).refuse_held(view(serving_now(), HELD))
+    run_that(waits=False).refuse_held(view(serving_now(), None))
 
 
 def test_the_history_has_the_run_that_is_at_work() -> None:

@@ -19,8 +19,9 @@ from rich.console import Console
 import r1deploy
 from r1deploy.ansible.events import Event
 from r1deploy.errors import ApplyError
-from r1deploy.planning.findings import Check
-from r1deploy.planning.planner import Change, Plan
+from r1deploy.planning.changes import Change
+from r1deploy.planning.findings import failed
+from r1deploy.planning.planner import Plan
 from r1deploy.planning.serving import Serving
 from r1deploy.ui import lines, live, terminal
 
@@ -50,7 +51,7 @@ def test_lines_of_all_kinds(capsys: pytest.CaptureFixture[str]) -> None:
     """Plans, findings, errors with evidence, tables, progress, JSON: all that host said goes through one door."""
     plan = Plan((Change("host", "node1", EVIL, EVIL, EVIL, EVIL),), (), (), Serving(None, None))
     lines.show(*lines.plan_lines(plan, True))
-    lines.show(*lines.check_lines([Check("weights", "node1", False, EVIL, "WEIGHTS_MISSING", EVIL)], True))
+    lines.show(*lines.check_lines([failed("WEIGHTS_MISSING", "weights", EVIL, EVIL).at("node1")], True))
     for row in lines.error_lines(ApplyError("STEP_FAILED", EVIL, evidence=[EVIL], fix=EVIL)):
         lines.say(row)
     lines.show(*lines.table([["a", EVIL], [f"{EVIL}\nx", "b"]]))

@@ -1,0 +1,138 @@
+"""What r1deploy itself has written down on a host, read like any other word of it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import BaseModel, Field, ValidationError, field_validator
+
+from r1deploy.planning.border import Address, Leftover, ModeName, Name, Part, Place, Port, Seconds, Text
+
+
+class TreeState(Part):
+    """A tree against its manifest: ``bad`` names the first files that differ."""
+
+    digest: Text
+    bad: tuple[Text, ...]
+    bad_count: Count
+    files: Count
+
+
+class RecordHost(Part):
+    """A host as a configuration was written for it."""
+
+    name: Text
+    address: Address
+    slots: Count
+    files: dict[Text, Text]
+
+
+class Record(Part):
+    """``release.json`` beside a configuration: what has to be in place to serve it again.
+
+    ``hosts`` head first; ``files`` of a host: name → sha256 (``release.json`` itself left out).
+    """
+
+    release: Name
+    config: Name
+    image: Text | None
+    trees: tuple[Name, ...]
+    commits: dict[Text, Text]
+    container: Name
+    service: Text
+    mode: ModeName
+    model: Text
+    port: Port
+    ssh_port: Port
+    hosts: tuple[RecordHost, ...]
+
+
+class ReleaseState(Part):
+    """Configuration folders of a release: ``{config id: {file: (sha256, mode)}}``, and their records."""
+
+    configs: dict[Name, dict[Text, tuple[Text | None, Text]]]
+    records: dict[Name, Record | None]
+
+    @field_validator("records", mode="before")
+    @classmethod
+    def _readable(cls, found: Any) -> Any:
+        """A record that was edited into another shape is drift of a file, not a probe that failed."""
+        if not isinstance(found, dict):
+            return found
+        return {name: row if _fits(Record, row) else None for name, row in found.items()}
+
+
+def _fits(kind: type[BaseModel], row: Any) -> bool:
+    try:
+        kind.model_validate(row)
+    except ValidationError:
+        return False
+    return True
+
+
+class Active(Part):
+    """What ``serve`` made active, whether it passed the gate, and what was active before.
+
+    ``answered`` is when the gate saw its token, ``seconds`` how long that start took.
+    """
+
+    release: Name
+    config: Name
+    since: Text | None = None
+    proven: bool = False
+    previous: Place | None = None
+    answered: Text | None = None
+    seconds: Seconds | None = None
+
+
+class Trust(Part):
+    """The head's key and the files beside it."""
+
+    public_key: Text | None
+    files: dict[Text, tuple[Text | None, Text]]
+
+
+class RunLine(Part):
+    """One run that touched the host."""
+
+    id: Text
+    time: Text
+    verb: Text
+    who: Text
+    source: Text = Field(alias="from")
+    result: Text
+    release: Text | None = None
+
+
+class LockInfo(Part):
+    """Who holds the cluster: ``since`` and ``beat`` in seconds of the head's clock."""
+
+    id: Text
+    who: Text
+    source: Text = Field(alias="from")
+    verb: Text
+    doing: Text | None
+    since: Seconds
+    beat: Seconds
+
+
+class State(Part):
+    """Our folder on the host."""
+
+    exists: bool
+    free_gib: Size
+    bin: dict[Text, Text | None]
+    folders: dict[Text, Text | None]
+    trees: dict[Name, TreeState | None]
+    sources: dict[Text, Text | None]
+    releases: dict[Name, ReleaseState]
+    active: Active | None
+    trust: Trust
+    leftovers: tuple[Leftover, ...]
+    history: tuple[RunLine, ...]
+
+    @field_validator("history", mode="before")
+    @classmethod
+    def _lines(cls, found: Any) -> Any:
+        """A line that was edited into another shape tells nothing of a run."""
+        return [row for row in found if _fits(RunLine, row)] if isinstance(found, list | tuple) else found
