@@ -6,7 +6,7 @@ from typing import Any
 
 from pydantic import BaseModel, Field, ValidationError, field_validator
 
-from r1deploy.planning.border import Address, Leftover, ModeName, Name, Part, Place, Port, Seconds, Text
+from r1deploy.planning.border import Address, Count, Leftover, ModeName, Name, Part, Place, Port, Seconds, Size, Text
 
 
 class TreeState(Part):
