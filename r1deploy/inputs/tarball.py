@@ -1,17 +1,12 @@
 """The vendor's image as a docker-save file: what is in it, whether it is whole, whether it is the locked one.
 
 A file is read once: its sha256, its image, each layer against the image's own
-list of them. Plain tar, gzip, zstd, xz and bzip2 are told by their first bytes.
-zstd is read with the ``zstandard`` package, since Python has it from 3.14 on only
-and a program would have to be installed on every controller. On the hosts the
-engine itself unpacks: any Docker Engine reads gzip, zstd needs 23.0 (measured:
+list of them. On the hosts the engine itself unpacks: any Docker Engine reads gzip, zstd needs 23.0 (measured:
 20.10.24 says "invalid tar header", 26.1.5 loads it).
 """
 
 from __future__ import annotations
 
-import bz2
-import gzip
 import hashlib
 import io
 import json
@@ -19,25 +14,21 @@ import lzma
 import os
 import tarfile
 import zlib
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import IO, Any
+from typing import Any
 
 import pydantic
 from pydantic import BaseModel
 
 from r1deploy.errors import PreflightError
-from r1deploy.inputs import manifest, tarfiles
+from r1deploy.inputs import manifest
+from r1deploy.inputs.archive import BLOCK, Hashed, Members, Read, members_of, unpacked
 from r1deploy.settings.lockfile import LockedImage
 from r1deploy.settings.model import Settings
 
-BLOCK = 1 << 20
-# Configurations and manifests are a few KB; layers are not kept.
-KEEP = 4 << 20
-KEEP_ALL = 64 << 20
 ASK_AGAIN = "ask for the file again; compare its sha256 with the sender's"
-Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)
@@ -52,59 +43,7 @@ class Tarball:
     layers: int
 
 
-@dataclass
-class _Members:
-    """What was read: bytes of the small files, sha256 of all, and where links lead."""
-
-    kept: dict[str, bytes] = field(default_factory=dict)
-    sums: dict[str, str] = field(default_factory=dict)
-    sizes: dict[str, int] = field(default_factory=dict)
-    links: dict[str, str] = field(default_factory=dict)
-
-    def sum_of(self, name: str) -> str | None:
-        """sha256 of a member; old engines save a layer that occurs twice as a link."""
-        return self.sums.get(self.links.get(name, name))
-
-    def size_of(self, name: str) -> int:
-        """Bytes of a member."""
-        return self.sizes[self.links.get(name, name)]
-
-
-class _Hashed(io.RawIOBase):
-    """A file that hashes what is read from it."""
-
-    def __init__(self, raw: IO[bytes], progress: Progress | None) -> None:
-        super().__init__()
-        self.raw, self.sha256 = raw, hashlib.sha256()
-        self._progress, self._total = progress, os.fstat(raw.fileno()).st_size
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Any) -> int:
-        data = self.raw.read(len(buffer))
-        buffer[: len(data)] = data
-        self.sha256.update(data)
-        if self._progress:
-            self._progress(self.raw.tell(), self._total)
-        return len(data)
-
-
-def _zstd(stream: IO[bytes]) -> IO[bytes]:
-    import zstandard
-
-    return zstandard.ZstdDecompressor().stream_reader(stream, read_across_frames=True)
-
-
-PACKINGS: tuple[tuple[bytes, str, Callable[[IO[bytes]], Any]], ...] = (
-    (b"\x1f\x8b", "gzip", lambda stream: gzip.GzipFile(fileobj=stream)),
-    (b"\x28\xb5\x2f\xfd", "zstd", _zstd),
-    (b"\xfd7zXZ\x00", "xz", lzma.LZMAFile),
-    (b"BZh", "bzip2", bz2.BZ2File),
-)
-
-
-def inspect(path: Path, name: str, progress: Progress | None = None) -> Tarball:
+def inspect(path: Path, name: str, progress: Read | None = None) -> Tarball:
     """Read a whole docker-save file.
 
     In: the file; the image name it has to hold; ``progress`` takes bytes read and their total.
@@ -116,11 +55,11 @@ def inspect(path: Path, name: str, progress: Progress | None = None) -> Tarball:
         raise PreflightError("TARBALL_MISSING", f"{path}: no such file", fix="set image.tarball to the vendor's file")
     try:
         with path.open("rb") as raw:
-            hashed = _Hashed(raw, progress)
+            hashed = Hashed(raw, progress)
             stream: io.BufferedReader[Any] = io.BufferedReader(hashed, BLOCK)
-            packed, unpacked = _unpack(stream)
-            members = _read(unpacked)
-            while unpacked.read(BLOCK):  # what follows the archive: gzip's checksum is there
+            packed, plain = unpacked(stream)
+            members = members_of(plain)
+            while plain.read(BLOCK):  # what follows the archive: gzip's checksum is there
                 pass
             while stream.read(BLOCK):
                 pass
@@ -131,48 +70,6 @@ def inspect(path: Path, name: str, progress: Progress | None = None) -> Tarball:
     called = _manifest(path, members, row, config)
     arch = config.architecture or None
     return Tarball(hashed.sha256.hexdigest(), identity, called, arch, packed, len(row.Layers))
-
-
-def _unpack(stream: io.BufferedReader[Any]) -> tuple[str, Any]:
-    """How a file is packed, and a stream of what is in it."""
-    first = stream.peek(8)
-    for magic, packed, opened in PACKINGS:
-        if first.startswith(magic):
-            return packed, opened(stream)
-    return "plain", stream
-
-
-def _read(stream: Any) -> _Members:
-    """All members of an archive. Raises TarError, EOFError where it is cut."""
-    found, number, kept = _Members(), 0, 0
-    with tarfile.open(fileobj=stream, mode="r|", bufsize=BLOCK, tarinfo=tarfiles.Member) as archive:
-        while member := archive.next():
-            tarfiles.forget(archive)
-            number += 1
-            if number > tarfiles.MOST_MEMBERS:
-                raise tarfile.ReadError(f"it holds more than {tarfiles.MOST_MEMBERS} files: it is no image")
-            name = str(PurePosixPath(member.name))
-            if member.issym():
-                found.links[name] = os.path.normpath(PurePosixPath(name).parent / member.linkname)
-            content = archive.extractfile(member) if member.isfile() else None
-            if content is None:
-                continue
-            digest, size, parts = hashlib.sha256(), 0, []
-            while block := content.read(BLOCK):
-                digest.update(block)
-                size += len(block)
-                if member.size <= KEEP:
-                    parts.append(block)
-            if size != member.size:
-                raise EOFError(f"it ends inside of {name}")
-            found.sums[name], found.sizes[name] = digest.hexdigest(), size
-            # What may be JSON; a layer is not.
-            if parts and parts[0][:1] in (b"{", b"["):
-                found.kept[name] = b"".join(parts)
-                kept += size
-                if kept > KEEP_ALL:
-                    raise tarfile.ReadError("its small files are too many: it is no image")
-    return found
 
 
 class _Row(BaseModel):
@@ -215,7 +112,7 @@ def familiar(name: str) -> str:
     return name if ":" in name.rpartition("/")[2] or "@" in name else f"{name}:latest"
 
 
-def _chosen(path: Path, name: str, members: _Members) -> _Row:
+def _chosen(path: Path, name: str, members: Members) -> _Row:
     """The image of that name; the file may give no other name to anything. Raises PreflightError, ValidationError."""
     rows = _ROWS.validate_json(members.kept["manifest.json"])
     index = _Index.model_validate_json(members.kept.get("index.json", b"{}"))
@@ -240,7 +137,7 @@ def _chosen(path: Path, name: str, members: _Members) -> _Row:
     return row
 
 
-def _without_manifest(path: Path, name: str, members: _Members) -> PreflightError:
+def _without_manifest(path: Path, name: str, members: Members) -> PreflightError:
     """What a whole archive without manifest.json is."""
     if any(member.startswith("etc/") for member in members.sums):
         message = f"{path} holds a file system (docker export), not an image"
@@ -252,7 +149,7 @@ def _without_manifest(path: Path, name: str, members: _Members) -> PreflightErro
     return _damaged(path, "it is cut, or no docker-save file: no manifest.json in it")
 
 
-def _image(path: Path, name: str, members: _Members) -> tuple[_Row, _Config]:
+def _image(path: Path, name: str, members: Members) -> tuple[_Row, _Config]:
     """Row of manifest.json and configuration of the image of that name, its parts seen. Raises PreflightError."""
     if "manifest.json" not in members.sums:
         raise _without_manifest(path, name, members)
@@ -277,7 +174,7 @@ def _image(path: Path, name: str, members: _Members) -> tuple[_Row, _Config]:
     return row, config
 
 
-def _manifest(path: Path, members: _Members, row: _Row, config: _Config) -> str | None:
+def _manifest(path: Path, members: Members, row: _Row, config: _Config) -> str | None:
     """What an engine with containerd's store calls the image: the layout's own manifest, or the one it writes."""
     identity = f"sha256:{members.sums[row.Config]}"
     if "oci-layout" in members.sums:
