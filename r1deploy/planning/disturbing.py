@@ -8,8 +8,8 @@ from r1deploy.planning.changes import UNPAUSED, Change
 from r1deploy.planning.desired import Desired
 from r1deploy.planning.findings import BOOTSTRAP, Check, failed
 from r1deploy.planning.observed import Observed
-from r1deploy.planning.serving import in_use, pids_in
 from r1deploy.planning.steplooks import Look
+from r1deploy.planning.whatserves import in_use, pids_in
 
 
 def busy(look: Look, changes: list[Change]) -> Iterator[Check]:

@@ -11,9 +11,9 @@ from r1deploy.planning.desired import Desired
 from r1deploy.planning.disturbing import busy
 from r1deploy.planning.findings import Check
 from r1deploy.planning.observed import Observed
-from r1deploy.planning.serving import Serving
 from r1deploy.planning.steplooks import Look
 from r1deploy.planning.steps import STEPS
+from r1deploy.planning.whatserves import Serving
 
 
 @dataclass(frozen=True)

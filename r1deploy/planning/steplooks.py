@@ -10,7 +10,7 @@ from r1deploy.planning.changes import UNPAUSED, Row, Unknown, sha256, short
 from r1deploy.planning.desired import INSTALL_PARTS, Desired, known_hosts
 from r1deploy.planning.observed import Container, Observed
 from r1deploy.planning.recorded import TreeState
-from r1deploy.planning.serving import serving
+from r1deploy.planning.whatserves import serving
 
 
 class Look:

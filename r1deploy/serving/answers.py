@@ -16,7 +16,7 @@ from r1deploy.connection import Remote
 from r1deploy.journal import state_home
 from r1deploy.planning.layout import Layout
 from r1deploy.planning.recorded import Record
-from r1deploy.planning.serving import Serving
+from r1deploy.planning.whatserves import Serving
 from r1deploy.render import SECRET
 from r1deploy.serving.endpoint import Address, Endpoint
 from r1deploy.serving.gate import Passed

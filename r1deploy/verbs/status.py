@@ -6,8 +6,8 @@ from typing import Any
 
 from r1deploy.observe.view import View, beside, lock_of_any, look, run_of
 from r1deploy.planning.recorded import Record
-from r1deploy.planning.serving import Serving
 from r1deploy.planning.steps import STEPS
+from r1deploy.planning.whatserves import Serving
 from r1deploy.render import SECRET
 from r1deploy.run import Run
 from r1deploy.serving.answers import ask, endpoint_of, key_on_head, last_answer

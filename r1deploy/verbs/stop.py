@@ -9,7 +9,7 @@ from r1deploy.ansible.runner import Play
 from r1deploy.errors import UnreachableError
 from r1deploy.observe.view import View, lock_of_any, look
 from r1deploy.planning.rolevars import fixed_groups
-from r1deploy.planning.serving import pids_in
+from r1deploy.planning.whatserves import pids_in
 from r1deploy.run import Run
 
 

@@ -31,7 +31,7 @@ import yaml
 
 from r1deploy.cluster.host import Host
 from r1deploy.observe.view import desire
-from r1deploy.planning import checks, planner
+from r1deploy.planning import clusterchecks, disturbing, hostchecks, steplooks
 from r1deploy.planning.desired import Desired, known_hosts
 from r1deploy.planning.observed import observed_of
 from r1deploy.planning.planner import Plan, plan
@@ -46,6 +46,8 @@ BASE: dict[str, Any] = json.loads((HERE / "base.json").read_text(encoding="utf-8
 CASES: dict[str, dict[str, Any]] = {
     path.stem: yaml.safe_load(path.read_text(encoding="utf-8")) for path in sorted((HERE / "cases").glob("*.yaml"))
 }
+# What makes changes and findings.
+MAKERS: tuple[Any, ...] = (steplooks, disturbing, hostchecks, clusterchecks)
 KEYS = {"title", "row", "hosts", "silent", "settings", "lock", "observed", "changes", "blockers", "warnings", "noops"}
 ABSENT = "$absent"
 
@@ -269,7 +271,7 @@ def literal_codes(path: Path) -> set[str]:
 
 
 def test_every_code_of_a_check_blocks_some_case() -> None:
-    codes = literal_codes(Path(checks.__file__)) | literal_codes(Path(planner.__file__))
+    codes = {code for module in MAKERS for code in literal_codes(Path(module.__file__))}
     assert {"TOPOLOGY", "SERVICE_RUNNING", "DRIVER_DIFFERS"} <= codes, "the search finds too little"
     assert codes - {row["code"] for case in CASES.values() for row in case["blockers"]} == set()
 
@@ -290,11 +292,12 @@ def outcomes(path: Path) -> set[int]:
 
 
 def test_every_line_that_makes_a_change_or_a_finding_runs_in_some_case() -> None:
-    wanted = {(module.__file__, line) for module in (planner, checks) for line in outcomes(Path(module.__file__))}
+    wanted = {(module.__file__, line) for module in MAKERS for line in outcomes(Path(module.__file__))}
     seen: set[tuple[str, int]] = set()
+    files = {module.__file__ for module in MAKERS}
 
     def trace(frame: FrameType, event: str, _: object) -> Any:
-        if frame.f_code.co_filename not in (planner.__file__, checks.__file__):
+        if frame.f_code.co_filename not in files:
             return None
         if event == "line":
             seen.add((frame.f_code.co_filename, frame.f_lineno))

@@ -14,7 +14,7 @@ import pytest
 import yaml
 
 from r1deploy import content
-from r1deploy.planning import rolevars as variables
+from r1deploy.planning import rolevars
 from r1deploy.verbs import export
 
 ROLES = sorted(path.name for path in content.ROLES.iterdir())
@@ -73,8 +73,10 @@ def tasks(rows: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
 def given() -> dict[str, str]:
     """Variables that r1deploy gives to roles, as they stand in the sources: name → function."""
     found = {}
-    for name in ("role_vars", "host_vars"):
-        for node in ast.walk(ast.parse(inspect.getsource(getattr(variables, name)))):
+    functions = [node for node in ast.parse(inspect.getsource(rolevars)).body if isinstance(node, ast.FunctionDef)]
+    for function in functions:
+        name = function.name if function.name == "host_vars" else "role_vars"
+        for node in ast.walk(function) if "groups" not in function.name else ():
             if isinstance(node, ast.Dict):
                 for key in node.keys:
                     # The keys of what a variable holds (path, mode, name) are no variables.

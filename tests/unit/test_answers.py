@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from r1deploy.planning.recorded import Active, Record
-from r1deploy.planning.serving import Serving
+from r1deploy.planning.whatserves import Serving
 from r1deploy.serving.answers import last_answer, memory, remember
 from r1deploy.serving.endpoint import Answer, answer_of
 from tests.unit.test_serving import RECORD

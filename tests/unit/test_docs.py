@@ -30,7 +30,7 @@ def raised() -> dict[str, set[int]]:
             if not isinstance(node, ast.Call):
                 continue
             name = ast.unparse(node.func).split(".")[-1]
-            place = 0 if name in kinds else 4 if name == "Check" else None
+            place = 0 if name in kinds or name == "failed" else None
             if place is None or len(node.args) <= place:
                 continue
             code = node.args[place]

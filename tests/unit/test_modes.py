@@ -18,7 +18,7 @@ from r1deploy.modes import MODES, Mode, is_known, mode_of
 from r1deploy.modes.base import Source
 from r1deploy.planning.recorded import Record
 from r1deploy.planning.release import release_of
-from r1deploy.planning.serving import needs_ray
+from r1deploy.planning.whatserves import needs_ray
 from r1deploy.render import Material
 from r1deploy.settings.model import Engine, Settings
 from tests.unit.test_render import HOSTS, INPUTS, NICS, PROFILE, settings_of

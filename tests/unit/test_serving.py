@@ -9,7 +9,7 @@ import pytest
 
 from r1deploy.planning.observed import Observed
 from r1deploy.planning.recorded import Record
-from r1deploy.planning.serving import Serving, in_use, needs_ray, serving
+from r1deploy.planning.whatserves import Serving, in_use, needs_ray, serving
 from tests.plans.test_plans import BASE, put
 
 HOSTS = ("node1", "node2")

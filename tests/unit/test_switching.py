@@ -14,7 +14,7 @@ from r1deploy.planning.changes import Change
 from r1deploy.planning.planner import Plan
 from r1deploy.planning.recorded import LockInfo, Record
 from r1deploy.planning.records import differences
-from r1deploy.planning.serving import Serving
+from r1deploy.planning.whatserves import Serving
 from r1deploy.run import Run, Voice
 from r1deploy.serving import switching
 from r1deploy.ui import lines

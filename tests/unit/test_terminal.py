@@ -22,7 +22,7 @@ from r1deploy.errors import ApplyError
 from r1deploy.planning.changes import Change
 from r1deploy.planning.findings import failed
 from r1deploy.planning.planner import Plan
-from r1deploy.planning.serving import Serving
+from r1deploy.planning.whatserves import Serving
 from r1deploy.ui import lines, live, terminal
 
 EVIL = "a\x1b[2J\x07\r\x9b31m\x7f\u202eb\x00\udc80"

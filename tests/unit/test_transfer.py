@@ -29,8 +29,8 @@ def test_bar_over_two_hosts(monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capt
     bar = transfer.Transfer("push")
     for seconds, host, done in ((11, "a", 0), (12, "b", 0), (31, "a", 40 << 20), (32, "b", 1), (42, "b", 60 << 20)):
         now[0] = float(seconds)
-        bar.update(host, done, 100 << 20)
-    bar.update("a", 0, 0)  # a sign of life
+        bar.bar(host, done, 100 << 20)
+    bar.bar("a", 0, 0)  # a sign of life
     lines = capsys.readouterr().err.splitlines()
     assert lines[1].startswith("push a, b [####................] 40.0 MiB of 200.0 MiB")
     # 100 MiB in the 31 s since the first row.
