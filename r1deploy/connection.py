@@ -382,7 +382,7 @@ class Remote:
 
     def script(
         self,
-        module: str,
+        module: shipping.Script,
         order: Mapping[str, Any],
         take: Take,
         err: Take | None = None,
@@ -405,7 +405,7 @@ class Remote:
         finally:
             session.close()
 
-    def module(self, module: str, order: Mapping[str, Any], err: Take | None = None) -> Session:
+    def module(self, module: shipping.Script, order: Mapping[str, Any], err: Take | None = None) -> Session:
         """Start a module of ``r1deploy.onhost`` as root. Raises UnreachableError, PreflightError."""
         session = self.start(f"exec {shipping.command(self.login.python(), module)}", err)
         session.send(shipping.parcel(order))

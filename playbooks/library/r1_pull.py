@@ -59,7 +59,7 @@ import json
 from urllib.parse import quote, urlencode
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible.module_utils.onhost.engine import Engine
+from ansible.module_utils.onhost.enginesocket import Engine
 
 
 class Refused(Exception):

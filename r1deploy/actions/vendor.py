@@ -12,7 +12,8 @@ from r1deploy.actions.resolve import KEY, blobs, patch_paths, prove_key
 from r1deploy.actions.tarball import inspect
 from r1deploy.actions.weights import damage, few
 from r1deploy.errors import PreflightError, UsageError
-from r1deploy.onhost import checkpoint
+from r1deploy.onhost import shards
+from r1deploy.onhost.sums import parse_sums
 from r1deploy.planning.checks import fits
 from r1deploy.planning.findings import Check
 from r1deploy.settings import lockfile
@@ -66,7 +67,7 @@ def sums(delivery: Path, progress: Progress) -> Iterator[Check]:
             continue
         place = str(listing.relative_to(delivery))
         try:
-            wanted: dict[str, str] = checkpoint.parse_sums(listing.read_text(encoding="utf-8"))
+            wanted: dict[str, str] = parse_sums(listing.read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
             fix = "a line of the file is: sha256, two spaces, name"
             yield Check("sha256", None, False, f"{place}: {error}", "MANIFEST_INVALID", fix)
@@ -157,13 +158,13 @@ def ciphertexts(settings: Settings, lock: Lock | None) -> Mapping[str, str]:
 
 def weights(settings: Settings, delivery: Path) -> Iterator[Check]:
     """The checkpoint: all shards, whole, and small enough for the chips."""
-    folders = checkpoints(delivery, checkpoint.INDEX)
+    folders = checkpoints(delivery, shards.INDEX)
     if not folders:
         fix = f"{ASK}; or r1deploy weights pull ({settings.weights.repo}) and --without weights"
         yield Check("weights", None, False, "no checkpoint (safetensors) in it", "WEIGHTS_MISSING", fix)
     for folder in folders:
         place = folder.relative_to(delivery)
-        seen = checkpoint.look_checkpoint(str(folder))
+        seen = shards.look_checkpoint(str(folder))
         if not seen["config"]:
             yield Check("weights", None, False, f"{place}: no config.json", "WEIGHTS_MISSING", ASK)
         if seen["missing"] or seen["bad"]:

@@ -1,6 +1,6 @@
 """The checkpoint on the hosts: look, hash, bring to the hosts that lack it, pull from a hub.
 
-What reads and writes runs on the hosts (``r1deploy.onhost.weights``, sent over
+What reads and writes runs on the hosts (``r1deploy.onhost.checkpointwork``, sent over
 SSH): 671 GB never pass through the controller. Whether two hosts see one folder is
 found out with a file of random content, since a share has many file systems and a
 path or a device number proves nothing.
@@ -30,7 +30,7 @@ from r1deploy.actions.weights_rows import row_of
 from r1deploy.cluster.host import Host
 from r1deploy.connection import Lines, Remote, Session, answer_in
 from r1deploy.errors import ApplyError, ConfigError, PreflightError, R1Error, UsageError
-from r1deploy.onhost import checkpoint
+from r1deploy.onhost.sums import parse_sums
 from r1deploy.planning.checks import fits, named
 from r1deploy.planning.findings import Check
 from r1deploy.runner.probe import Probed, probe
@@ -104,7 +104,7 @@ class Hosts:
         order = {"op": op, "path": self.path, "record": f"{self.settings.state_dir}/weights.json", **request}
         order.pop("ready", None)
         remote = self.remotes[host.name]
-        code, said = remote.script("weights", order, Lines(take).write, feed=feed)
+        code, said = remote.script("checkpointwork", order, Lines(take).write, feed=feed)
         if last.get("kind") == "error":
             raise refusal(host.name, last)
         if last.get("kind") != "done" or code != 0:
@@ -196,7 +196,7 @@ def manifest_of(settings: Settings) -> dict[str, str] | None:
         return None
     path = Path(settings.weights.manifest)
     try:
-        found: dict[str, str] = checkpoint.parse_sums(path.read_text(encoding="utf-8"))
+        found: dict[str, str] = parse_sums(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise PreflightError("MANIFEST_INVALID", f"{path}: {error}", fix=FIXES["MANIFEST_INVALID"]) from None
     return found

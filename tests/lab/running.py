@@ -24,7 +24,7 @@ from typing import Any
 from r1deploy.actions.context import open_context
 from r1deploy.actions.look import lock_of, look
 from r1deploy.journal import state_home
-from r1deploy.onhost.lock import GRACE_SECONDS
+from r1deploy.onhost.holder import GRACE_SECONDS
 from r1deploy.render import SECRET
 from r1deploy.runner import supervisor
 from r1deploy.runner.folder import PREFIX

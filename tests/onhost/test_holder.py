@@ -8,9 +8,9 @@ import sys
 import time
 from pathlib import Path
 
-from r1deploy.onhost import lock, probe
+from r1deploy.onhost import holder
 
-CODE = "import sys; from r1deploy.onhost.lock import main; sys.exit(main(sys.argv[1]))"
+CODE = "import sys; from r1deploy.onhost.holder import main; sys.exit(main(sys.argv[1]))"
 
 
 def hold(path: Path) -> subprocess.Popen[str]:
@@ -22,7 +22,7 @@ def hold(path: Path) -> subprocess.Popen[str]:
 
 def answer(process: subprocess.Popen[str]) -> object:
     assert process.stdout
-    mark, rest = process.stdout.readline().split(lock.MARK)
+    mark, rest = process.stdout.readline().split(holder.MARK)
     assert mark == ""
     return json.loads(rest)
 
@@ -31,17 +31,17 @@ def test_a_killed_owner_keeps_it_for_a_moment_and_the_next_one_waits_for_that(tm
     """field.md 6.1: the lock is free only after the processes of the run have ended."""
     first, path = hold(tmp_path / "run" / "lock"), tmp_path / "run" / "lock"
     assert answer(first) == {"ok": True}
-    assert first.stdin and probe.look_lock(str(path))["who"] == "somebody"
+    assert first.stdin and holder.look_lock(str(path))["who"] == "somebody"
     first.stdin.close()
     until = time.monotonic() + 1
-    while probe.look_lock(str(path)) and time.monotonic() < until:
+    while holder.look_lock(str(path)) and time.monotonic() < until:
         time.sleep(0.01)
     # The plan of the next run is not told that this one runs, or it would be refused before it could wait.
-    assert probe.look_lock(str(path)) is None and lock.is_held(str(path))
+    assert holder.look_lock(str(path)) is None and holder.is_held(str(path))
     closed = time.monotonic()
     second = hold(path)
     assert answer(second) == {"ok": True}
-    assert time.monotonic() - closed > lock.GRACE_SECONDS - 0.2
+    assert time.monotonic() - closed > holder.GRACE_SECONDS - 0.2
     assert first.wait(10) == 6
     second.communicate("done\n", timeout=10)
 
@@ -51,7 +51,7 @@ def test_an_owner_that_is_done_frees_it_at_once(tmp_path: Path) -> None:
     assert answer(first) == {"ok": True}
     began = time.monotonic()
     first.communicate("done\n", timeout=10)
-    assert first.returncode == 0 and time.monotonic() - began < lock.GRACE_SECONDS - 0.2
+    assert first.returncode == 0 and time.monotonic() - began < holder.GRACE_SECONDS - 0.2
     assert not (tmp_path / "lock").exists()
 
 
