@@ -8,13 +8,15 @@ import sys
 import time
 from pathlib import Path
 
+import pytest
+
 from r1deploy.onhost import holder
 
 CODE = "import sys; from r1deploy.onhost.holder import main; sys.exit(main(sys.argv[1]))"
 
 
-def hold(path: Path) -> subprocess.Popen[str]:
-    order = json.dumps({"op": "hold", "path": str(path), "silence": 20, "info": {"who": "somebody"}})
+def hold(path: Path, silence: int = 20) -> subprocess.Popen[str]:
+    order = json.dumps({"op": "hold", "path": str(path), "silence": silence, "info": {"who": "somebody"}})
     return subprocess.Popen(
         [sys.executable, "-c", CODE, order], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     )
@@ -63,3 +65,40 @@ def test_another_owner_that_lives_is_named(tmp_path: Path) -> None:
     assert isinstance(found, dict) and found["held"]["who"] == "somebody"
     assert second.wait(10) == 3
     first.communicate("done\n", timeout=10)
+
+
+def test_an_owner_that_falls_silent(tmp_path: Path) -> None:
+    first = hold(tmp_path / "lock", silence=1)
+    assert answer(first) == {"ok": True}
+    assert first.stdin
+    first.stdin.write("step one\n")
+    first.stdin.flush()
+    assert answer(first) == {"ok": True}
+    seen = holder.look_lock(str(tmp_path / "lock"))
+    assert seen is not None and (seen["who"], seen["doing"]) == ("somebody", "step one")
+    assert first.wait(10) == 4 and not (tmp_path / "lock").exists()
+
+
+def test_it_can_be_released_by_others(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    first = hold(tmp_path / "lock")
+    assert answer(first) == {"ok": True}
+    order = json.dumps({"op": "release", "path": str(tmp_path / "lock")})
+    assert holder.main(order) == 0
+    assert json.loads(capsys.readouterr().out.removeprefix(holder.MARK))["released"]["who"] == "somebody"
+    assert first.wait(10) == 5
+    assert holder.main(order) == 0
+    assert json.loads(capsys.readouterr().out.removeprefix(holder.MARK)) == {"released": None}
+
+
+@pytest.mark.parametrize(
+    "text", ["", "[]", "{", '{"pid": true, "start": "1"}', '{"pid": 1}', '{"pid": 999999999, "start": "1"}']
+)
+def test_a_file_that_names_no_living_process(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "lock"
+    path.write_text(text)
+    assert not holder.is_held(str(path)) and holder.look_lock(str(path)) is None
+
+
+def test_a_shorter_text_over_a_longer_one(tmp_path: Path) -> None:
+    (tmp_path / "lock").write_text('{"who": "me"}"somebody"}')
+    assert holder.read(str(tmp_path / "lock")) == {"who": "me"}
