@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import codecs
 import contextlib
+import inspect
 import json
 import queue
 import random
@@ -21,6 +22,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from types import ModuleType
 from typing import Any, TypeVar
 
 from r1deploy import shipping
@@ -411,10 +413,9 @@ class Remote:
         session.send(shipping.parcel(order))
         return session
 
-    def python_in(self, container: str, python: str, code: str) -> Any:
-        """What a script in a container leaves in ``answer``, or None where it gives none."""
-        tail = f"\nimport json as _json\nprint({MARK!r} + _json.dumps(answer))"
-        argv = docker("exec", container, python, "-c", code + tail)
+    def python_in(self, container: str, python: str, module: ModuleType, order: Mapping[str, Any]) -> Any:
+        """What a module that imports no other one of ours answers in a container, or None where it does not."""
+        argv = docker("exec", container, python, "-c", inspect.getsource(module), json.dumps(order))
         status, text = self.run(shlex.join(argv), timeout=ANSWER_SECONDS)
         return answer_in(text) if status == 0 else None
 
