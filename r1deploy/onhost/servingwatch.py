@@ -19,7 +19,7 @@ Order = Mapping[str, Any]
 
 
 def watch(order: Order) -> dict[str, Any]:
-    """The service: ``alive``, ``log`` from an offset on, the log's ``size``, Ray's ``nodes`` where they are asked for."""
+    """The service: ``alive``, its ``log`` from an offset on, the log's ``size``; Ray's ``nodes`` if wanted."""
     text, size = end_of(order["log"], order["offset"])
     found: dict[str, Any] = {"nodes": None, "alive": is_alive(order["pid_file"]), "log": text, "size": size}
     if order["nodes"]:
