@@ -119,9 +119,8 @@ def test_an_unpatch_that_fails_leaves_no_mark(order: dict[str, Any]) -> None:
 def wheel_order(tmp_path: Path, *commands: str) -> dict[str, Any]:
     """Its Python makes a wheel without a build."""
     python = tmp_path / "python"
-    python.write_text(
-        f'#!/bin/sh\necho "$*" "$PYTHONPATH" >> {tmp_path}/calls\nmkdir -p {tmp_path}/wheels\ntouch {tmp_path}/wheels/a.whl\n'
-    )
+    made = f"mkdir -p {tmp_path}/wheels && touch {tmp_path}/wheels/a.whl"
+    python.write_text(f'#!/bin/sh\necho "$*" "$PYTHONPATH" >> {tmp_path}/calls\n{made}\n')
     python.chmod(0o755)
     return {
         "root": str(tmp_path / "root"), "key": "k1", "force": False, "wheels": str(tmp_path / "wheels"), "timeout": 60,
