@@ -21,10 +21,10 @@ from typing import Any, Dict, Mapping
 
 from .plainfiles import read_bytes
 from .private import locked
+from .saying import MARK
 
 # An owner that was killed has processes, and somebody ends those within a moment: until then the lock is not free.
 GRACE_SECONDS = 2.0
-MARK = "r1:"
 # What the file says.
 Info = Dict[str, Any]
 

@@ -10,6 +10,7 @@ import sys
 import threading
 from typing import Any, Protocol, Sequence
 
+# In front of each line to the controller: what else a host prints is none.
 MARK = "r1:"
 # Seconds between two rows.
 TICK = 0.5

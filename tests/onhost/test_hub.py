@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from r1deploy import shipping
+from r1deploy import connection, shipping
 from r1deploy.onhost import destination, hub, hubclient, saying, watching
 from r1deploy.onhost.saying import Refusal
 from tests.onhost.making import put
@@ -235,4 +235,4 @@ def test_the_client_s_script_is_read_from_the_archive_too(made: Made, tmp_path: 
 
 
 def test_one_mark_for_all() -> None:
-    assert hubclient.MARK == saying.MARK
+    assert hubclient.MARK == saying.MARK == connection.MARK
