@@ -31,3 +31,11 @@ def test_the_whole_script_prints_one_marked_line(tmp_path: Path, capsys: pytest.
     found = Observed.model_validate(json.loads(out.removeprefix("r1probe:")))
     assert found.state.exists is False and found.state.folders["/no/such"] is None
     assert list(tmp_path.iterdir()) == [], "the probe writes nothing"
+
+
+def test_the_parts_are_those_that_the_controller_reads() -> None:
+    request = {"state_dir": "/no/such"}
+    names = [name for names, _ in probe.jobs_of(request) for name in names]
+    read = {field.alias or name for name, field in Observed.model_fields.items()}
+    assert {*names, "schema", "problems"} == read
+    assert len(names) == len(set(names))
