@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import inspect
+import json
 import queue
 import random
 import re
@@ -12,6 +14,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
+from types import ModuleType
 from typing import Any, TypeVar
 
 from r1deploy import shipping
@@ -20,7 +23,7 @@ from r1deploy.ansible.failures import failure_of
 from r1deploy.dockercli import docker
 from r1deploy.errors import ApplyError, R1Error, UnreachableError
 from r1deploy.forwarding import Forwarding
-from r1deploy.session import ANSWER_SECONDS, MARK, Kept, Lines, Session, Take, answer_in, prompt_of
+from r1deploy.session import ANSWER_SECONDS, Kept, Lines, Session, Take, answer_in, prompt_of
 from r1deploy.ssh import ALIVE_COUNT, ALIVE_SECONDS, LOGINS_THROUGH_A_JUMP_HOST, Login
 from r1deploy.voice import Say
 
@@ -178,7 +181,7 @@ class Remote:
 
     def script(
         self,
-        module: str,
+        module: shipping.Script,
         order: Mapping[str, Any],
         take: Take,
         err: Take | None = None,
@@ -201,16 +204,15 @@ class Remote:
         finally:
             session.close()
 
-    def module(self, module: str, order: Mapping[str, Any], err: Take | None = None) -> Session:
+    def module(self, module: shipping.Script, order: Mapping[str, Any], err: Take | None = None) -> Session:
         """Start a module of ``r1deploy.onhost`` as root. Raises UnreachableError, PreflightError."""
         session = self.start(f"exec {shipping.command(self.login.python(), module)}", err)
         session.send(shipping.parcel(order))
         return session
 
-    def python_in(self, container: str, python: str, code: str) -> Any:
-        """What a script in a container leaves in ``answer``, or None where it gives none."""
-        tail = f"\nimport json as _json\nprint({MARK!r} + _json.dumps(answer))"
-        argv = docker("exec", container, python, "-c", code + tail)
+    def python_in(self, container: str, python: str, module: ModuleType, order: Mapping[str, Any]) -> Any:
+        """What a module that imports no other one of ours answers in a container, or None where it does not."""
+        argv = docker("exec", container, python, "-c", inspect.getsource(module), json.dumps(order))
         status, text = self.run(shlex.join(argv), timeout=ANSWER_SECONDS)
         return answer_in(text) if status == 0 else None
 

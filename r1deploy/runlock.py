@@ -40,7 +40,7 @@ def who() -> str:
 def release(remote: Remote, cluster: str) -> dict[str, Any] | None:
     """End another run's hold; returns what the lock said, None where nobody held it. Raises R1Error."""
     kept = Kept()
-    code, said = remote.script("lock", {"op": "release", "path": lock_file(cluster)}, kept.write)
+    code, said = remote.script("holder", {"op": "release", "path": lock_file(cluster)}, kept.write)
     answer = answer_in(kept.text)
     if not isinstance(answer, dict) or "released" not in answer:
         raise remote.no_answer("the lock's script", code, said)
@@ -114,7 +114,7 @@ class RunLock:
             "doing": None,
         }
         order = {"op": "hold", "path": lock_file(self._cluster), "silence": SILENCE_SECONDS, "info": info}
-        session = self._remote.module("lock", order)
+        session = self._remote.module("holder", order)
         self._blocks = session.read()
         session.deadline = time.monotonic() + ANSWER_SECONDS
         try:

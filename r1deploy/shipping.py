@@ -1,6 +1,6 @@
 """Send ``r1deploy.onhost`` to a host's Python: one archive on standard input, no file on the host.
 
-The host runs ``PYTHON -c LOADER MODULE``. It reads the archive and an order, imports the module from the archive and
+The host runs ``PYTHON -c LOADER SCRIPT``. It reads the archive and an order, imports the module from the archive and
 calls its ``main(order)``; what follows on standard input is the module's own to read. Nothing of an order shows in
 ``ps``.
 """
@@ -15,8 +15,10 @@ import shlex
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
+# The modules that may be started: each has ``main(order)``, which returns the exit code.
+Script = Literal["attached", "checkpointwork", "follow", "holder", "probe"]
 PACKAGE = Path(__file__).resolve().parent / "onhost"
 # A file in memory, which Python imports from like from any archive; where Python has none, a file without a name.
 # Standard input is read without a buffer: what follows the order stays for the module.
@@ -53,7 +55,7 @@ def digest() -> str:
     return hashlib.sha256(archive()).hexdigest()
 
 
-def command(python: str, module: str) -> str:
+def command(python: str, module: Script) -> str:
     """The shell command that runs a module of the package. In: the words of a shell that are the host's Python."""
     return f"{python} {shlex.join(['-c', LOADER, module])}"
 

@@ -56,17 +56,18 @@ import base64
 import contextlib
 import http.client
 import json
+from typing import Any
 from urllib.parse import quote, urlencode
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible.module_utils.onhost.engine import Engine
+from ansible.module_utils.onhost.enginesocket import Engine
 
 
 class Refused(Exception):
     """What the engine said when it did not do what it was asked."""
 
 
-def split(name):
+def split(name: str) -> tuple[str, str, str]:
     """``(registry, repository, tag)`` of an image's name; without a tag the engine would pull all of them."""
     first = name.split("/")[0]
     registry = first if "/" in name and ("." in first or ":" in first or first == "localhost") else "docker.io"
@@ -79,15 +80,15 @@ def split(name):
     return registry, repository, tag
 
 
-def identity(engine, name):
+def identity(engine: Any, name: str) -> str | None:
     """Id of the image of that name, or None."""
     engine.request("GET", f"/images/{quote(name, safe='/:@')}/json")
     answer = engine.getresponse()
     body = answer.read()
-    return json.loads(body)["Id"] if answer.status == 200 else None
+    return str(json.loads(body)["Id"]) if answer.status == 200 else None
 
 
-def pull(engine, name, username, password):
+def pull(engine: Any, name: str, username: str, password: str) -> None:
     """Pull; raises Refused with the engine's words."""
     registry, repository, tag = split(name)
     headers = {"Content-Length": "0"}
@@ -109,7 +110,7 @@ def pull(engine, name, username, password):
             raise Refused((row.get("errorDetail") or {}).get("message") or row["error"])
 
 
-def main():
+def main() -> None:
     """Module entry point."""
     module = AnsibleModule(
         argument_spec={

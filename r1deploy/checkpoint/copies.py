@@ -104,7 +104,7 @@ class Hosts:
 
         request = {"op": order.op, "path": self.path, "record": self.run.layout.weights_record, **order.request}
         remote = self.remotes[host.name]
-        code, said = remote.script("weights", request, Lines(take).write, feed=feed)
+        code, said = remote.script("checkpointwork", request, Lines(take).write, feed=feed)
         if last.get("kind") == "error":
             raise refusal(host.name, last)
         if last.get("kind") != "done" or code != 0:

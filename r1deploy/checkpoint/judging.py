@@ -8,7 +8,7 @@ from pathlib import Path
 from r1deploy.checkpoint.copies import FIXES, Answer, Hosts, Order, where
 from r1deploy.cluster.host import Host
 from r1deploy.errors import PreflightError
-from r1deploy.onhost import checkpoint
+from r1deploy.onhost.sums import parse_sums
 from r1deploy.planning.findings import Check, failed, passed
 from r1deploy.planning.observed import Weights
 from r1deploy.planning.shardfindings import few, judged
@@ -25,7 +25,7 @@ def manifest_of(settings: Settings) -> dict[str, str] | None:
         return None
     path = Path(settings.weights.manifest)
     try:
-        found: dict[str, str] = checkpoint.parse_sums(path.read_text(encoding="utf-8"))
+        found: dict[str, str] = parse_sums(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise PreflightError("MANIFEST_INVALID", f"{path}: {error}", fix=FIXES["MANIFEST_INVALID"]) from None
     return found

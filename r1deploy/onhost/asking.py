@@ -1,5 +1,7 @@
 """HTTP and programs, asked within bounds: one time for the whole answer, so many bytes and no more."""
 
+from __future__ import annotations
+
 import http.client
 import io
 import os
@@ -8,6 +10,7 @@ import signal
 import socket
 import subprocess
 import time
+from typing import Any, Mapping, Sequence
 
 LIMIT = 1 << 20
 
@@ -19,14 +22,14 @@ class Refused(Exception):
 class _Stream(io.RawIOBase):
     """What comes over a socket until a moment: an answer of one byte a second has an end too."""
 
-    def __init__(self, opened, until, limit):
-        io.RawIOBase.__init__(self)
+    def __init__(self, opened: socket.socket, until: float, limit: int) -> None:
+        super().__init__()
         self.opened, self.until, self.left = opened, until, limit
 
-    def readable(self):
+    def readable(self) -> bool:
         return True
 
-    def readinto(self, buffer):
+    def readinto(self, buffer: Any) -> int:
         seconds = self.until - time.monotonic()
         if seconds <= 0:
             raise socket.timeout("no whole answer in time")
@@ -41,21 +44,21 @@ class _Stream(io.RawIOBase):
 class _Bounded:
     """A connected socket as http.client wants it, whose answer is bounded."""
 
-    def __init__(self, opened, until, limit):
+    def __init__(self, opened: socket.socket, until: float, limit: int) -> None:
         self.opened, self.until, self.limit = opened, until, limit
 
-    def sendall(self, data):
+    def sendall(self, data: bytes) -> None:
         self.opened.settimeout(max(0.001, self.until - time.monotonic()))
         self.opened.sendall(data)
 
-    def makefile(self, mode):
+    def makefile(self, mode: str) -> io.BufferedReader:
         return io.BufferedReader(_Stream(self.opened, self.until, self.limit))
 
-    def close(self):
+    def close(self) -> None:
         """Nothing: http.client lets go of a connection before it reads the answer's body."""
 
 
-def get(family, place, path, seconds, limit=LIMIT):
+def get(family: int, place: Any, path: str, seconds: float, limit: int = LIMIT) -> tuple[int, bytes]:
     """(status, body) of one GET. In: a socket's family and address; seconds for all of it.
 
     Raises OSError, http.client.HTTPException, Refused, ValueError.
@@ -65,43 +68,56 @@ def get(family, place, path, seconds, limit=LIMIT):
         opened.settimeout(seconds)
         opened.connect(place)
         connection = http.client.HTTPConnection("localhost")
-        connection.sock = _Bounded(opened, until, limit)
+        bounded: Any = _Bounded(opened, until, limit)
+        connection.sock = bounded
         connection.request("GET", path, headers={"Connection": "close"})
         answer = connection.getresponse()
         return answer.status, answer.read()
 
 
-def output_of(argv, seconds, environment, limit=LIMIT):
+def output_of(
+    argv: Sequence[str], seconds: float, environment: Mapping[str, str], limit: int = LIMIT
+) -> tuple[int, str, str]:
     """(exit code, standard output, standard error) of a program. Raises OSError, Refused."""
     until = time.monotonic() + seconds
     process = subprocess.Popen(
         argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment,
         start_new_session=True,
     )  # fmt: skip
-    said = {process.stdout: b"", process.stderr: b""}
+    streams = [stream for stream in (process.stdout, process.stderr) if stream is not None]
     try:
-        with selectors.DefaultSelector() as waiting:
-            for stream in said:
-                os.set_blocking(stream.fileno(), False)
-                waiting.register(stream, selectors.EVENT_READ)
-            while waiting.get_map():
-                left = until - time.monotonic()
-                if left <= 0:
-                    raise Refused("no answer in %d s" % seconds)
-                for key, _ in waiting.select(left):
-                    data = os.read(key.fd, 65536)
-                    if not data:
-                        waiting.unregister(key.fileobj)
-                    said[key.fileobj] += data
-                    if len(said[key.fileobj]) > limit:
-                        raise Refused("it prints more than %d bytes" % limit)
+        said = _read_all([stream.fileno() for stream in streams], until, limit)
+        if said is None:
+            raise Refused(f"no answer in {seconds:.0f} s")
         code = process.wait(max(0.1, until - time.monotonic()))
     except subprocess.TimeoutExpired:
-        raise Refused("no end in %d s" % seconds)
+        raise Refused(f"no end in {seconds:.0f} s") from None
     finally:
         if process.returncode is None:
             os.killpg(process.pid, signal.SIGKILL)
             process.wait()
-        for stream in said:
+        for stream in streams:
             stream.close()
-    return (code, *(data.decode("utf-8", "replace") for data in said.values()))
+    out, errors = (data.decode("utf-8", "replace") for data in said)
+    return code, out, errors
+
+
+def _read_all(handles: Sequence[int], until: float, limit: int) -> list[bytes] | None:
+    """What comes from each until its end; None where the time is over before. Raises Refused."""
+    said = dict.fromkeys(handles, b"")
+    with selectors.DefaultSelector() as waiting:
+        for handle in handles:
+            os.set_blocking(handle, False)
+            waiting.register(handle, selectors.EVENT_READ)
+        while waiting.get_map():
+            left = until - time.monotonic()
+            if left <= 0:
+                return None
+            for key, _ in waiting.select(left):
+                data = os.read(key.fd, 65536)
+                if not data:
+                    waiting.unregister(key.fd)
+                said[key.fd] += data
+                if len(said[key.fd]) > limit:
+                    raise Refused(f"it prints more than {limit} bytes")
+    return [said[handle] for handle in handles]

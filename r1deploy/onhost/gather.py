@@ -4,15 +4,24 @@ The parts run in a process of their own, which is ended when the time is over: a
 would keep a thread, and with it the connection, for ever. Each part is written as soon as it is found.
 """
 
+from __future__ import annotations
+
+import contextlib
 import json
 import os
 import select
 import signal
 import threading
 import time
+from typing import Any, Callable, Dict, Iterator, NoReturn, Sequence, Tuple
+
+# Names of parts, and what yields a value for each of them, one by one.
+Job = Tuple[Sequence[str], Callable[[], Iterator[Tuple[str, Any]]]]
+Found = Dict[str, Any]
+Problems = Dict[str, str]
 
 
-def gather(jobs, seconds, limit):
+def gather(jobs: Sequence[Job], seconds: float, limit: int) -> tuple[Found, Problems]:
     """(``{part: value}``, ``{part: why it is not there}``).
 
     In: ``(names, job)`` rows; a job yields ``(name, value)`` for its names, one by one. It may raise anything: then
@@ -24,23 +33,21 @@ def gather(jobs, seconds, limit):
         os.close(reading)
         _work(jobs, writing, limit)
     os.close(writing)
-    names = [name for row in jobs for name in row[0]]
-    found, problems = {}, {}
+    found: Found = {}
+    problems: Problems = {}
     ending = _read(reading, time.monotonic() + seconds, limit, found, problems)
     os.close(reading)
-    try:
+    with contextlib.suppress(OSError):
         os.killpg(child, signal.SIGKILL)
-    except OSError:
-        pass
     # Not waited for: a process that hangs in the kernel would not even notice the signal.
     os.waitpid(child, os.WNOHANG)
-    for name in names:
+    for name in (name for names, _ in jobs for name in names):
         if name not in found and name not in problems:
-            problems[name] = ending or "no answer in %d s" % seconds
+            problems[name] = ending or f"no answer in {seconds:.0f} s"
     return found, problems
 
 
-def _read(reading, until, limit, found, problems):
+def _read(reading: int, until: float, limit: int, found: Found, problems: Problems) -> str | None:
     """Take the parts as they come; why there are no more, where that is not the time."""
     data = b""
     while True:
@@ -63,7 +70,7 @@ def _read(reading, until, limit, found, problems):
                 problems[name] = problem
 
 
-def _work(jobs, writing, limit):
+def _work(jobs: Sequence[Job], writing: int, limit: int) -> NoReturn:
     """The child: all jobs at once, each in a thread. It does not return."""
     code = 1
     try:
@@ -72,8 +79,8 @@ def _work(jobs, writing, limit):
         for handle in (0, 1, 2):
             # The connection ends with our parent, whatever becomes of us.
             os.dup2(null, handle)
-        lock = threading.Lock()
-        threads = [threading.Thread(target=_do, args=(names, job, writing, lock, limit)) for names, job in jobs]
+        answers = _Answers(writing, limit)
+        threads = [threading.Thread(target=_do, args=(names, job, answers)) for names, job in jobs]
         for thread in threads:
             thread.start()
         for thread in threads:
@@ -83,30 +90,41 @@ def _work(jobs, writing, limit):
         os._exit(code)
 
 
-def _do(names, job, writing, lock, limit):
+class _Answers:
+    """The lines that the parent reads, one a part."""
+
+    def __init__(self, writing: int, limit: int) -> None:
+        self._writing, self._limit, self._lock = writing, limit, threading.Lock()
+
+    def write(self, name: str, value: Any, problem: str | None) -> None:
+        """One part: its value, or why it is not there."""
+        line = _line(name, value, problem)
+        if len(line) > self._limit // 2:
+            line = _line(name, None, f"{len(line)} bytes are more than it may say")
+        with self._lock:
+            while line:
+                line = line[os.write(self._writing, line) :]
+
+
+def _line(name: str, value: Any, problem: str | None) -> bytes:
+    return json.dumps([name, value, problem]).encode("ascii") + b"\n"
+
+
+def _do(names: Sequence[str], job: Callable[[], Iterator[tuple[str, Any]]], answers: _Answers) -> None:
     """One job: each of its parts, then the reason for those that are not there."""
     left = list(names)
-
-    def answer(name, value, problem):
-        line = json.dumps([name, value, problem]).encode("ascii") + b"\n"
-        if len(line) > limit // 2:
-            line = json.dumps([name, None, "%d bytes are more than it may say" % len(line)]).encode("ascii") + b"\n"
-        left.remove(name)
-        with lock:
-            while line:
-                line = line[os.write(writing, line) :]
-
     try:
         for name, value in job():
-            answer(name, whole(value), None)
+            answers.write(name, whole(value), None)
+            left.remove(name)
         why = "nothing was said"
     except Exception as error:  # any: the other parts have nothing to do with it
-        why = "%s: %s" % (type(error).__name__, error)
-    for name in list(left):
-        answer(name, None, whole(why[:300]))
+        why = f"{type(error).__name__}: {error}"
+    for name in left:
+        answers.write(name, None, whole(why[:300]))
 
 
-def whole(value):
+def whole(value: Any) -> Any:
     """A value of JSON's types without halves of characters, as names of files may hold them."""
     if isinstance(value, str):
         return value.encode("utf-8", "replace").decode("utf-8")

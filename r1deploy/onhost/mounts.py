@@ -7,9 +7,7 @@ container. So a link to a place that no volume mounts leads nowhere there, whate
 from __future__ import annotations
 
 import os
-from typing import Any, Sequence
-
-from .checkpoint import look_checkpoint
+from typing import Sequence
 
 # As many links as Linux follows.
 MOST_LINKS = 40
@@ -56,25 +54,3 @@ def place_inside(path: str, volumes: Volumes) -> tuple[str | None, str]:
         todo = target.split("/") + todo
     here = host_place(done, volumes)
     return (None if here is None else os.path.normpath(here)), done
-
-
-def look_from_inside(path: str, inside: str, volumes: Volumes) -> dict[str, Any]:
-    """As ``look_checkpoint``, judged as a container sees it, which follows links in its own tree.
-
-    In: the folder's path on the host and in the container. ``outside`` is ``{file, or "." for the folder:
-    where its link leads}`` of what the container would not find.
-    """
-    here, leads = place_inside(inside, volumes)
-    if here is None:
-        found = {"path": path, "exists": False, "shards": 0, "missing": [], "bad": [], "bytes": 0}
-        return dict(found, outside={".": leads})
-    folder = path if os.path.isdir(path) and os.path.realpath(path) == os.path.realpath(here) else here
-    outside, places = {}, {}
-    links = [entry.name for entry in os.scandir(folder) if entry.is_symlink()] if os.path.isdir(folder) else []
-    for name in sorted(links):
-        place, leads = place_inside(os.path.join(inside, name), volumes)
-        if place is None:
-            outside[name] = leads
-        else:
-            places[name] = place
-    return dict(look_checkpoint(folder, places), path=path, outside=outside)

@@ -5,6 +5,8 @@ long is ours to say. Its configuration and its password lie in memory that only 
 a kill -9 too.
 """
 
+from __future__ import annotations
+
 import contextlib
 import ctypes
 import os
@@ -13,11 +15,12 @@ import socket
 import subprocess
 import tempfile
 import time
+from typing import Any, Collection, Iterable, Iterator, Mapping, NamedTuple, NoReturn
 
 from .private import private_folder
+from .saying import TICK, Say
 
 PLACE = "/run/r1deploy"
-TICK = 0.5
 # One transfer needs one connection. Who has not given the password within seconds does not know it.
 AT_ONCE = 8
 LOGIN_SECONDS = 10
@@ -28,77 +31,86 @@ gid = root
 log file = /dev/null
 timeout = 600
 [weights]
-path = %s
+path = {path}
 read only = yes
 list = no
 auth users = r1deploy
-secrets file = %s
-hosts allow = %s
+secrets file = {secrets}
+hosts allow = {allowed}
 """
+
+
+class Connection(NamedTuple):
+    """A connection: its process, the address that it came from, the time since which it has to log in."""
+
+    process: subprocess.Popen[bytes]
+    address: str
+    since: float
 
 
 class Offer:
     """What is offered, and the connections to it."""
 
-    def __init__(self, path, addresses, password, folder):
+    def __init__(self, path: str, addresses: Collection[str], password: str, folder: str) -> None:
         self._inside = os.path.realpath(path)
         self._allowed = addresses
-        secrets = write(folder, "secrets", "r1deploy:%s\n" % password)
-        self._conf = write(folder, "rsyncd.conf", CONF % (path, secrets, " ".join(sorted(addresses))))
-        # Of each connection: its process, the address that it came from, the time since which it has to log in.
-        self._rows = []
+        secrets = write(folder, "secrets", f"r1deploy:{password}\n")
+        conf = CONF.format(path=path, secrets=secrets, allowed=" ".join(sorted(addresses)))
+        self._conf = write(folder, "rsyncd.conf", conf)
+        self._rows: list[Connection] = []
 
-    def take(self, connection, address):
+    def take(self, connection: socket.socket, address: str) -> None:
         """Serve a connection; one of another address is closed, and none waits for those that do not log in."""
         if address not in self._allowed:
             return
         self.sweep()
-        mine = [row for row in self._rows if row[1] == address]
+        mine = [row for row in self._rows if row.address == address]
         if len(mine) >= AT_ONCE:
-            idle = [row for row in mine if not self._logged_in(row[0])]
+            idle = [row for row in mine if not self._logged_in(row.process)]
             if not idle:
                 return
             self._end(idle[0])
         connection.setblocking(True)
         argv = ["rsync", "--daemon", "--no-detach", "--config=" + self._conf]
-        pipes = {"stdin": connection, "stdout": connection, "stderr": subprocess.DEVNULL}
-        self._rows.append((subprocess.Popen(argv, **pipes), address, time.monotonic()))
+        handle = connection.fileno()
+        process = subprocess.Popen(argv, stdin=handle, stdout=handle, stderr=subprocess.DEVNULL)
+        self._rows.append(Connection(process, address, time.monotonic()))
 
-    def sweep(self):
+    def sweep(self) -> None:
         """Forget the connections that ended, and end those that take too long to log in."""
-        self._rows = [row for row in self._rows if row[0].poll() is None]
+        self._rows = [row for row in self._rows if row.process.poll() is None]
         for row in list(self._rows):
-            if time.monotonic() - row[2] > LOGIN_SECONDS and not self._logged_in(row[0]):
+            if time.monotonic() - row.since > LOGIN_SECONDS and not self._logged_in(row.process):
                 self._end(row)
 
-    def close(self):
+    def close(self) -> None:
         """End all connections."""
         for row in list(self._rows):
             self._end(row)
 
-    def _logged_in(self, process):
+    def _logged_in(self, process: subprocess.Popen[bytes]) -> bool:
         """rsync goes into the folder once the password is right, and not before."""
         try:
-            return os.readlink("/proc/%d/cwd" % process.pid) == self._inside
+            return os.readlink(f"/proc/{process.pid}/cwd") == self._inside
         except OSError:
             return False
 
-    def _end(self, row):
+    def _end(self, row: Connection) -> None:
         self._rows.remove(row)
-        row[0].kill()
-        row[0].wait()
+        row.process.kill()
+        row.process.wait()
 
 
-def write(folder, name, text):
+def write(folder: str, name: str, text: str) -> str:
     """A new file for root alone; its path."""
     path = os.path.join(folder, name)
-    with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as stream:
+    with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as stream:
         stream.write(text)
     return path
 
 
 @contextlib.contextmanager
-def memory_folder():
+def memory_folder() -> Iterator[str]:
     """A folder in a mount namespace of our own: the kernel takes both away with the last of our processes.
 
     Without the right to mount it is a folder of root's, which is gone afterwards, but not after a kill -9.
@@ -123,16 +135,16 @@ def memory_folder():
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def addresses_of(names):
+def addresses_of(names: Iterable[str]) -> set[str]:
     """The IPv4 addresses of hosts; a name that does not resolve has none."""
-    found = set()
+    found: set[str] = set()
     for name in names:
         with contextlib.suppress(OSError):
-            found |= {row[4][0] for row in socket.getaddrinfo(name, None, socket.AF_INET, socket.SOCK_STREAM)}
+            found |= {str(row[4][0]) for row in socket.getaddrinfo(name, None, socket.AF_INET, socket.SOCK_STREAM)}
     return found
 
 
-def serve(request, say):
+def serve(request: Mapping[str, Any], say: Say) -> None:
     """Offer a folder until ``say`` fails, since nobody reads it any more. It says at which port, and who we are."""
     listening = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
     with memory_folder() as folder, contextlib.closing(listening):
@@ -145,7 +157,7 @@ def serve(request, say):
             accept(listening, offer, say)
 
 
-def accept(listening, offer, say):
+def accept(listening: socket.socket, offer: Offer, say: Say) -> NoReturn:
     """Serve who connects; twice a second see who ended, and whether anybody still reads us."""
     said = 0.0
     while True:
@@ -159,16 +171,16 @@ def accept(listening, offer, say):
                 offer.take(connection, place[0])
 
 
-def identity(pid):
+def identity(pid: int) -> str | None:
     """A process in a word that no later one has: its id and when it began; None where there is none."""
     try:
-        with open("/proc/%d/stat" % pid) as stream:
-            return "%d %s" % (pid, stream.read().rpartition(")")[2].split()[19])
+        with open(f"/proc/{pid}/stat", encoding="utf-8") as stream:
+            return f"{pid} {stream.read().rpartition(')')[2].split()[19]}"
     except OSError:
         return None
 
 
-def wait_for_end(process, seconds):
+def wait_for_end(process: str, seconds: float) -> bool:
     """Wait for the end of the process that ``serve`` named, or end it; whether it had to be ended."""
     pid = int(process.split()[0])
     until = time.monotonic() + seconds

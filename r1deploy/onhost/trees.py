@@ -8,20 +8,25 @@ files that appear later are ignored, since an installer may write beside them:
 what counts is that each file of the manifest is there and holds the same bytes.
 """
 
+from __future__ import annotations
+
 import hashlib
 import json
 import os
 import stat
+from typing import Any, Dict, Iterable, Mapping
 
-from .files import open_plain, read_json
+from .plainfiles import open_plain, read_json
 
 SKIP_DIRS = {".git", "__pycache__"}
 SKIP_SUFFIXES = (".pyc", ".pyo")
 STAMPS = "stamps.json"
 MANIFEST_LIMIT = 64 << 20
+# A JSON object.
+Document = Dict[str, Any]
 
 
-def _lines(path):
+def _lines(path: str) -> list[Any]:
     """What identifies one entry: its sha256 and size; a link is its target."""
     if os.path.islink(path):
         target = os.readlink(path).encode("utf-8", "surrogateescape")
@@ -35,7 +40,7 @@ def _lines(path):
     return [digest.hexdigest(), size]
 
 
-def walk(root, parts):
+def walk(root: str, parts: Iterable[str]) -> list[str]:
     """Relative paths of all files and links below ``root``/part for each part, sorted."""
     found = []
     for part in parts:
@@ -45,32 +50,37 @@ def walk(root, parts):
             links = [d for d in dirs if os.path.islink(os.path.join(folder, d))]
             for name in names + links:
                 path = os.path.join(folder, name)
-                if name.endswith(SKIP_SUFFIXES) or name == ".git":
-                    continue
-                if stat.S_ISREG(os.lstat(path).st_mode) or os.path.islink(path):
+                if _counts(path):
                     found.append(os.path.relpath(path, root))
     return sorted(found)
 
 
-def digest_of(files):
+def _counts(path: str) -> bool:
+    """Whether a file or link belongs into a manifest."""
+    if path.endswith(SKIP_SUFFIXES) or os.path.basename(path) == ".git":
+        return False
+    return stat.S_ISREG(os.lstat(path).st_mode) or os.path.islink(path)
+
+
+def digest_of(files: Mapping[str, Any]) -> str:
     """One sha256 for a manifest's ``files``."""
     canonical = json.dumps(files, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(canonical.encode("utf-8", "surrogatepass")).hexdigest()
 
 
-def record(root, parts):
+def record(root: str, parts: Iterable[str]) -> Document:
     """Hash every file below the parts of ``root`` and return the manifest."""
     files = {path: _lines(os.path.join(root, path)) for path in walk(root, parts)}
     return {"version": 1, "digest": digest_of(files), "files": files}
 
 
-def _stamp(path):
+def _stamp(path: str) -> list[int]:
     """What changes when a file is written, moved or replaced: size, mtime, ctime, inode."""
     info = os.lstat(path)
     return [info.st_size, info.st_mtime_ns, info.st_ctime_ns, info.st_ino]
 
 
-def stamps(root, manifest):
+def stamps(root: str, manifest: Document) -> Document:
     """The stamps of all files of a manifest: ``{path: stamp}``; missing files are left out."""
     found = {}
     for path in manifest["files"]:
@@ -81,10 +91,10 @@ def stamps(root, manifest):
     return found
 
 
-def verify(root, manifest, known=None):
+def verify(root: str, manifest: Document, known: Document | None = None) -> list[str]:
     """Paths of a manifest that are missing or differ, sorted.
 
-    ``known`` are stamps taken when the content was last proven: files whose
+    ``known`` are stamps taken when the content was last verified: files whose
     stamp is unchanged are not read again.
     """
     if digest_of(manifest["files"]) != manifest["digest"]:
@@ -103,12 +113,12 @@ def verify(root, manifest, known=None):
     return sorted(bad)
 
 
-def load(path):
+def load(path: str) -> Any:
     """A JSON document, or None where there is none that can be read."""
     return read_json(path, MANIFEST_LIMIT)
 
 
-def load_manifest(root):
+def load_manifest(root: str) -> Document | None:
     """The manifest of the tree in ``root``; None where there is none, or a document of another shape."""
     found = load(os.path.join(root, "manifest.json"))
     if not isinstance(found, dict) or not isinstance(found.get("digest"), str):
@@ -116,13 +126,13 @@ def load_manifest(root):
     return found if isinstance(found.get("files"), dict) else None
 
 
-def load_stamps(root):
+def load_stamps(root: str) -> Document:
     """The stamps of the tree in ``root``; none of them where they cannot be read: then the files are."""
     found = load(os.path.join(root, STAMPS))
     return found if isinstance(found, dict) else {}
 
 
-def store(path, document):
+def store(path: str, document: object) -> None:
     """Write a JSON document so that it is either whole or not there."""
     temporary = path + ".new"
     with open(temporary, "w", encoding="utf-8") as stream:
@@ -132,7 +142,7 @@ def store(path, document):
     os.replace(temporary, path)
 
 
-def state(root):
+def state(root: str) -> Document | None:
     """State of the tree kept in ``root``: ``{"digest", "bad", "files"}`` or None without a manifest."""
     manifest = load_manifest(root)
     if manifest is None:

@@ -12,6 +12,7 @@ from r1deploy.causes import ENGINE, cause_of
 from r1deploy.connection import Remote
 from r1deploy.errors import GateError, UnreachableError
 from r1deploy.observe.view import View
+from r1deploy.onhost import servingwatch
 from r1deploy.planning.recorded import Record
 from r1deploy.run import Run
 from r1deploy.runlock import lost
@@ -19,36 +20,6 @@ from r1deploy.serving.endpoint import Answer, Endpoint
 
 POLL_SECONDS = 2.0
 LOADING = re.compile(r"(\d+)% Completed \| (\d+)/(\d+)")
-# Ray refuses a node whose Ray or Python is another one, and says so where FlagScale throws it away.
-VERSIONS = """
-import platform, ray
-answer = f"Ray {ray.__version__} (Python {platform.python_version()})"
-"""
-WATCH = """
-import os
-log, pid_file, offset = {log!r}, {pid!r}, {offset}
-found = {{"nodes": None, "alive": None, "log": "", "size": 0}}
-try:
-    found["alive"] = os.path.exists("/proc/%d" % int(open(pid_file).read()))
-except (OSError, ValueError):
-    pass
-try:
-    with open(log, "rb") as stream:
-        found["size"] = stream.seek(0, 2)
-        stream.seek(max(offset, found["size"] - 20000))
-        found["log"] = stream.read().decode("utf-8", "replace")
-except OSError:
-    pass
-if {nodes}:
-    try:
-        import ray
-        ray.init(address="auto", logging_level="ERROR", log_to_driver=False)
-        alive = [node for node in ray.nodes() if node["Alive"]]
-        found["nodes"] = [[node["NodeManagerAddress"], int(node["Resources"].get("GPU", 0))] for node in alive]
-    except Exception as error:
-        found["ray"] = str(error)[:200]
-answer = found
-"""
 
 
 @dataclass(frozen=True)
@@ -77,9 +48,8 @@ class Gate:
         self._offset = int(self._look(nodes=False).get("size") or 0)
 
     def _look(self, nodes: bool) -> dict[str, Any]:
-        code = WATCH.format(log=self.log, pid=self.pid, offset=self._offset, nodes=nodes)
-        python = self._settings.python.executable
-        found = self._remote.python_in(self._record.container, python, code) or {}
+        order = {"op": "watch", "log": self.log, "pid_file": self.pid, "offset": self._offset, "nodes": nodes}
+        found = self._ask(self._remote, order) or {}
         text = str(found.get("log") or "")
         self.tail = [line.rstrip() for line in re.split(r"[\r\n]+", text) if line.strip()][-15:]
         return dict(found)
@@ -113,13 +83,20 @@ class Gate:
             else f"r1deploy preflight; then r1deploy logs --serve --host {(missing + short)[0].name}",
         )
 
+    def _ask(self, remote: Remote, order: dict[str, Any]) -> Any:
+        """What the container on a host answers, or None where it does not."""
+        return remote.python_in(self._record.container, self._settings.python.executable, servingwatch, order)
+
     def _other_versions(self, names: list[str]) -> str:
-        """The words for hosts whose Ray or Python is not the head's; empty where they agree or do not answer."""
-        own = self._remote.python_in(self._record.container, self._settings.python.executable, VERSIONS)
+        """The words for hosts whose Ray or Python is not the head's; empty where they agree or do not answer.
+
+        Ray refuses such a node, and says so where FlagScale throws it away.
+        """
+        own = self._ask(self._remote, {"op": "versions"})
         differ = []
         for name in names:
             with contextlib.suppress(UnreachableError), self._run.remote(self._view, name) as remote:
-                found = remote.python_in(self._record.container, self._settings.python.executable, VERSIONS)
+                found = self._ask(remote, {"op": "versions"})
                 if found and found != own:
                     differ.append(f"{found} on {name}")
         return f"; {own} on {self._record.hosts[0].name} and {', '.join(differ)} do not join" if own and differ else ""

@@ -13,7 +13,8 @@ from r1deploy.inputs.git import blobs
 from r1deploy.inputs.key import KEY, prove_key
 from r1deploy.inputs.locking import patch_paths
 from r1deploy.inputs.tarball import Tarball, inspect
-from r1deploy.onhost import checkpoint
+from r1deploy.onhost import shards
+from r1deploy.onhost.sums import parse_sums
 from r1deploy.planning.clusterchecks import fitting
 from r1deploy.planning.findings import Check, failed, passed
 from r1deploy.planning.observed import Weights
@@ -69,7 +70,7 @@ def sums(delivery: Path, progress: Progress) -> Iterator[Check]:
             continue
         place = str(listing.relative_to(delivery))
         try:
-            wanted: dict[str, str] = checkpoint.parse_sums(listing.read_text(encoding="utf-8"))
+            wanted: dict[str, str] = parse_sums(listing.read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
             fix = "a line of the file is: sha256, two spaces, name"
             yield failed("MANIFEST_INVALID", "sha256", f"{place}: {error}", fix)
@@ -163,13 +164,13 @@ def ciphertexts(settings: Settings, lock: Lock | None) -> Mapping[str, str]:
 
 def weights(settings: Settings, delivery: Path) -> Iterator[Check]:
     """The checkpoint: all shards, whole, and small enough for the chips."""
-    folders = checkpoints(delivery, checkpoint.INDEX)
+    folders = checkpoints(delivery, shards.INDEX)
     if not folders:
         fix = f"{ASK}; or r1deploy weights pull ({settings.weights.repo}) and --without weights"
         yield failed("WEIGHTS_MISSING", "weights", "no checkpoint (safetensors) in it", fix)
     for folder in folders:
         place = str(folder.relative_to(delivery))
-        seen = Weights.model_validate(checkpoint.look_checkpoint(str(folder)))
+        seen = Weights.model_validate(shards.look_checkpoint(str(folder)))
         verdict = judged(seen, place)
         if verdict.code is not None:
             fix = "copy these shards again; then ask the vendor" if verdict.code == "WEIGHTS_DAMAGED" else ASK

@@ -27,7 +27,7 @@ from r1deploy.ansible.leash import marked
 from r1deploy.journal import state_home
 from r1deploy.observe.context import open_context
 from r1deploy.observe.view import lock_of, look
-from r1deploy.onhost.lock import GRACE_SECONDS
+from r1deploy.onhost.holder import GRACE_SECONDS
 from r1deploy.render import SECRET
 from tests.lab.conftest import HOSTS, Cluster
 

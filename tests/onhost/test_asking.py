@@ -90,3 +90,29 @@ def test_what_is_no_answer_is_an_error(tmp_path: Path, said: bytes) -> None:
         pytest.raises((http.client.HTTPException, OSError)),
     ):
         asking.get(socket.AF_UNIX, path, "/version", 5)
+
+
+def run(script: str, seconds: float = 20, limit: int = asking.LIMIT) -> tuple[int, str, str]:
+    return asking.output_of(["sh", "-c", script], seconds, {"PATH": "/usr/bin:/bin", "WORD": "said"}, limit)
+
+
+def test_what_a_program_says() -> None:
+    assert run("echo $WORD; printf 'b\\377d' >&2; exit 3") == (3, "said\n", "b�d")
+
+
+def test_a_program_that_hangs_is_ended() -> None:
+    for script in ("sleep 60", "exec >&- 2>&-; sleep 60", "sleep 60 & wait"):
+        began = time.monotonic()
+        with pytest.raises(asking.Refused, match=r"no (answer|end) in 1 s"):
+            run(script, 1)
+        assert time.monotonic() - began < 5
+
+
+def test_a_program_that_prints_for_ever() -> None:
+    with pytest.raises(asking.Refused, match="it prints more than 100000 bytes"):
+        run("yes", limit=100_000)
+
+
+def test_a_program_that_is_not_there() -> None:
+    with pytest.raises(FileNotFoundError):
+        asking.output_of(["/no/such"], 1, {})

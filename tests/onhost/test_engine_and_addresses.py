@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from r1deploy.dockercli import SOCKET
-from r1deploy.onhost import addresses, engine, probe
+from r1deploy.onhost import addresses, containers, enginesocket
 from r1deploy.planning.observed import Engine
 
 PODMAN = [{"Name": "Podman Engine", "Version": "4.3.1"}, {"Name": "Conmon"}]
@@ -22,13 +22,13 @@ def says(monkeypatch: pytest.MonkeyPatch, folder: Path, **info: Any) -> Engine:
         "/version": {"Version": "26.1.5", "Components": info.pop("components", [{"Name": "Engine"}])},
         "/info": {"DockerRootDir": str(folder), **info},
     }
-    monkeypatch.setattr(engine, "get", lambda path: (200, answers[path]))
-    monkeypatch.setattr(engine, "SOCKET", str(folder / "docker.sock"))
-    return Engine.model_validate(probe.look_engine())
+    monkeypatch.setattr(enginesocket, "get", lambda path: (200, answers[path]))
+    monkeypatch.setattr(enginesocket, "SOCKET", str(folder / "docker.sock"))
+    return Engine.model_validate(containers.look_engine())
 
 
 def test_the_probe_asks_the_engine_of_all_others() -> None:
-    assert f"unix://{engine.SOCKET}" == SOCKET
+    assert f"unix://{enginesocket.SOCKET}" == SOCKET
 
 
 @pytest.mark.parametrize(

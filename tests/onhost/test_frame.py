@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from r1deploy.onhost import lock, private, probe
+from r1deploy.onhost import holder, private, statefolder
 from r1deploy.onhost.gather import gather
 
 Job = tuple[tuple[str, ...], Callable[[], Iterator[tuple[str, Any]]]]
@@ -87,7 +87,7 @@ while time.time() < end:
     with subprocess.Popen([sys.executable, "-c", code, str(tmp_path)]) as busy:
         looks = 0
         while busy.poll() is None:
-            for digest, mode in probe.files_of(str(tmp_path)).values():
+            for digest, mode in statefolder.files_of(str(tmp_path)).values():
                 assert len(mode) == 4 and (digest is None or len(digest) == 64)
             looks += 1
     assert looks > 20
@@ -136,7 +136,7 @@ def test_a_file_that_others_could_open_is_held_by_nobody(tmp_path: Path) -> None
     with path.open() as stranger:
         fcntl.flock(stranger, fcntl.LOCK_EX)
         assert private.locked(str(path), lambda _: True) is None
-        handle = private.locked(str(path), lock.is_held)
+        handle = private.locked(str(path), holder.is_held)
         assert handle is not None and stat.S_IMODE(path.stat().st_mode) == 0o600
         os.close(handle)
 

@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from r1deploy.onhost.mounts import look_from_inside, place_inside
+from r1deploy.onhost.mounts import place_inside
+from r1deploy.onhost.weightsfolder import look_from_inside
 from r1deploy.planning.observed import Weights
-from tests.onhost.test_probe_script import put_checkpoint as checkpoint
+from tests.onhost.making import put_checkpoint as checkpoint
 
 NAMES = ["a.safetensors", "b.safetensors"]
 

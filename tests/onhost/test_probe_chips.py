@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 
 from r1deploy.lab import layout
-from r1deploy.onhost import probe
+from r1deploy.onhost import chips
 from r1deploy.planning.observed import Chips
 from r1deploy.settings import profiles
 from r1deploy.settings.load import from_profile
-from tests.onhost.test_probe_script import put
+from tests.onhost.making import put
 
 HEAD = """mx-smi  version: 2.2.4
 
@@ -53,7 +53,7 @@ def look(folder: Path, profile: str, text: str, **more: Any) -> Chips:
     tool = put(folder / "smi", f"#!/bin/sh\ncat {folder}/table\n")
     tool.chmod(0o755)
     chip = {**from_profile(profile).chip.model_dump(), "smi": [str(tool)], **more}
-    return Chips.model_validate(probe.look_chips({"chip": chip}))
+    return Chips.model_validate(chips.look_chips({"chip": chip}))
 
 
 @pytest.mark.parametrize(("rows", "used"), [(OLD, 810), (MIDDLE, 858), (NEW, 986)], ids=["old", "middle", "new"])

@@ -29,7 +29,7 @@ from r1deploy.cluster import hostfile, inventory
 from r1deploy.cluster.host import Host
 from r1deploy.cluster.hostfile import HostEntry
 from r1deploy.errors import ConfigError, ErrorCode, R1Error
-from r1deploy.onhost import probe
+from r1deploy.onhost import chips
 from r1deploy.planning.observed import Chips
 from r1deploy.planning.release import Inputs, release_of
 from r1deploy.render import Material, render
@@ -474,8 +474,8 @@ def look_chips(rows: str, names: str, table: str, code: int = 0) -> Chips:
 
     request = {"chip": {**BASE.chip.model_dump(), "smi": ["/bin/true"], "devices": "/nowhere/*", "smi_list": ["-L"]}}
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(probe, "output_of", output_of)
-        found = Chips.model_validate(probe.look_chips(request))
+        patch.setattr(chips, "output_of", output_of)
+        found = Chips.model_validate(chips.look_chips(request))
     json.dumps(found.model_dump())
     return found
 

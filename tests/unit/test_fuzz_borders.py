@@ -22,7 +22,8 @@ from r1deploy.ansible.events import event_of
 from r1deploy.ansible.failures import failure_of
 from r1deploy.checkpoint.transferlines import ENDS, KINDS, row_of
 from r1deploy.errors import R1Error
-from r1deploy.onhost import engine, lock, probe, trees
+from r1deploy.onhost import containers, enginesocket, holder, statefolder, trees
+from r1deploy.onhost.gather import gather
 from r1deploy.planning.observed import Incomplete, Observed, observed_of
 from r1deploy.planning.planner import plan
 from r1deploy.planning.recorded import Record
@@ -252,7 +253,7 @@ def test_installed_record(tmp_path_factory: pytest.TempPathFactory, text: str) -
     root = tmp_path_factory.mktemp("root", numbered=True)
     (root / "opt" / "r1deploy").mkdir(parents=True)
     (root / "opt" / "r1deploy" / "installed.json").write_text(text, encoding="utf-8", errors="surrogatepass")
-    found = probe.installed_in(str(root))
+    found = containers.installed_in(str(root))
     assert found is None or all(set(row) == {"tree", "version", "intact"} for row in found["parts"].values())
 
 
@@ -262,11 +263,11 @@ def test_active_record_and_lock_file(tmp_path_factory: pytest.TempPathFactory, t
     path = tmp_path_factory.mktemp("state", numbered=True) / "active.json"
     path.write_text(text, encoding="utf-8", errors="surrogatepass")
     try:
-        assert isinstance(probe.active_of(str(path)), dict)
+        assert isinstance(statefolder.active_of(str(path)), dict)
     except ValueError as error:
         assert "damaged" in str(error)
-    assert lock.is_held(str(path)) in (True, False)
-    probe.last_lines(str(path), 5)
+    assert holder.is_held(str(path)) in (True, False)
+    statefolder.last_lines(str(path), 5)
 
 
 CONTAINER = {
@@ -285,10 +286,10 @@ CONTAINER = {
 def test_docker_inspect(found: Any) -> None:
     """A part that cannot be read fails by itself: the frame catches it and says which; what is read is JSON."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(engine, "get", lambda path: (200, [found] if "filters" in path else found))
+        patch.setattr(enginesocket, "get", lambda path: (200, [found] if "filters" in path else found))
         request = SimpleNamespace(**{"cluster": "lab", "container": "x"})
-        jobs = [(("containers",), lambda: iter([("containers", probe.look_containers(vars(request)))]))]
-        rows, problems = probe.gather(jobs, 10, 1 << 20)
+        jobs = [(("containers",), lambda: iter([("containers", containers.look_containers(vars(request)))]))]
+        rows, problems = gather(jobs, 10, 1 << 20)
     assert set(rows) | set(problems) == {"containers"}
     try:
         observed_of({**ANSWERS["0"], **rows, "problems": problems})

@@ -14,8 +14,9 @@ from hypothesis import strategies as st
 
 from r1deploy.errors import ConfigError, ErrorCode, R1Error, UsageError
 from r1deploy.settings import checks, example, lockfile, profiles, redact, schema, sources, volumes, yamlfile
-from r1deploy.settings.load import Loaded, from_profile, leaves, load, value_from_text, weights_host_path
+from r1deploy.settings.load import Loaded, from_profile, leaves, load, value_from_text
 from r1deploy.settings.model import Settings
+from r1deploy.settings.volumes import weights_host_path
 
 PROFILE = "iluvatar-bi-v150"
 

@@ -8,8 +8,11 @@ mark only when its effect was checked. It prints one line of JSON:
 ``{"changed": bool, ...}`` or, with exit code 1, ``{"error": text, "tail": [lines]}``.
 With ``--check`` it only looks: ``changed`` says whether the job would do something.
 
-Standard library only, Python 3.8 or newer.
+Standard library only, Python 3.8 or newer. One file, and longer than the others for that: it is copied into its place
+on the hosts, and runs in the container from there.
 """
+
+from __future__ import annotations
 
 import base64
 import contextlib
@@ -27,20 +30,22 @@ import subprocess
 import sys
 import tempfile
 import time
+from typing import Any, Callable, Iterator, Mapping, Sequence
 
 RECORD = "/opt/r1deploy/installed.json"
 CA_VARIABLES = ("GIT_SSL_CAINFO", "PIP_CERT", "REQUESTS_CA_BUNDLE", "SSL_CERT_FILE", "CURL_CA_BUNDLE")
+Order = Mapping[str, Any]
 
 
 class JobError(Exception):
     """A job that failed, with the last lines of its log."""
 
-    def __init__(self, text, tail=()):
-        Exception.__init__(self, text)
+    def __init__(self, text: str, tail: Sequence[str] = ()) -> None:
+        super().__init__(text)
         self.tail = list(tail)
 
 
-def load(path):
+def load(path: str) -> Any:
     """A JSON document or None."""
     try:
         with open(path, encoding="utf-8") as stream:
@@ -49,7 +54,7 @@ def load(path):
         return None
 
 
-def store(path, document):
+def store(path: str, document: object) -> None:
     """Write a JSON document whole or not at all."""
     os.makedirs(os.path.dirname(path), exist_ok=True)
     with open(path + ".new", "w", encoding="utf-8") as stream:
@@ -60,7 +65,7 @@ def store(path, document):
 
 
 @contextlib.contextmanager
-def only_one(folder):
+def only_one(folder: str) -> Iterator[None]:
     """Hold the lock of a job; wait while another run of the same job is at work.
 
     In: a folder that only root may enter: who can open a lock's file, if only to read it, can hold it for ever.
@@ -72,7 +77,7 @@ def only_one(folder):
         yield
 
 
-def tail_of(path, lines=15):
+def tail_of(path: str, lines: int = 15) -> list[str]:
     """The last lines of a log."""
     try:
         with open(path, "rb") as stream:
@@ -83,7 +88,13 @@ def tail_of(path, lines=15):
         return []
 
 
-def run(argv, log, cwd=None, env=None, timeout=None):
+def run(
+    argv: Sequence[str],
+    log: str,
+    cwd: str | None = None,
+    env: Mapping[str, str] | None = None,
+    timeout: float | None = None,
+) -> None:
     """Run a command into the log; its whole process group ends with the time-out."""
     os.makedirs(os.path.dirname(log), exist_ok=True)
     with open(log, "ab") as stream:
@@ -97,16 +108,16 @@ def run(argv, log, cwd=None, env=None, timeout=None):
         except subprocess.TimeoutExpired:
             os.killpg(process.pid, signal.SIGKILL)
             process.wait()
-            raise JobError("%s: not done after %d s" % (argv[0], timeout), tail_of(log)) from None
+            raise JobError(f"{argv[0]}: not done after {timeout:.0f} s", tail_of(log)) from None
     if code != 0:
-        reason = "ended by signal %d" % -code if code < 0 else "exit code %d" % code
+        reason = f"ended by signal {-code}" if code < 0 else f"exit code {code}"
         if code in (-9, 137):
             reason += " (killed: out of memory?)"
-        raise JobError("%s: %s" % (" ".join(argv), reason), tail_of(log))
+        raise JobError(f"{' '.join(argv)}: {reason}", tail_of(log))
 
 
 @contextlib.contextmanager
-def memory_folder():
+def memory_folder() -> Iterator[str]:
     """A 0700 folder in memory that is gone when this process is, however it ends.
 
     A tmpfs in a mount namespace of this process and its children: nobody else sees it, and the kernel takes it away
@@ -123,7 +134,7 @@ def memory_folder():
         yield path
 
 
-def private_tmpfs(path):
+def private_tmpfs(path: str) -> bool:
     """Mount a tmpfs of our own over a folder; False where that is not allowed."""
     libc = ctypes.CDLL(None, use_errno=True)
     new_namespace, recursive_private = 0x00020000, 0x4000 | 0x40000
@@ -131,11 +142,11 @@ def private_tmpfs(path):
         return False
     if libc.mount(b"none", b"/", None, recursive_private, None) != 0:
         return False
-    return libc.mount(b"tmpfs", os.fsencode(path), b"tmpfs", 0, b"size=1m,mode=0700") == 0
+    return bool(libc.mount(b"tmpfs", os.fsencode(path), b"tmpfs", 0, b"size=1m,mode=0700") == 0)
 
 
 @contextlib.contextmanager
-def watched_folder():
+def watched_folder() -> Iterator[str]:
     """A 0700 folder in /dev/shm that a child removes when this process ends, kill -9 included."""
     path = tempfile.mkdtemp(prefix="r1deploy-", dir="/dev/shm")
     reader, writer = os.pipe()
@@ -158,37 +169,37 @@ def watched_folder():
         os.waitpid(child, 0)
 
 
-def git(clone, *arguments, raw=False):
+def git(clone: str, *arguments: str) -> bytes:
     """Output of a git command in a clone."""
     argv = ["git", "-c", "safe.directory=*", "-C", clone, *arguments]
     done = subprocess.run(argv, capture_output=True, check=False)
     if done.returncode != 0:
         lines = done.stderr.decode("utf-8", "replace").strip().splitlines()
-        raise JobError("git %s fails" % arguments[0], lines[-5:])
-    return done.stdout if raw else done.stdout.decode().strip()
+        raise JobError(f"git {arguments[0]} fails", lines[-5:])
+    return done.stdout
 
 
-def check_ciphertexts(order):
+def check_ciphertexts(order: Order) -> None:
     """The encrypted patches in the clone are the locked ones."""
     for path, wanted in order["ciphertexts"].items():
-        blob = git(order["clone"], "show", "%s:%s" % (order["commit"], path), raw=True)
+        blob = git(order["clone"], "show", f"{order['commit']}:{path}")
         found = hashlib.sha256(blob).hexdigest()
         if found != wanted:
-            raise JobError("%s: sha256 %s, r1deploy.lock says %s" % (path, found[:12], wanted[:12]))
+            raise JobError(f"{path}: sha256 {found[:12]}, r1deploy.lock says {wanted[:12]}")
 
 
-def patched_tree(order):
+def patched_tree(order: Order) -> str:
     """Where unpatch.py puts the patched tree."""
     return os.path.join(order["clone"], "build", order["device_type"], os.path.basename(order["clone"]))
 
 
-def unpatch_due(order):
+def unpatch_due(order: Order) -> bool:
     """Whether the patched tree is not there, or another one."""
     mark = load(os.path.join(order["root"], "patched.json")) or {}
     return bool(order["force"] or mark.get("key") != order["key"] or not os.path.isdir(patched_tree(order)))
 
 
-def unpatch(order, key):
+def unpatch(order: Order, key: bytes) -> dict[str, Any]:
     """Run FlagScale's unpatch.py with the key in memory; the patched tree is the effect."""
     mark = os.path.join(order["root"], "patched.json")
     tree = patched_tree(order)
@@ -216,12 +227,12 @@ def unpatch(order, key):
         finally:
             shutil.rmtree(scratch, ignore_errors=True)
         if not os.path.isdir(tree):
-            raise JobError("unpatch.py ended well but there is no %s" % tree, tail_of(order["log"]))
+            raise JobError(f"unpatch.py ended well but there is no {tree}", tail_of(order["log"]))
         store(mark, {"key": order["key"], "commit": order["commit"], "time": int(time.time())})
     return {"changed": True, "tree": tree}
 
 
-def unpatch_argv(order):
+def unpatch_argv(order: Order) -> list[str]:
     """Command line of unpatch.py; always with --commit, since the default takes the newest patch of the history."""
     return [
         order["python"],
@@ -237,13 +248,13 @@ def unpatch_argv(order):
     ]
 
 
-def build_due(order):
+def build_due(order: Order) -> bool:
     """Whether the build or its wheel is not there, or another one."""
     mark = load(os.path.join(order["root"], "built.json")) or {}
     return bool(order["force"] or mark.get("key") != order["key"] or not glob.glob(order["wheels"] + "/*.whl"))
 
 
-def build(order, _key):
+def build(order: Order, _key: bytes) -> dict[str, Any]:
     """Run the build commands and make the wheel; mark the tree when both are there."""
     mark = os.path.join(order["root"], "built.json")
     with only_one(os.path.join(order["root"], ".job")):
@@ -274,17 +285,17 @@ def build(order, _key):
         run(argv, order["log"], cwd=source, env=env, timeout=order["timeout"])
         found = glob.glob(order["wheels"] + "/*.whl")
         if len(found) != 1:
-            raise JobError("expected one wheel in %s, found %d" % (order["wheels"], len(found)), tail_of(order["log"]))
+            raise JobError(f"expected one wheel in {order['wheels']}, found {len(found)}", tail_of(order["log"]))
         store(mark, {"key": order["key"], "time": int(time.time())})
     return {"changed": True, "wheel": os.path.basename(found[0])}
 
 
-def proof_of(dist):
+def proof_of(dist: str) -> tuple[str, dict[str, str]]:
     """Version of an installed distribution and the sha256 of its RECORD, which holds every file's hash."""
     try:
         found = importlib.metadata.distribution(dist)
     except importlib.metadata.PackageNotFoundError:
-        raise JobError("%s is not installed after its installation" % dist) from None
+        raise JobError(f"{dist} is not installed after its installation") from None
     files = [str(path) for path in found.files or [] if str(path).endswith((".dist-info/RECORD", ".egg-info/PKG-INFO"))]
     proof = {}
     for name in files:
@@ -292,11 +303,11 @@ def proof_of(dist):
         with open(path, "rb") as stream:
             proof[path] = hashlib.sha256(stream.read()).hexdigest()
     if not proof:
-        raise JobError("%s: no RECORD to prove the installation with" % dist)
+        raise JobError(f"{dist}: no RECORD to prove the installation with")
     return found.version, proof
 
 
-def intact(part):
+def intact(part: Mapping[str, Any]) -> bool:
     """Whether what was proven at installation is still there."""
     for path, wanted in part.get("proof", {}).items():
         try:
@@ -308,7 +319,7 @@ def intact(part):
     return bool(part.get("proof"))
 
 
-def install_part(part, order):
+def install_part(part: Mapping[str, Any], order: Order) -> dict[str, Any]:
     """Install one part and prove it by import: by commands, from a wheel, or not at all (it is the image's own)."""
     if part["commands"]:
         for command in part["commands"]:
@@ -316,40 +327,40 @@ def install_part(part, order):
     elif part.get("wheels"):
         wheels = glob.glob(part["wheels"] + "/*.whl")
         if len(wheels) != 1:
-            raise JobError("expected one wheel in %s, found %d" % (part["wheels"], len(wheels)))
+            raise JobError(f"expected one wheel in {part['wheels']}, found {len(wheels)}")
         argv = [order["python"], "-m", "pip", "install", "--no-deps", "--no-index", "--force-reinstall", wheels[0]]
         run(argv, order["log"], timeout=order["timeout"])
     version, proof = json.loads(
-        in_python(order, "import r1guest,json;print(json.dumps(r1guest.proof_of(%r)))" % part["dist"])
+        in_python(order, f"import r1guest,json;print(json.dumps(r1guest.proof_of({part['dist']!r})))")
     )
     for module in part["modules"]:
-        in_python(order, "import %s" % module)
+        in_python(order, f"import {module}")
     return {"tree": part["tree"], "version": version, "proof": proof}
 
 
-def in_python(order, code):
+def in_python(order: Order, code: str) -> str:
     """Last line that code prints in a new interpreter of the image, away from any source tree."""
     env = dict(os.environ, PYTHONPATH=os.path.dirname(os.path.abspath(__file__)), PYTHONDONTWRITEBYTECODE="1")
     argv = [order["python"], "-c", code]
     done = subprocess.run(argv, capture_output=True, text=True, cwd="/", env=env, timeout=order["timeout"], check=False)
     if done.returncode != 0:
-        raise JobError("%s fails" % code.split(";")[0], done.stderr.strip().splitlines()[-15:])
+        raise JobError(f"{code.split(';')[0]} fails", done.stderr.strip().splitlines()[-15:])
     return done.stdout.strip().splitlines()[-1] if done.stdout.strip() else ""
 
 
-def part_due(record, part):
+def part_due(record: Mapping[str, Any], part: Mapping[str, Any]) -> bool:
     """Whether a part is not installed from its tree, or no longer as it was."""
     held = record["parts"].get(part["name"], {})
-    return held.get("tree") != part["tree"] or not intact(held)
+    return bool(held.get("tree") != part["tree"] or not intact(held))
 
 
-def install_due(order):
+def install_due(order: Order) -> bool:
     """Whether a part, or the check of the imports, is missing."""
     record = load(RECORD) or {"parts": {}}
     return any(part_due(record, part) for part in order["parts"]) or record.get("imports") != order["imports"]
 
 
-def install(order, _key):
+def install(order: Order, _key: bytes) -> dict[str, Any]:
     """Install what differs from the record, check the imports FlagScale needs, write the record."""
     check_driver(order)
     with only_one("/opt/r1deploy/.job"):
@@ -373,7 +384,7 @@ def install(order, _key):
     return {"changed": bool(changed), "parts": changed}
 
 
-def check_driver(order):
+def check_driver(order: Order) -> None:
     """The image's driver libraries fit the host's driver: the smi tool inside shows a runtime version.
 
     An image newer than the host's driver fails at the first allocation only; then the table says N/A.
@@ -386,24 +397,24 @@ def check_driver(order):
     found = re.search(order["smi_version_pattern"], done.stdout)
     if done.returncode != 0 or found is None or found.group(2) == "N/A":
         said = (done.stderr or done.stdout).strip().splitlines()[-10:]
-        raise JobError("the image does not fit the host's driver: no version from %s in the container" % tool, said)
+        raise JobError(f"the image does not fit the host's driver: no version from {tool} in the container", said)
 
 
-def imports(order, module):
+def imports(order: Order, module: str) -> bool:
     """Whether a module imports in the image's Python."""
     try:
-        in_python(order, "import %s" % module)
+        in_python(order, f"import {module}")
     except JobError:
         return False
     return True
 
 
-JOBS = {"unpatch": unpatch, "build": build, "install": install}
+JOBS: dict[str, Callable[[Order, bytes], dict[str, Any]]] = {"unpatch": unpatch, "build": build, "install": install}
 DUE = {"unpatch": unpatch_due, "build": build_due, "install": install_due}
 
 
 @contextlib.contextmanager
-def site(given):
+def site(given: Mapping[str, Any]) -> Iterator[None]:
     """The environment of the site for everything that a job starts; its CAs lie in memory meanwhile."""
     os.environ.update(given.get("environment") or {})
     if not given.get("ca"):
@@ -417,7 +428,7 @@ def site(given):
         yield
 
 
-def main(argv):
+def main(argv: list[str]) -> int:
     """``r1guest.py [--check] JOB ORDER``: ORDER is JSON in base64; standard input is JSON: key, environment, ca."""
     os.umask(0o022)
     job, text = argv[-2:]

@@ -7,6 +7,8 @@ SSH_ORIGINAL_COMMAND. FlagScale asks for exactly
 a shell of the host: what bash -c gets is run inside the container only.
 """
 
+from __future__ import annotations
+
 import os
 import shlex
 import sys
@@ -16,7 +18,7 @@ SOCKET = "unix:///var/run/docker.sock"
 SHAPE = "docker exec CONTAINER /bin/bash -c COMMAND"
 
 
-def parse(request, container):
+def parse(request: str, container: str) -> list[str] | None:
     """argv to run, or None where the request is anything but the one shape.
 
     In: the request as sshd hands it over, the one container's name.
@@ -39,14 +41,14 @@ def parse(request, container):
     return words
 
 
-def main(argv):
+def main(argv: list[str]) -> int:
     """Run the request or refuse it with exit code 126."""
-    argv = parse(os.environ.get("SSH_ORIGINAL_COMMAND", ""), argv[1])
-    if argv is None:
-        sys.stderr.write("r1deploy: this key may only run: %s\n" % SHAPE)
+    words = parse(os.environ.get("SSH_ORIGINAL_COMMAND", ""), argv[1])
+    if words is None:
+        sys.stderr.write(f"r1deploy: this key may only run: {SHAPE}\n")
         return 126
     environment = {name: value for name, value in os.environ.items() if not name.startswith("DOCKER_")}
-    return os.execvpe("docker", ["docker", "--host", SOCKET, *argv[1:]], environment)
+    return os.execvpe("docker", ["docker", "--host", SOCKET, *words[1:]], environment)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,146 @@
+"""What ``r1deploy weights`` does on a host: look, hash, offer to other hosts, fetch from one, pull from a hub.
+
+rsync and the hub's client are programs of their own. Each answer is a marked line of JSON (``saying``). When nobody
+reads them any more (the controller is gone) writing fails, and the work ends with it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import json
+import os
+import shutil
+import time
+from typing import Any, Callable, Dict, Mapping
+
+from .copying import fetch
+from .destination import free_bytes, sizes_below, there
+from .hashing import sums_of
+from .hub import pull
+from .offer import serve, wait_for_end
+from .plainfiles import read_bytes
+from .saying import Refusal, say
+from .shards import look_checkpoint, shards_of
+from .sums import LISTING, content_files, parse_sums
+
+SUMS_LIMIT = 16 << 20
+Order = Mapping[str, Any]
+Answer = Dict[str, Any]
+
+
+def look(request: Order) -> Answer:
+    """The checkpoint by its headers, what is free, and whether the hub's client is here."""
+    path = request["path"]
+    return {
+        "weights": look_checkpoint(path),
+        "free": free_bytes(path),
+        "sizes": sizes_below(path),
+        "rsync": shutil.which("rsync") is not None,
+        "client": os.path.isdir(request["client"]) if request.get("client") else None,
+    }
+
+
+def mark(request: Order) -> Answer:
+    """Leave a file of random content beside the checkpoint; where it is seen too, the folder is shared."""
+    name = os.path.join(there(request["path"]), f".r1deploy-{request['token']}")
+    try:
+        with open(name, "x", encoding="utf-8") as stream:
+            stream.write(request["content"])
+            stream.flush()
+            os.fsync(stream.fileno())
+    except OSError as error:
+        return {"marked": None, "why": str(error)}
+    return {"marked": name}
+
+
+def seen(request: Order) -> Answer:
+    """Whether the file that another host left is here, with its content."""
+    try:
+        with open(request["marked"], encoding="utf-8") as stream:
+            return {"seen": stream.read() == request["content"]}
+    except OSError:
+        return {"seen": False}
+
+
+def unmark(request: Order) -> Answer:
+    """Remove the file again."""
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(request["marked"])
+    return {}
+
+
+def verify(request: Order) -> Answer:
+    """Headers first; then sha256 of every file, on all cores, against the sums that are ordered or lie there."""
+    path = request["path"]
+    found = look_checkpoint(path)
+    answer: Answer = {
+        "weights": found, "sums": {}, "differ": [], "absent": [], "unlisted": [], "hashed": 0, "seconds": 0,
+    }  # fmt: skip
+    if not found["exists"] or found["missing"] or found["bad"] or not found["shards"]:
+        return answer
+    wanted, answer["source"] = request.get("sums"), request.get("source")
+    if wanted is None and os.path.exists(os.path.join(path, LISTING)):
+        wanted, answer["source"] = listed_sums(path), LISTING
+    if wanted is None and not request["hash"]:
+        return answer
+    beside = {name for name in wanted or {} if os.path.isfile(os.path.join(path, name))}
+    names = sorted({*content_files(path), *beside})
+    began = time.time()
+    sums, answer["hashed"] = sums_of(path, names, request["record"])
+    answer["sums"], answer["seconds"] = sums, round(time.time() - began, 1)
+    if wanted is not None:
+        answer["absent"] = sorted(set(wanted) - set(names))
+        answer["differ"] = [name for name in names if name in wanted and wanted[name] != sums[name]]
+        answer["unlisted"] = sorted(name for name in shards_of(path) if name not in wanted)
+    return answer
+
+
+def listed_sums(path: str) -> dict[str, str]:
+    """The sums that lie beside the files. Raises Refusal where the list is none, OSError."""
+    listing = os.path.join(path, LISTING)
+    try:
+        return parse_sums(read_bytes(listing, SUMS_LIMIT).decode("utf-8"))
+    except ValueError as error:
+        raise Refusal("MANIFEST_INVALID", f"{listing}: {error}") from None
+
+
+def offer(request: Order) -> Answer:
+    """Let the other hosts read the checkpoint, with one password and from their addresses only, until we end."""
+    serve(request, say)
+    return {}
+
+
+def ended(request: Order) -> Answer:
+    """Wait until an offer is gone: its process, its connections, its password."""
+    return {"killed": wait_for_end(request["process"], 10)}
+
+
+OPS: dict[str, Callable[[Order], Answer]] = {
+    "look": look,
+    "mark": mark,
+    "seen": seen,
+    "unmark": unmark,
+    "verify": verify,
+    "offer": offer,
+    "ended": ended,
+    "fetch": fetch,
+    "pull": pull,
+}
+
+
+def main(text: str) -> int:
+    """Do what the request asks for, and answer once; the exit code."""
+    request = json.loads(text)
+    try:
+        say("done", **OPS[request["op"]](request))
+    except BrokenPipeError:
+        os._exit(1)
+    except Refusal as error:
+        say("error", code=error.code, message=str(error), tail=error.tail[-8:])
+        return 1
+    except OSError as error:
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        say("error", code="DISK_FULL" if full else "STEP_FAILED", message=str(error), tail=[])
+        return 1
+    return 0
