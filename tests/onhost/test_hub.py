@@ -235,4 +235,4 @@ def test_the_client_s_script_is_read_from_the_archive_too(made: Made, tmp_path: 
 
 
 def test_one_mark_for_all() -> None:
-    assert hubclient.MARK == saying.MARK == connection.MARK
+    assert hubclient.MARK == saying.MARK == session.MARK
