@@ -11,7 +11,7 @@ import typer
 
 from r1deploy.cli.app import HERE, Folder, Inventory, Json, Set, Verbose, Wait, agreed, app, flags_of
 from r1deploy.ui import lines
-from r1deploy.ui.choices import choice_lines
+from r1deploy.ui.choicelines import choice_lines
 from r1deploy.ui.live import progress
 
 

@@ -8,11 +8,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from r1deploy.lab import hosts
-from r1deploy.lab import layout as names
+from r1deploy.lab import hosts, places
 from r1deploy.lab.engines import Engine
-from r1deploy.lab.errors import LabError
-from r1deploy.lab.layout import Layout
+from r1deploy.lab.laberrors import LabError
+from r1deploy.lab.places import Layout
 
 if TYPE_CHECKING:
     from r1deploy.lab.upstreams import Made
@@ -78,21 +77,21 @@ def host_keys(client: Any, container: str) -> list[str]:
 def write_known_hosts(client: Any, layout: Layout, count: int) -> None:
     lines = []
     for number in range(1, count + 1):
-        host = names.node_name(number)
-        for key in host_keys(client, names.container_name(host)):
-            lines.append(f"{names.node_address(number)},{host} {key}")
+        host = places.node_name(number)
+        for key in host_keys(client, places.container_name(host)):
+            lines.append(f"{places.node_address(number)},{host} {key}")
     layout.known_hosts.write_text("\n".join(lines) + "\n")
 
 
 def write_hostfile(layout: Layout, count: int) -> None:
     head = "# The hosts of the r1deploy lab, in FlagScale's form\n"
-    rows = [f"{names.node_address(n)} slots={names.CHIPS} type=gpu\n" for n in range(1, count + 1)]
+    rows = [f"{places.node_address(n)} slots={places.CHIPS} type=gpu\n" for n in range(1, count + 1)]
     layout.hostfile.write_text(head + "".join(rows))
 
 
 def write_settings(layout: Layout, count: int, made: Made, engine: Engine) -> None:
     """Only what a user of the lab must set; the rest comes from the profile."""
-    upstream = f"git://{names.upstream_address()}"
+    upstream = f"git://{places.upstream_address()}"
     sections: dict[str, list[str]] = {
         "ssh": ["user: root", f"key_file: {layout.ssh_key}", f"known_hosts: {layout.known_hosts}"],
         "image": [f"name: {engine.image.tag}", f"tarball: {layout.tarball_of(engine.image.tag)}"],
@@ -101,7 +100,7 @@ def write_settings(layout: Layout, count: int, made: Made, engine: Engine) -> No
         "patch": [f"commit: {made.patch}", f"key_dir: {layout.vendor_key.parent}"],
         "git": [line for url, ours in made.instead_of.items() for line in ("instead_of:", f"  {url}: {ours}")],
         "engine": [
-            f"model: {names.MODELS_IN_CONTAINER}/{engine.weights}",
+            f"model: {places.MODELS_IN_CONTAINER}/{engine.weights}",
             *([] if count == 2 else [f"pipeline_parallel_size: {2 * count}"]),
         ],
         "env": [],

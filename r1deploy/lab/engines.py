@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 from r1deploy.lab import images
-from r1deploy.lab.errors import LabError
-from r1deploy.lab.given import Upstream
 from r1deploy.lab.images import Recipe
+from r1deploy.lab.laberrors import LabError
+from r1deploy.lab.realupstreams import Upstream
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ ENGINES = {engine.name: engine for engine in (LIGHT, VLLM)}
 
 
 def choose(name: str, given: Mapping[str, Upstream]) -> Engine:
-    """The engine of that name, with an image that holds what the given upstreams import. Raises LabError."""
+    """The engine of that name, with an image that holds what the real upstreams import. Raises LabError."""
     if name not in ENGINES:
         raise LabError(f"there is no engine {name}", f"one of {', '.join(ENGINES)}")
     if "FlagGems" in given:

@@ -10,8 +10,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from r1deploy.lab import layout as names
-from r1deploy.lab.errors import LabError
+from r1deploy.lab import places
+from r1deploy.lab.laberrors import LabError
 
 Say = Callable[[str], None]
 # Linux capabilities by bit; the engine of Debian 12 knows them up to AUDIT_READ.
@@ -39,24 +39,24 @@ def ensure_network(client: Any) -> None:
     """The lab's network, with fixed addresses."""
     from docker.errors import APIError
 
-    if client.networks.list(names=[f"^{names.NETWORK}$"]):
+    if client.networks.list(names=[f"^{places.NETWORK}$"]):
         return
-    pool = {"Subnet": names.subnet(), "Gateway": names.gateway()}
+    pool = {"Subnet": places.subnet(), "Gateway": places.gateway()}
     try:
         client.api.create_network(
-            names.NETWORK,
+            places.NETWORK,
             driver="bridge",
             ipam={"Driver": "default", "Config": [pool]},
-            labels={names.LABEL: "network"},
+            labels={places.LABEL: "network"},
             check_duplicate=True,
         )
     except APIError as error:
         fix = "set R1DEPLOY_LAB_NETWORK to three free numbers, such as 172.30.77"
-        raise LabError(f"the network {names.subnet()} cannot be had", fix, str(error)) from error
+        raise LabError(f"the network {places.subnet()} cannot be had", fix, str(error)) from error
 
 
 def ensure_volume(client: Any, name: str) -> None:
-    client.api.create_volume(name, labels={names.LABEL: "volume"})
+    client.api.create_volume(name, labels={places.LABEL: "volume"})
 
 
 def find(client: Any, name: str) -> Any | None:
@@ -70,7 +70,7 @@ def find(client: Any, name: str) -> Any | None:
 
 def host_config(client: Any, binds: list[str], machine: bool) -> dict[str, Any]:
     """What a lab host may do: everything this machine can give, by name."""
-    addresses = {names.node_name(n): names.node_address(n) for n in range(1, names.MAX_HOSTS + 1)}
+    addresses = {places.node_name(n): places.node_address(n) for n in range(1, places.MAX_HOSTS + 1)}
     config: dict[str, Any] = client.api.create_host_config(
         binds=binds,
         extra_hosts=addresses,
@@ -79,7 +79,7 @@ def host_config(client: Any, binds: list[str], machine: bool) -> dict[str, Any]:
         device_cgroup_rules=["a *:* rwm"] if machine else None,
         # A machine's own is half of its memory. The product's container gets the host's with /dev:/dev.
         shm_size=SHM_SIZE if machine else None,
-        network_mode=names.NETWORK,
+        network_mode=places.NETWORK,
     )
     if machine:
         # `--security-opt systempaths=unconfined` is the client's spelling of these two.
@@ -96,16 +96,16 @@ def recipe_of(image: str) -> str:
 
 def create(client: Any, name: str, image: str, address: str, binds: list[str], role: str) -> None:
     """Create and start one container of the lab."""
-    hostname = name.removeprefix(f"{names.PREFIX}-")
+    hostname = name.removeprefix(f"{places.PREFIX}-")
     endpoint = client.api.create_endpoint_config(ipv4_address=address, aliases=[hostname])
     made = client.api.create_container(
         image,
         hostname=hostname,
         name=name,
         environment={"R1LAB_ROLE": role, "container": "docker"},
-        labels={names.LABEL: role, names.RECIPE_LABEL: recipe_of(image)},
+        labels={places.LABEL: role, places.RECIPE_LABEL: recipe_of(image)},
         host_config=host_config(client, binds, machine=role == "host"),
-        networking_config=client.api.create_networking_config({names.NETWORK: endpoint}),
+        networking_config=client.api.create_networking_config({places.NETWORK: endpoint}),
         stop_signal="SIGTERM",
     )
     client.api.start(made["Id"])
@@ -114,7 +114,7 @@ def create(client: Any, name: str, image: str, address: str, binds: list[str], r
 def ensure(client: Any, name: str, image: str, address: str, binds: list[str], role: str, say: Say) -> bool:
     """The container runs, of this image; True when it was made or started anew."""
     found = find(client, name)
-    if found is not None and found.labels.get(names.RECIPE_LABEL) != recipe_of(image):
+    if found is not None and found.labels.get(places.RECIPE_LABEL) != recipe_of(image):
         say(f"{name}: replaced, its recipe has changed")
         found.remove(force=True)
         found = None
@@ -133,20 +133,20 @@ def ensure(client: Any, name: str, image: str, address: str, binds: list[str], r
 
 
 def ensure_node(client: Any, number: int, image: str, say: Say) -> bool:
-    host = names.node_name(number)
-    ensure_volume(client, names.engine_volume(host))
+    host = places.node_name(number)
+    ensure_volume(client, places.engine_volume(host))
     binds = [
-        f"{names.engine_volume(host)}:/var/lib/docker",
-        f"{names.SHARE_VOLUME}:{names.MOUNT_POINT}",
+        f"{places.engine_volume(host)}:/var/lib/docker",
+        f"{places.SHARE_VOLUME}:{places.MOUNT_POINT}",
         "/sys/fs/cgroup:/sys/fs/cgroup:rw",
     ]
-    name = names.container_name(host)
-    return ensure(client, name, image, names.node_address(number), binds, "host", say)
+    name = places.container_name(host)
+    return ensure(client, name, image, places.node_address(number), binds, "host", say)
 
 
 def ensure_upstream(client: Any, image: str, folder: Path, say: Say) -> bool:
     binds = [f"{folder}:/srv/git:ro"]
-    return ensure(client, names.UPSTREAM, image, names.upstream_address(), binds, "upstream", say)
+    return ensure(client, places.UPSTREAM, image, places.upstream_address(), binds, "upstream", say)
 
 
 def wait_ready(client: Any, container: str) -> None:
@@ -212,12 +212,12 @@ def remove_all(client: Any, say: Say) -> None:
     """Every container, volume and network that carries the lab's label."""
     from docker.errors import APIError
 
-    for container in client.containers.list(all=True, filters={"label": names.LABEL}):
+    for container in client.containers.list(all=True, filters={"label": places.LABEL}):
         say(f"removing {container.name}")
         container.remove(force=True, v=True)
-    for volume in client.volumes.list(filters={"label": names.LABEL}):
+    for volume in client.volumes.list(filters={"label": places.LABEL}):
         volume.remove(force=True)
-    for network in client.networks.list(filters={"label": names.LABEL}):
+    for network in client.networks.list(filters={"label": places.LABEL}):
         try:
             network.remove()
         except APIError as error:

@@ -17,10 +17,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from r1deploy.lab import images, machine, vendorkey
-from r1deploy.lab import layout as names
-from r1deploy.lab.given import Upstream, full_commit, gitlink, submodule_url
-from r1deploy.lab.layout import Layout
+from r1deploy.lab import images, places, thismachine, vendorkey
+from r1deploy.lab.places import Layout
+from r1deploy.lab.realupstreams import Upstream, full_commit, gitlink, submodule_url
 
 Say = Callable[[str], None]
 SHAPE = 2  # raised when the histories below change
@@ -51,7 +50,7 @@ class Work:
         who = ["user.name=r1deploy lab", "user.email=lab@r1deploy.invalid", "core.autocrlf=false", "gc.auto=0"]
         options = [part for setting in who for part in ("-c", setting)]
         pairs = [f"{name}={value}" for name, value in fixed.items()]
-        return machine.run(["env", *pairs, "git", "-C", str(self.folder), *options, *argv]).strip()
+        return thismachine.run(["env", *pairs, "git", "-C", str(self.folder), *options, *argv]).strip()
 
     def lay(self, source: Path) -> None:
         """Copy a stand-in folder over the tree."""
@@ -97,11 +96,11 @@ class Made:
 
 def digest(layout: Layout, key: Any, patch: str, given: Mapping[str, Upstream]) -> str:
     """Everything the repositories are made from."""
-    words = [str(SHAPE), names.upstream_address(), vendorkey.fingerprint(key), patch]
+    words = [str(SHAPE), places.upstream_address(), vendorkey.fingerprint(key), patch]
     words += sorted(upstream.text for upstream in given.values())
     found = hashlib.sha256(" ".join(words).encode())
     for part in ("flaggems", "vllm", "flagscale", "patches", "patches-metax"):
-        found.update(images.folder_digest(names.standins() / part))
+        found.update(images.folder_digest(places.standins() / part))
     return found.hexdigest()
 
 
@@ -121,13 +120,13 @@ def ensure(layout: Layout, vllm_patch: str, given: Mapping[str, Upstream], say: 
     wanted = digest(layout, key, vllm_patch, given)
     if state.is_file():
         found = json.loads(state.read_text())
-        whole = all((layout.upstreams / f"{name}.git").is_dir() for name in names.REPOSITORIES)
+        whole = all((layout.upstreams / f"{name}.git").is_dir() for name in places.REPOSITORIES)
         if whole and found["digest"] == wanted:
             return Made(found["patch"], found["instead_of"], found["plain"])
     layout.upstreams.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=layout.folder) as temporary:
         made = make(Path(temporary), key, vllm_patch, given)
-        for name in names.REPOSITORIES:
+        for name in places.REPOSITORIES:
             publish(Path(temporary) / name, layout.upstreams / f"{name}.git")
     state.write_text(
         json.dumps({"digest": wanted, "patch": made.patch, "instead_of": made.instead_of, "plain": made.plain}) + "\n"
@@ -139,7 +138,7 @@ def ensure(layout: Layout, vllm_patch: str, given: Mapping[str, Upstream], say: 
 
 def make(folder: Path, key: Any, vllm_patch: str, given: Mapping[str, Upstream]) -> Made:
     make_flaggems(folder / "FlagGems")
-    overlay = names.standins() / "patches" / vllm_patch
+    overlay = places.standins() / "patches" / vllm_patch
     if "FlagScale" in given:
         return make_on_real(folder, key, overlay, given)
     vllm, base, linked = make_vllm(folder / "vllm")
@@ -160,19 +159,19 @@ def make_on_real(folder: Path, key: Any, overlay: Path, given: Mapping[str, Upst
         base = commit_with_link(scale, linked, "r1deploy lab: vLLM is the lab's stand-in")
     patches = {
         "vllm": vllm.diff_of(overlay, vllm_base),
-        "FlagScale": scale.diff_of(names.standins() / "patches" / "flagscale", base),
+        "FlagScale": scale.diff_of(places.standins() / "patches" / "flagscale", base),
     }
     write_vendor(scale, key, patches, base, vllm_base, ["ds"], "inference")
     patch = commit_with_link(scale, linked, "r1deploy lab: a vendor's patch of the lab's own")
     url = submodule_url(scale.folder, base, "vllm")
-    return Made(patch, {url: f"git://{names.upstream_address()}/vllm.git"})
+    return Made(patch, {url: f"git://{places.upstream_address()}/vllm.git"})
 
 
 def make_flaggems(folder: Path) -> None:
     work = Work(folder)
     work.write("README.md", "# FlagGems: a stand-in of the r1deploy lab\n")
     work.commit("Begin")
-    work.lay(names.standins() / "flaggems")
+    work.lay(places.standins() / "flaggems")
     work.commit("Release for DeepSeek on Iluvatar")
     work.git("tag", "--annotate", TAG, "--message", "DeepSeek on Iluvatar")
     work.git("tag", "--annotate", PLAIN_TAG, "--message", "DeepSeek on Metax")
@@ -185,7 +184,7 @@ def make_vllm(folder: Path) -> tuple[Work, str, str]:
     work = Work(folder)
     work.write("README.md", "# vLLM: a stand-in of the r1deploy lab\n")
     work.commit("Begin")
-    work.lay(names.standins() / "vllm")
+    work.lay(places.standins() / "vllm")
     base = work.commit("Release 0.7.3")
     work.write("CHANGES.md", "Later than the vendor's base.\n")
     linked = work.commit("Go on after 0.7.3")
@@ -199,12 +198,12 @@ def make_flagscale(folder: Path, key: Any, vllm: Work, overlay: Path, vllm_base:
     work = Work(folder)
     work.write("README.md", "# FlagScale: a stand-in of the r1deploy lab\n")
     work.commit("Begin")
-    work.lay(names.standins() / "flagscale")
+    work.lay(places.standins() / "flagscale")
     work.write(".gitmodules", gitmodules())
     base = commit_with_link(work, linked, "Serve DeepSeek-R1")
     patches = {
         "vllm": vllm.diff_of(overlay, vllm_base),
-        "FlagScale": work.diff_of(names.standins() / "patches" / "flagscale", base),
+        "FlagScale": work.diff_of(places.standins() / "patches" / "flagscale", base),
     }
     write_vendor(work, key, patches, base, vllm_base, ["ds", "minicpm-o", "ds-distill-qwen"], "inference")
     patch = commit_with_link(work, linked, "[ILUVATAR] Add iluvatar support")
@@ -217,7 +216,7 @@ def make_flagscale(folder: Path, key: Any, vllm: Work, overlay: Path, vllm_base:
     commit_with_link(work, linked, "Record the newer patch")
     patches = {
         "vllm": vllm.diff_of(plain_overlay(folder.parent / "plain"), vllm_base),
-        "FlagScale": work.diff_of(names.standins() / "patches-metax" / "flagscale", base),
+        "FlagScale": work.diff_of(places.standins() / "patches-metax" / "flagscale", base),
     }
     write_vendor(work, None, patches, base, vllm_base, ["deepseek_r1"], "inference", PLAIN_DEVICE)
     return patch, commit_with_link(work, linked, "[Metax_C550] DeepSeek-R1")
@@ -226,8 +225,8 @@ def make_flagscale(folder: Path, key: Any, vllm: Work, overlay: Path, vllm_base:
 def plain_overlay(folder: Path) -> Path:
     """The second vendor's vLLM: the light engine without the first one's scripts and source, with env.sh."""
     left_out = shutil.ignore_patterns("*.sh", "iluvatar.c", "__pycache__")
-    shutil.copytree(names.standins() / "patches" / "vllm", folder, ignore=left_out)
-    return Path(shutil.copytree(names.standins() / "patches-metax" / "vllm", folder, dirs_exist_ok=True))
+    shutil.copytree(places.standins() / "patches" / "vllm", folder, ignore=left_out)
+    return Path(shutil.copytree(places.standins() / "patches-metax" / "vllm", folder, dirs_exist_ok=True))
 
 
 def commit_with_link(work: Work, linked: str, message: str) -> str:
@@ -242,7 +241,7 @@ def commit_with_link(work: Work, linked: str, message: str) -> str:
 
 def gitmodules() -> str:
     lines = ['[submodule "third_party/vllm"]', "\tpath = third_party/vllm"]
-    lines += [f"\turl = git://{names.upstream_address()}/vllm.git", "\tbranch = main", ""]
+    lines += [f"\turl = git://{places.upstream_address()}/vllm.git", "\tbranch = main", ""]
     return "\n".join(lines)
 
 
@@ -284,10 +283,10 @@ def write_history(work: Work, commits: list[str]) -> None:
 def publish(work: Path, target: Path) -> None:
     """A bare repository under its public name, swapped in whole."""
     bare = work.parent / f"{work.name}.bare"
-    machine.run(["git", "clone", "--quiet", "--bare", "--no-local", str(work), str(bare)])
+    thismachine.run(["git", "clone", "--quiet", "--bare", "--no-local", str(work), str(bare)])
     for setting in ("uploadpack.allowFilter", "uploadpack.allowAnySHA1InWant"):
-        machine.run(["git", "-C", str(bare), "config", setting, "true"])
-    machine.run(["git", "-C", str(bare), "remote", "remove", "origin"])
+        thismachine.run(["git", "-C", str(bare), "config", setting, "true"])
+    thismachine.run(["git", "-C", str(bare), "remote", "remove", "origin"])
     (bare / "description").write_text("stand-in of the r1deploy lab\n")
     shutil.rmtree(target, ignore_errors=True)
     bare.rename(target)

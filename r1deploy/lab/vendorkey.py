@@ -7,7 +7,7 @@ import os
 from typing import Any
 
 from r1deploy.lab import access
-from r1deploy.lab.layout import Layout
+from r1deploy.lab.places import Layout
 
 BLOCK = 16
 

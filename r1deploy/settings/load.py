@@ -18,7 +18,7 @@ from pathlib import Path, PurePath
 import pydantic
 
 from r1deploy.errors import ConfigError, UsageError
-from r1deploy.settings import checks, profiles, redact, schema, yamlfile
+from r1deploy.settings import profiles, redact, schema, validation, yamlfile
 from r1deploy.settings.model import Precedence, Settings
 from r1deploy.settings.volumes import weights_host_path
 
@@ -323,7 +323,9 @@ def _nested(values: Mapping[schema.Path, _Value]) -> dict[str, object]:
 
 
 def _findings(settings: Settings, values: Mapping[schema.Path, _Value]) -> list[_Problem]:
-    return [_Problem("SETTINGS_VALUE", path, _where(path, values), text) for path, text in checks.findings(settings)]
+    return [
+        _Problem("SETTINGS_VALUE", path, _where(path, values), text) for path, text in validation.findings(settings)
+    ]
 
 
 def _findings_despite(bad: Sequence[_Problem], merge: _Merge) -> list[_Problem]:
@@ -351,7 +353,7 @@ def _set(data: dict[str, object], path: schema.Path, value: object) -> None:
 
 def _resolve_paths(merge: _Merge, folder: Path) -> None:
     """Make the paths of this machine absolute, so that nothing depends on where r1deploy was called."""
-    for path in checks.PATHS:
+    for path in validation.PATHS:
         item = merge.values.get(path)
         if item is None or not isinstance(item.value, str):
             continue

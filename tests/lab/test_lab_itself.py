@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from r1deploy.lab import Lab, LabError
-from r1deploy.lab.layout import VENDOR_IMAGE, upstream_address
+from r1deploy.lab.places import VENDOR_IMAGE, upstream_address
 
 pytestmark = pytest.mark.lab
 NAME = "r1lab_itself"

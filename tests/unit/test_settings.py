@@ -13,7 +13,7 @@ from hypothesis import settings as fuzz
 from hypothesis import strategies as st
 
 from r1deploy.errors import ConfigError, ErrorCode, R1Error, UsageError
-from r1deploy.settings import checks, example, lockfile, profiles, redact, schema, sources, volumes, yamlfile
+from r1deploy.settings import example, lockfile, profiles, redact, schema, sources, validation, volumes, yamlfile
 from r1deploy.settings.load import Loaded, from_profile, leaves, load, value_from_text, weights_host_path
 from r1deploy.settings.model import Settings
 
@@ -606,7 +606,7 @@ def survives(folder: Path, data: bytes | None, flags: Mapping[str, object], envi
         assert error.message.encode("utf-8")
     else:
         assert isinstance(found.settings, Settings)
-        assert not list(checks.findings(found.settings))
+        assert not list(validation.findings(found.settings))
         assert len(sources.rows(found)) == len(found.sources)
 
 

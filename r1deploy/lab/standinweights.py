@@ -7,9 +7,8 @@ import struct
 from collections.abc import Callable
 from typing import Any
 
-from r1deploy.lab import access, hosts
-from r1deploy.lab import layout as names
-from r1deploy.lab.errors import LabError
+from r1deploy.lab import access, hosts, places
+from r1deploy.lab.laberrors import LabError
 
 SHARDS = 3
 NOTE = "Stand-in weights of the r1deploy lab: the files are valid, the numbers mean nothing."
@@ -69,7 +68,7 @@ def files() -> dict[str, bytes]:
 
 def are_there(client: Any, container: str, folder: str) -> bool:
     """Whether the share holds a checkpoint in this folder."""
-    probe = ["test", "-f", f"{names.MODELS_ON_HOST}/{folder}/model.safetensors.index.json"]
+    probe = ["test", "-f", f"{places.MODELS_ON_HOST}/{folder}/model.safetensors.index.json"]
     return hosts.execute(client, container, probe)[0] == 0
 
 
@@ -77,7 +76,7 @@ def ensure(client: Any, container: str, folder: str) -> None:
     """Lay the stand-in's weights on the share once; every host has it mounted, as with NFS."""
     if are_there(client, container, folder):
         return
-    target = f"{names.MODELS_ON_HOST}/{folder}"
+    target = f"{places.MODELS_ON_HOST}/{folder}"
     access.check_run(client, container, f"mkdir -p {target}")
     hosts.put_files(client, container, {f"{target}/{name}": (data, 0o644, 0) for name, data in files().items()})
 
@@ -88,16 +87,16 @@ def ensure_random(client: Any, container: str, folder: str, image: str, say: Cal
 
     if are_there(client, container, folder):
         return
-    access.check_run(client, container, f"rm -rf {names.MODELS_ON_HOST}/{folder}.partial")
+    access.check_run(client, container, f"rm -rf {places.MODELS_ON_HOST}/{folder}.partial")
     try:
         client.containers.run(
             image,
-            ["python3", "/opt/r1lab/make_weights.py", f"{names.MODELS_ON_HOST}/{folder}"],
-            volumes={names.SHARE_VOLUME: {"bind": names.MOUNT_POINT, "mode": "rw"}},
+            ["python3", "/opt/r1lab/make_weights.py", f"{places.MODELS_ON_HOST}/{folder}"],
+            volumes={places.SHARE_VOLUME: {"bind": places.MOUNT_POINT, "mode": "rw"}},
             network_mode="none",
             remove=True,
         )
     except ContainerError as error:
         tail = (error.stderr or b"").decode(errors="replace").splitlines()[-8:]
         raise LabError("could not make random weights", evidence="\n".join(tail)) from error
-    say(f"made random weights of DeepSeek-V3's architecture: {names.MODELS_ON_HOST}/{folder}")
+    say(f"made random weights of DeepSeek-V3's architecture: {places.MODELS_ON_HOST}/{folder}")
