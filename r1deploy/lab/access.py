@@ -2,32 +2,16 @@
 
 from __future__ import annotations
 
-import os
 import shlex
 from collections.abc import Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from r1deploy.lab import hosts, places
 from r1deploy.lab.engines import Engine
 from r1deploy.lab.laberrors import LabError
 from r1deploy.lab.places import Layout
-
-if TYPE_CHECKING:
-    from r1deploy.lab.upstreams import Made
-
-
-def secret_folder(path: Path) -> None:
-    path.mkdir(parents=True, exist_ok=True)
-    path.chmod(0o700)
-
-
-def write_secret(path: Path, data: bytes) -> None:
-    """Write a file that only its owner may read, from its first byte on."""
-    secret_folder(path.parent)
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(descriptor, "wb") as stream:
-        stream.write(data)
+from r1deploy.lab.secretfiles import write_secret
+from r1deploy.lab.upstreams import Made
 
 
 def ensure_ssh_key(layout: Layout) -> str:

@@ -6,7 +6,8 @@ import io
 import re
 import tarfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -89,64 +90,82 @@ def host_config(client: Any, binds: list[str], machine: bool) -> dict[str, Any]:
     return config
 
 
-def recipe_of(image: str) -> str:
-    """What a container of the lab is made of; another one is made anew."""
-    return f"{image} shm={SHM_SIZE}"
+@dataclass(frozen=True)
+class Wanted:
+    """A container of the lab as it shall be; ``role`` is ``host`` or ``upstream``."""
+
+    name: str
+    image: str
+    address: str
+    binds: Sequence[str]
+    role: str
+
+    @property
+    def recipe(self) -> str:
+        """What the container is made of; one of another recipe is made anew."""
+        return f"{self.image} shm={SHM_SIZE}"
 
 
-def create(client: Any, name: str, image: str, address: str, binds: list[str], role: str) -> None:
+def create(client: Any, wanted: Wanted) -> None:
     """Create and start one container of the lab."""
-    hostname = name.removeprefix(f"{places.PREFIX}-")
-    endpoint = client.api.create_endpoint_config(ipv4_address=address, aliases=[hostname])
+    hostname = wanted.name.removeprefix(f"{places.PREFIX}-")
+    endpoint = client.api.create_endpoint_config(ipv4_address=wanted.address, aliases=[hostname])
     made = client.api.create_container(
-        image,
+        wanted.image,
         hostname=hostname,
-        name=name,
-        environment={"R1LAB_ROLE": role, "container": "docker"},
-        labels={places.LABEL: role, places.RECIPE_LABEL: recipe_of(image)},
-        host_config=host_config(client, binds, machine=role == "host"),
+        name=wanted.name,
+        environment={"R1LAB_ROLE": wanted.role, "container": "docker"},
+        labels={places.LABEL: wanted.role, places.RECIPE_LABEL: wanted.recipe},
+        host_config=host_config(client, list(wanted.binds), machine=wanted.role == "host"),
         networking_config=client.api.create_networking_config({places.NETWORK: endpoint}),
         stop_signal="SIGTERM",
     )
     client.api.start(made["Id"])
 
 
-def ensure(client: Any, name: str, image: str, address: str, binds: list[str], role: str, say: Say) -> bool:
-    """The container runs, of this image; True when it was made or started anew."""
-    found = find(client, name)
-    if found is not None and found.labels.get(places.RECIPE_LABEL) != recipe_of(image):
-        say(f"{name}: replaced, its recipe has changed")
-        found.remove(force=True)
-        found = None
-    if found is not None and sorted(found.attrs["HostConfig"]["Binds"] or []) != sorted(binds):
-        say(f"{name}: replaced, it is of a lab in another folder")
-        found.remove(force=True)
-        found = None
-    if found is None:
-        create(client, name, image, address, binds, role)
+def ensure(client: Any, wanted: Wanted, say: Say) -> bool:
+    """The container runs, as it shall be; True when it was made or started anew."""
+    container = find(client, wanted.name)
+    if container is not None and (reason := outdated(container, wanted)):
+        say(f"{wanted.name}: replaced, {reason}")
+        container.remove(force=True)
+        container = None
+    if container is None:
+        create(client, wanted)
         return True
-    if found.status != "running":
-        say(f"{name}: was {found.status}, started again")
-        found.start()
+    if container.status != "running":
+        say(f"{wanted.name}: was {container.status}, started again")
+        container.start()
         return True
     return False
 
 
+def outdated(container: Any, wanted: Wanted) -> str:
+    """Why the container cannot stay; empty where it can."""
+    if container.labels.get(places.RECIPE_LABEL) != wanted.recipe:
+        return "its recipe has changed"
+    if sorted(container.attrs["HostConfig"]["Binds"] or []) != sorted(wanted.binds):
+        return "it is of a lab in another folder"
+    return ""
+
+
 def ensure_node(client: Any, number: int, image: str, say: Say) -> bool:
+    """A host of the lab runs; True when it was made or started anew."""
     host = places.node_name(number)
     ensure_volume(client, places.engine_volume(host))
-    binds = [
+    binds = (
         f"{places.engine_volume(host)}:/var/lib/docker",
         f"{places.SHARE_VOLUME}:{places.MOUNT_POINT}",
         "/sys/fs/cgroup:/sys/fs/cgroup:rw",
-    ]
-    name = places.container_name(host)
-    return ensure(client, name, image, places.node_address(number), binds, "host", say)
+    )
+    wanted = Wanted(places.container_name(host), image, places.node_address(number), binds, "host")
+    return ensure(client, wanted, say)
 
 
 def ensure_upstream(client: Any, image: str, folder: Path, say: Say) -> bool:
-    binds = [f"{folder}:/srv/git:ro"]
-    return ensure(client, places.UPSTREAM, image, places.upstream_address(), binds, "upstream", say)
+    """The server of the upstream repositories runs; True when it was made or started anew."""
+    wanted = Wanted(places.UPSTREAM, image, places.upstream_address(), (f"{folder}:/srv/git:ro",), "upstream")
+    return ensure(client, wanted, say)
 
 
 def wait_ready(client: Any, container: str) -> None:

@@ -84,7 +84,7 @@ class Lab:
         say(f"lab is up: {hosts} hosts, {self.folder} ({time.monotonic() - started:.0f} s)")
 
     def _make(self, count: int, engine: Engine, given: Mapping[str, Upstream], say: Say) -> Made:
-        from r1deploy.lab import access, images, standinweights, upstreams
+        from r1deploy.lab import access, images, upstreams
         from r1deploy.lab import hosts as parts
 
         public = access.ensure_ssh_key(self.layout)
@@ -99,22 +99,34 @@ class Lab:
         numbers = range(1, count + 1)
         changed = [n for n in numbers if parts.ensure_node(self._client, n, host_image, say)]
         for number in numbers:
-            name = places.container_name(places.node_name(number))
-            parts.wait_ready(self._client, name)
-            access.authorize(self._client, name, public)
+            self._let_in(number, public)
             if number in changed:
                 say(f"{places.node_name(number)} is up at {places.node_address(number)}")
-            if not answers(places.node_address(number), 22):
-                raise LabError(
-                    f"{places.node_name(number)} runs, but {places.node_address(number)} does not answer from here",
-                    "another network here may have the same addresses (ip route); R1DEPLOY_LAB_NETWORK names others",
-                )
+        self._ensure_weights(engine, vendor, say)
+        return made
+
+    def _let_in(self, number: int, public: str) -> None:
+        """Wait for a host, let the key in, and see that it answers from here."""
+        from r1deploy.lab import access
+        from r1deploy.lab import hosts as parts
+
+        host, address = places.node_name(number), places.node_address(number)
+        parts.wait_ready(self._client, places.container_name(host))
+        access.authorize(self._client, places.container_name(host), public)
+        if not answers(address, 22):
+            raise LabError(
+                f"{host} runs, but {address} does not answer from here",
+                "another network here may have the same addresses (ip route); R1DEPLOY_LAB_NETWORK names others",
+            )
+
+    def _ensure_weights(self, engine: Engine, image: str, say: Say) -> None:
+        from r1deploy.lab import standinweights
+
         first = places.container_name(places.node_name(1))
         if engine.random_weights:
-            standinweights.ensure_random(self._client, first, engine.weights, vendor, say)
+            standinweights.ensure_random(self._client, first, engine.weights, image, say)
         else:
             standinweights.ensure(self._client, first, engine.weights)
-        return made
 
     def _write_files(self, count: int, made: Made, engine: Engine) -> None:
         from r1deploy.lab import access
@@ -170,8 +182,8 @@ class Lab:
     def _host_status(self, host: LabHost) -> dict[str, Any]:
         from r1deploy.lab import hosts as parts
 
-        found = parts.find(self._client, host.container)
-        up = found is not None and found.status == "running"
+        container = parts.find(self._client, host.container)
+        up = container is not None and container.status == "running"
         engine = up and self.exec(host.name, "docker", "version", "--format", "{{.Server.Version}}")
         return {
             "name": host.name,
@@ -183,8 +195,8 @@ class Lab:
 
     def hosts(self) -> list[LabHost]:
         """The hosts there are, up or not, in the order of their numbers."""
-        found = self._need().containers.list(all=True, filters={"label": f"{places.LABEL}=host"})
-        numbers = sorted(int(item.name.rpartition("node")[2]) for item in found)
+        containers = self._need().containers.list(all=True, filters={"label": f"{places.LABEL}=host"})
+        numbers = sorted(int(item.name.rpartition("node")[2]) for item in containers)
         return [LabHost(places.node_name(n), places.node_address(n)) for n in numbers]
 
     def exec(self, host: str, *argv: str, stdin: bytes | None = None) -> tuple[int, str]:

@@ -9,15 +9,15 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import shutil
 import tempfile
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from r1deploy.lab import images, places, thismachine, vendorkey
+from r1deploy.lab.gitwork import Work
 from r1deploy.lab.places import Layout
 from r1deploy.lab.realupstreams import Upstream, full_commit, gitlink, submodule_url
 
@@ -27,59 +27,6 @@ DEVICE = "BI_V150"
 TAG = "deepseek_release_iluvatar"
 # A second vendor, whose patch is in plain text and whose vLLM is built by setup.py.
 PLAIN_DEVICE, PLAIN_TAG = "Metax_C550", "deepseek_release_metax"
-EXECUTABLE = {"clean_vllm.sh", "build_vllm.sh", "install_vllm.sh"}
-
-
-class Work:
-    """A work tree whose commits come out the same every time."""
-
-    def __init__(self, folder: Path, source: str | None = None) -> None:
-        """An empty repository, or with ``source`` (a URL or a clone) a clone of it."""
-        self.folder = folder
-        self.count = 0
-        folder.mkdir(parents=True)
-        if source is None:
-            self.git("init", "--quiet", "--initial-branch=main")
-        else:
-            self.git("clone", "--quiet", "--no-local", source, ".")
-            self.git("checkout", "--quiet", "-B", "main")
-
-    def git(self, *argv: str) -> str:
-        when = f"{1_749_600_000 + 3600 * self.count} +0000"
-        fixed = {"GIT_AUTHOR_DATE": when, "GIT_COMMITTER_DATE": when, "GIT_CONFIG_GLOBAL": os.devnull}
-        who = ["user.name=r1deploy lab", "user.email=lab@r1deploy.invalid", "core.autocrlf=false", "gc.auto=0"]
-        options = [part for setting in who for part in ("-c", setting)]
-        pairs = [f"{name}={value}" for name, value in fixed.items()]
-        return thismachine.run(["env", *pairs, "git", "-C", str(self.folder), *options, *argv]).strip()
-
-    def lay(self, source: Path) -> None:
-        """Copy a stand-in folder over the tree."""
-        for path in images.source_files(source):
-            target = self.folder / path.relative_to(source)
-            target.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(path, target)
-            target.chmod(0o755 if path.name in EXECUTABLE else 0o644)
-
-    def write(self, path: str, data: str | bytes) -> None:
-        target = self.folder / path
-        target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_bytes(data.encode() if isinstance(data, str) else data)
-
-    def commit(self, message: str) -> str:
-        self.count += 1
-        self.git("add", "--all")
-        self.git("commit", "--quiet", "--allow-empty", "--message", message)
-        return self.git("rev-parse", "HEAD")
-
-    def diff_of(self, overlay: Path, at: str) -> bytes:
-        """What the overlay changes at a commit, as a patch; the tree is left as it was."""
-        self.git("checkout", "--quiet", "--detach", at)
-        self.lay(overlay)
-        self.git("add", "--all")
-        text = self.git("diff", "--cached", "--binary", at)
-        self.git("reset", "--quiet", "--hard", at)
-        self.git("checkout", "--quiet", "main")
-        return (text + "\n").encode()
 
 
 @dataclass(frozen=True)
@@ -94,6 +41,39 @@ class Made:
     plain: str = ""
 
 
+@dataclass(frozen=True)
+class Vllm:
+    """vLLM's repository: the commit that the vendor patched, and the one that FlagScale's gitlink names."""
+
+    work: Work
+    base: str
+    linked: str
+
+
+@dataclass(frozen=True)
+class VendorPatch:
+    """What a vendor adds to FlagScale: its patches by repository, what they are made against and for."""
+
+    patches: Mapping[str, bytes]
+    base: str
+    vllm_base: str
+    models: Sequence[str]
+    task: str = "inference"
+    device: str = DEVICE
+
+    def facts(self) -> dict[str, object]:
+        """What ``diff.yaml`` says beside each patch."""
+        return {
+            "backends_commit": {"vllm": self.vllm_base},
+            "backends_version": {"FlagScale": "0.8.0", "vllm": "0.7.3"},
+            "commit": self.base,
+            "contact": "lab@r1deploy.invalid",
+            "device_type": self.device,
+            "models": list(self.models),
+            "task": [self.task],
+        }
+
+
 def digest(layout: Layout, key: Any, patch: str, given: Mapping[str, Upstream]) -> str:
     """Everything the repositories are made from."""
     words = [str(SHAPE), places.upstream_address(), vendorkey.fingerprint(key), patch]
@@ -106,7 +86,7 @@ def digest(layout: Layout, key: Any, patch: str, given: Mapping[str, Upstream]) 
 
 def plain_patch(layout: Layout) -> str:
     """The commit with the second vendor's patch, of repositories that are there."""
-    return str(json.loads((layout.upstreams / "state.json").read_text())["plain"])
+    return str(json.loads(state_file(layout).read_text())["plain"])
 
 
 def ensure(layout: Layout, vllm_patch: str, given: Mapping[str, Upstream], say: Say) -> Made:
@@ -116,33 +96,43 @@ def ensure(layout: Layout, vllm_patch: str, given: Mapping[str, Upstream], say: 
     the real upstreams to use in place of stand-ins.
     """
     key = vendorkey.ensure(layout)
-    state = layout.upstreams / "state.json"
     wanted = digest(layout, key, vllm_patch, given)
-    if state.is_file():
-        found = json.loads(state.read_text())
-        whole = all((layout.upstreams / f"{name}.git").is_dir() for name in places.REPOSITORIES)
-        if whole and found["digest"] == wanted:
-            return Made(found["patch"], found["instead_of"], found["plain"])
+    made = remembered(layout, wanted)
+    if made is not None:
+        return made
     layout.upstreams.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=layout.folder) as temporary:
         made = make(Path(temporary), key, vllm_patch, given)
         for name in places.REPOSITORIES:
             publish(Path(temporary) / name, layout.upstreams / f"{name}.git")
-    state.write_text(
-        json.dumps({"digest": wanted, "patch": made.patch, "instead_of": made.instead_of, "plain": made.plain}) + "\n"
-    )
+    state = {"digest": wanted, "patch": made.patch, "instead_of": made.instead_of, "plain": made.plain}
+    state_file(layout).write_text(json.dumps(state) + "\n")
     real = f", the real {' and '.join(sorted(given))} among them" if given else ""
     say(f"made the upstream repositories in {layout.upstreams}{real}")
     return made
 
 
+def state_file(layout: Layout) -> Path:
+    """What the repositories were made from, and what came out."""
+    return layout.upstreams / "state.json"
+
+
+def remembered(layout: Layout, wanted: str) -> Made | None:
+    """What the repositories hold, where they are whole and made from what has this digest."""
+    if not state_file(layout).is_file():
+        return None
+    state = json.loads(state_file(layout).read_text())
+    whole = all((layout.upstreams / f"{name}.git").is_dir() for name in places.REPOSITORIES)
+    return Made(state["patch"], state["instead_of"], state["plain"]) if whole and state["digest"] == wanted else None
+
+
 def make(folder: Path, key: Any, vllm_patch: str, given: Mapping[str, Upstream]) -> Made:
+    """Make the repositories as work trees in ``folder``. Raises LabError."""
     make_flaggems(folder / "FlagGems")
     overlay = places.standins() / "patches" / vllm_patch
     if "FlagScale" in given:
         return make_on_real(folder, key, overlay, given)
-    vllm, base, linked = make_vllm(folder / "vllm")
-    patch, plain = make_flagscale(folder / "FlagScale", key, vllm, overlay, base, linked)
+    patch, plain = make_flagscale(folder / "FlagScale", key, make_vllm(folder / "vllm"), overlay)
     return Made(patch, {}, plain)
 
 
@@ -152,19 +142,24 @@ def make_on_real(folder: Path, key: Any, overlay: Path, given: Mapping[str, Upst
     base = full_commit(scale.folder, given["FlagScale"].commit)
     scale.git("checkout", "--quiet", "-B", "main", base)
     if "vllm" in given:
-        vllm = Work(folder / "vllm", given["vllm"].url)
-        vllm_base = linked = gitlink(scale.folder, base, "vllm")
+        linked = gitlink(scale.folder, base, "vllm")
+        vllm = Vllm(Work(folder / "vllm", given["vllm"].url), linked, linked)
     else:
-        vllm, vllm_base, linked = make_vllm(folder / "vllm")
-        base = commit_with_link(scale, linked, "r1deploy lab: vLLM is the lab's stand-in")
-    patches = {
-        "vllm": vllm.diff_of(overlay, vllm_base),
-        "FlagScale": scale.diff_of(places.standins() / "patches" / "flagscale", base),
-    }
-    write_vendor(scale, key, patches, base, vllm_base, ["ds"], "inference")
-    patch = commit_with_link(scale, linked, "r1deploy lab: a vendor's patch of the lab's own")
+        vllm = make_vllm(folder / "vllm")
+        base = commit_with_link(scale, vllm.linked, "r1deploy lab: vLLM is the lab's stand-in")
+    patches = patches_of(scale, base, vllm, overlay)
+    write_vendor(scale, key, VendorPatch(patches, base, vllm.base, ["ds"]))
+    patch = commit_with_link(scale, vllm.linked, "r1deploy lab: a vendor's patch of the lab's own")
     url = submodule_url(scale.folder, base, "vllm")
     return Made(patch, {url: f"git://{places.upstream_address()}/vllm.git"})
+
+
+def patches_of(scale: Work, base: str, vllm: Vllm, overlay: Path, ours: str = "patches") -> dict[str, bytes]:
+    """The vendor's patches by repository; ``ours`` is the stand-ins' folder that holds FlagScale's."""
+    return {
+        "vllm": vllm.work.diff_of(overlay, vllm.base),
+        "FlagScale": scale.diff_of(places.standins() / ours / "flagscale", base),
+    }
 
 
 def make_flaggems(folder: Path) -> None:
@@ -179,8 +174,8 @@ def make_flaggems(folder: Path) -> None:
     work.commit("Go on after the tag")
 
 
-def make_vllm(folder: Path) -> tuple[Work, str, str]:
-    """The repository, the commit the vendor patched, and the one that FlagScale's gitlink names."""
+def make_vllm(folder: Path) -> Vllm:
+    """vLLM's repository; its history goes on after what the vendor patched."""
     work = Work(folder)
     work.write("README.md", "# vLLM: a stand-in of the r1deploy lab\n")
     work.commit("Begin")
@@ -190,36 +185,36 @@ def make_vllm(folder: Path) -> tuple[Work, str, str]:
     linked = work.commit("Go on after 0.7.3")
     work.write("CHANGES.md", "Later still.\n")
     work.commit("Go on")
-    return work, base, linked
+    return Vllm(work, base, linked)
 
 
-def make_flagscale(folder: Path, key: Any, vllm: Work, overlay: Path, vllm_base: str, linked: str) -> tuple[str, str]:
+def make_flagscale(folder: Path, key: Any, vllm: Vllm, overlay: Path) -> tuple[str, str]:
     """The repository; returns the commits with the first vendor's patch and with the second's."""
     work = Work(folder)
     work.write("README.md", "# FlagScale: a stand-in of the r1deploy lab\n")
     work.commit("Begin")
     work.lay(places.standins() / "flagscale")
     work.write(".gitmodules", gitmodules())
-    base = commit_with_link(work, linked, "Serve DeepSeek-R1")
-    patches = {
-        "vllm": vllm.diff_of(overlay, vllm_base),
-        "FlagScale": work.diff_of(places.standins() / "patches" / "flagscale", base),
-    }
-    write_vendor(work, key, patches, base, vllm_base, ["ds", "minicpm-o", "ds-distill-qwen"], "inference")
-    patch = commit_with_link(work, linked, "[ILUVATAR] Add iluvatar support")
+    base = commit_with_link(work, vllm.linked, "Serve DeepSeek-R1")
+    patches = patches_of(work, base, vllm, overlay)
+    ours = VendorPatch(patches, base, vllm.base, ["ds", "minicpm-o", "ds-distill-qwen"])
+    write_vendor(work, key, ours)
+    patch = commit_with_link(work, vllm.linked, "[ILUVATAR] Add iluvatar support")
     write_history(work, [patch])
-    commit_with_link(work, linked, "Record the patch")
-    useless = dict.fromkeys(patches, b"this patch is for training llama3-70b and fits nothing here\n")
-    write_vendor(work, key, useless, base, vllm_base, ["llama3-70b"], "train")
-    newer = commit_with_link(work, linked, "[ILUVATAR] llama3-70b training")
-    write_history(work, [patch, newer])
+    commit_with_link(work, vllm.linked, "Record the patch")
+    add_useless_patch(work, key, ours, vllm.linked, patch)
+    patches = patches_of(work, base, vllm, plain_overlay(folder.parent / "plain"), "patches-metax")
+    write_vendor(work, None, VendorPatch(patches, base, vllm.base, ["deepseek_r1"], device=PLAIN_DEVICE))
+    return patch, commit_with_link(work, vllm.linked, "[Metax_C550] DeepSeek-R1")
+
+
+def add_useless_patch(work: Work, key: Any, ours: VendorPatch, linked: str, patch: str) -> None:
+    """A newer patch over ours: what unpatch.py takes when nobody tells it our commit ``patch``."""
+    useless = dict.fromkeys(ours.patches, b"this patch is for training llama3-70b and fits nothing here\n")
+    write_vendor(work, key, replace(ours, patches=useless, models=["llama3-70b"], task="train"))
+    commit = commit_with_link(work, linked, "[ILUVATAR] llama3-70b training")
+    write_history(work, [patch, commit])
     commit_with_link(work, linked, "Record the newer patch")
-    patches = {
-        "vllm": vllm.diff_of(plain_overlay(folder.parent / "plain"), vllm_base),
-        "FlagScale": work.diff_of(places.standins() / "patches-metax" / "flagscale", base),
-    }
-    write_vendor(work, None, patches, base, vllm_base, ["deepseek_r1"], "inference", PLAIN_DEVICE)
-    return patch, commit_with_link(work, linked, "[Metax_C550] DeepSeek-R1")
 
 
 def plain_overlay(folder: Path) -> Path:
@@ -245,30 +240,12 @@ def gitmodules() -> str:
     return "\n".join(lines)
 
 
-def write_vendor(
-    work: Work,
-    key: Any,
-    patches: dict[str, bytes],
-    base: str,
-    vllm_base: str,
-    models: list[str],
-    task: str,
-    device: str = DEVICE,
-) -> None:
+def write_vendor(work: Work, key: Any, patch: VendorPatch) -> None:
     """hardware/<device>/<backend>/: what is patched, and the patch under the vendor's key (None: in plain text)."""
-    facts = {
-        "backends_commit": {"vllm": vllm_base},
-        "backends_version": {"FlagScale": "0.8.0", "vllm": "0.7.3"},
-        "commit": base,
-        "contact": "lab@r1deploy.invalid",
-        "device_type": device,
-        "models": models,
-        "task": [task],
-    }
-    for name, plain in patches.items():
-        place = f"hardware/{device}/{name}"
+    for name, plain in patch.patches.items():
+        place = f"hardware/{patch.device}/{name}"
         # JSON is YAML, and needs no YAML library here.
-        work.write(f"{place}/diff.yaml", json.dumps(facts, indent=2) + "\n")
+        work.write(f"{place}/diff.yaml", json.dumps(patch.facts(), indent=2) + "\n")
         if key is None:
             work.write(f"{place}/diff.patch", plain)
         else:
