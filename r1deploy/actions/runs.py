@@ -68,7 +68,7 @@ def changing(context: Context, view: View, verb: str, journal: Journal, say: Say
     remote = context.head(view.probed)
     result, at_once = "ok", False
     try:
-        with RunLock(remote, context.settings.cluster, verb, say, run=journal.id, wait=wait) as lock:
+        with RunLock(remote, context.settings.cluster, verb, run=journal.id, wait=say if wait else None) as lock:
 
             def doing(step: str) -> None:
                 lock.doing = step

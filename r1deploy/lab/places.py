@@ -20,7 +20,6 @@ MODELS_ON_HOST = f"{MOUNT_POINT}/models"
 MODELS_IN_CONTAINER = "/data1/models"
 MAX_HOSTS = 16
 CHIPS = 16
-USERS = ("root", "ops")
 REPOSITORIES = ("FlagGems", "FlagScale", "vllm")
 
 

@@ -120,7 +120,7 @@ def _places(settings: Settings) -> Iterator[Finding]:
         elif seen.setdefault(volume.container, index) != index:
             yield path, f"{volume.container} is mounted already by volumes[{seen[volume.container]}]"
     if volumes.weights_host_path(settings) is None:
-        known = [volume.container for text in settings.container.volumes if (volume := volumes.parse(text))]
+        known = [volume.container for volume in volumes.mounted(settings)]
         text = f"{settings.engine.model!r} lies in no volume of the container ({', '.join(known) or 'there is none'})"
         yield ("engine", "model"), f"{text}: add the weights' folder to container.volumes"
 

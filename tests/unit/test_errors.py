@@ -32,7 +32,6 @@ def subclasses() -> dict[str, type[R1Error]]:
         ("ApplyError", 6),
         ("GateError", 7),
         ("LockedError", 8),
-        ("DriftFound", 10),
         ("Interrupted", 130),
     ],
 )
