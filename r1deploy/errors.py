@@ -86,7 +86,7 @@ ErrorCode: Final[dict[str, str]] = {
     "CHIP_BUSY": "memory of a chip is in use before the start",
     "TOPOLOGY": "tp × pp does not fit the chips of the hosts",
     "WEIGHTS_MISSING": "the checkpoint is not there, or not a checkpoint",
-    "WEIGHTS_DAMAGED": "shards of the checkpoint are missing, cut or damaged",
+    "WEIGHTS_DAMAGED": "shards of the checkpoint are missing, truncated or damaged",
     "WEIGHTS_DIFFER": "the hosts hold different checkpoints",
     "WEIGHTS_TOO_LARGE": "the checkpoint does not fit in the memory of the chips",
     "WEIGHTS_BUSY": "another run writes to the checkpoint, or it changed while it was read",
@@ -240,7 +240,7 @@ class ApplyError(R1Error):
 
 
 class GateError(R1Error):
-    """The service did not prove that it serves."""
+    """The gate did not see the service serve."""
 
     exit_code = 7
 

@@ -52,10 +52,10 @@ def check_run(client: Any, container: str, script: str) -> str:
 def host_keys(client: Any, container: str) -> list[str]:
     """The host's public keys, read through the engine: nobody can stand between."""
     output = check_run(client, container, "cat /etc/ssh/ssh_host_*_key.pub")
-    found = [" ".join(line.split()[:2]) for line in output.splitlines() if line.strip()]
-    if not found:
+    keys = [" ".join(line.split()[:2]) for line in output.splitlines() if line.strip()]
+    if not keys:
         raise LabError(f"{container}: its host keys cannot be read", "run it again: r1deploy lab up")
-    return found
+    return keys
 
 
 def write_known_hosts(client: Any, layout: Layout, count: int) -> None:

@@ -31,8 +31,8 @@ SHM_SIZE = "32g"
 def bounding_set() -> list[str]:
     """Capabilities this machine can give: --privileged fails where one of them is missing."""
     status = Path("/proc/self/status").read_text()
-    found = re.search(r"^CapBnd:\s*([0-9a-f]+)", status, re.MULTILINE)
-    mask = int(found.group(1), 16) if found else 0
+    bounding = re.search(r"^CapBnd:\s*([0-9a-f]+)", status, re.MULTILINE)
+    mask = int(bounding.group(1), 16) if bounding else 0
     return [name for bit, name in enumerate(CAPABILITIES) if mask >> bit & 1]
 
 
@@ -174,9 +174,9 @@ def wait_ready(client: Any, container: str) -> None:
     script = "test -S /run/docker.sock && docker version >/dev/null 2>&1 && ss -Hltn 'sport = :22' | grep -q ."
     probe = ["sh", "-c", script]
     while True:
-        found = find(client, container)
-        if found is None or found.status != "running":
-            log = found.logs(tail=15).decode(errors="replace") if found is not None else ""
+        host = find(client, container)
+        if host is None or host.status != "running":
+            log = host.logs(tail=15).decode(errors="replace") if host is not None else ""
             raise LabError(f"{container} does not run", evidence=log)
         if execute(client, container, probe)[0] == 0:
             return

@@ -129,8 +129,8 @@ VENDOR_UPSTREAM = replace(VENDOR, tag=places.VENDOR_UPSTREAM_IMAGE, layers=("ima
 
 def source_files(folder: Path) -> list[Path]:
     """The files of a stand-in folder, without what Python leaves behind."""
-    found = (path for path in folder.rglob("*") if path.is_file() or path.is_symlink())
-    return sorted(path for path in found if "__pycache__" not in path.parts)
+    files = (path for path in folder.rglob("*") if path.is_file() or path.is_symlink())
+    return sorted(path for path in files if "__pycache__" not in path.parts)
 
 
 def folder_digest(folder: Path) -> bytes:
@@ -145,8 +145,8 @@ def folder_digest(folder: Path) -> bytes:
 def ensure(client: Any, recipe: Recipe, say: Say) -> str:
     """The image of a recipe, made if it is not there; returns its name."""
     name = recipe.tag if ":" in recipe.tag else f"{recipe.tag}:{recipe.image_hash()}"
-    found = inspect(client, name)
-    if found is not None and labels_of(found).get(places.RECIPE_LABEL) == recipe.image_hash():
+    image = inspect(client, name)
+    if image is not None and labels_of(image).get(places.RECIPE_LABEL) == recipe.image_hash():
         return name
     base = ensure_base(client, recipe, say)
     if recipe.wheels:
@@ -285,8 +285,8 @@ def add_bytes(archive: tarfile.TarFile, name: str, data: bytes, mode: int) -> No
 
 def save(client: Any, name: str, target: Path, say: Say) -> None:
     """Write the image as the tarball that the vendor would mail; skipped when it is that already."""
-    found = inspect(client, name)
-    identity = str(found["Id"]) if found else ""
+    image = inspect(client, name)
+    identity = str(image["Id"]) if image else ""
     mark = target.with_suffix(".id")
     if target.is_file() and mark.is_file() and mark.read_text() == identity:
         return

@@ -83,12 +83,12 @@ class Lab:
             self._write_files(hosts, made, chosen)
         say(f"lab is up: {hosts} hosts, {self.folder} ({time.monotonic() - started:.0f} s)")
 
-    def _make(self, count: int, engine: Engine, given: Mapping[str, Upstream], say: Say) -> Made:
+    def _make(self, count: int, engine: Engine, real: Mapping[str, Upstream], say: Say) -> Made:
         from r1deploy.lab import access, images, upstreams
         from r1deploy.lab import hosts as parts
 
         public = access.ensure_ssh_key(self.layout)
-        made = upstreams.ensure(self.layout, engine.patch, given, say)
+        made = upstreams.ensure(self.layout, engine.patch, real, say)
         host_image = images.ensure(self._client, images.HOST, say)
         vendor = images.ensure(self._client, engine.image, say)
         images.save(self._client, vendor, self.layout.tarball_of(vendor), say)

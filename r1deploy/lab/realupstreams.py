@@ -39,19 +39,19 @@ class Upstream:
 
 def parse(words: Iterable[str]) -> dict[str, Upstream]:
     """Read the values of ``--upstream``. Raises LabError."""
-    found: dict[str, Upstream] = {}
+    upstreams: dict[str, Upstream] = {}
     for word in words:
         name, equals, rest = word.partition("=")
         url, _, commit = rest.partition("#")
-        if not equals or not url or name not in places.REPOSITORIES or name in found:
+        if not equals or not url or name not in places.REPOSITORIES or name in upstreams:
             raise LabError(f"--upstream {word} is not understood", FORM)
         if commit and name != "FlagScale":
             raise LabError(f"--upstream {word}: only FlagScale takes a commit", FORM)
         local = Path(url).expanduser()
-        found[name] = Upstream(name, str(local.resolve()) if local.is_dir() else url, commit or BASE)
-    if "vllm" in found and "FlagScale" not in found:
+        upstreams[name] = Upstream(name, str(local.resolve()) if local.is_dir() else url, commit or BASE)
+    if "vllm" in upstreams and "FlagScale" not in upstreams:
         raise LabError("--upstream vllm needs --upstream FlagScale: its commit names vLLM's", FORM)
-    return found
+    return upstreams
 
 
 def full_commit(repository: Path, commit: str) -> str:

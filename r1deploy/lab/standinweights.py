@@ -45,13 +45,13 @@ def config() -> dict[str, Any]:
 
 def files() -> dict[str, bytes]:
     """Every file of the weights' folder."""
-    found: dict[str, bytes] = {}
+    contents: dict[str, bytes] = {}
     index: dict[str, str] = {}
     total = 0
     for number in range(1, SHARDS + 1):
         name = f"model-{number:05d}-of-{SHARDS:06d}.safetensors"
         tensors = {f"model.layers.{number - 1}.mlp.down_proj.weight": (64, 64), f"model.norm.{number}": (64,)}
-        found[name] = safetensors(tensors)
+        contents[name] = safetensors(tensors)
         index.update(dict.fromkeys(tensors, name))
         total += 64 * 64 + 64
     tokenizer = {"tokenizer_class": "PreTrainedTokenizerFast", "model_max_length": 16384, "_note": NOTE}
@@ -62,8 +62,8 @@ def files() -> dict[str, bytes]:
         "tokenizer.json": {"version": "1.0", "model": {"type": "BPE", "vocab": {"a": 0}, "merges": []}},
         "model.safetensors.index.json": {"metadata": {"total_size": total}, "weight_map": index},
     }
-    found.update({name: (json.dumps(value, indent=2) + "\n").encode() for name, value in as_json.items()})
-    return found
+    contents.update({name: (json.dumps(value, indent=2) + "\n").encode() for name, value in as_json.items()})
+    return contents
 
 
 def are_there(client: Any, container: str, folder: str) -> bool:

@@ -30,19 +30,19 @@ def client() -> Any:
     from docker.errors import DockerException
 
     try:
-        found = docker.from_env(timeout=600)
-        found.ping()
+        engine = docker.from_env(timeout=600)
+        engine.ping()
     except DockerException:
         return None
-    return found
+    return engine
 
 
 def need_client() -> Any:
     """The client, or an error that says how to get an engine."""
-    found = client()
-    if found is None:
+    engine = client()
+    if engine is None:
         raise LabError("no Docker Engine answers on this machine", "r1deploy lab up --install")
-    return found
+    return engine
 
 
 def ensure_engine(install: bool, say: Say) -> Any:
@@ -50,10 +50,10 @@ def ensure_engine(install: bool, say: Say) -> Any:
     missing = missing_packages()
     if missing and install:
         apt_install(missing, say)
-    found = client()
-    if found is not None:
+    engine = client()
+    if engine is not None:
         require_tools(missing_packages())
-        return found
+        return engine
     require_tools(missing_packages())
     if not install and not places.engine_record().is_file():
         raise LabError("no Docker Engine answers on this machine", "r1deploy lab up --install")

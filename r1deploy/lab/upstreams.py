@@ -74,14 +74,14 @@ class VendorPatch:
         }
 
 
-def digest(layout: Layout, key: Any, patch: str, given: Mapping[str, Upstream]) -> str:
+def digest(layout: Layout, key: Any, patch: str, real: Mapping[str, Upstream]) -> str:
     """Everything the repositories are made from."""
     words = [str(SHAPE), places.upstream_address(), vendorkey.fingerprint(key), patch]
-    words += sorted(upstream.text for upstream in given.values())
-    found = hashlib.sha256(" ".join(words).encode())
+    words += sorted(upstream.text for upstream in real.values())
+    hashed = hashlib.sha256(" ".join(words).encode())
     for part in ("flaggems", "vllm", "flagscale", "patches", "patches-metax"):
-        found.update(images.folder_digest(places.standins() / part))
-    return found.hexdigest()
+        hashed.update(images.folder_digest(places.standins() / part))
+    return hashed.hexdigest()
 
 
 def plain_patch(layout: Layout) -> str:
@@ -89,26 +89,26 @@ def plain_patch(layout: Layout) -> str:
     return str(json.loads(state_file(layout).read_text())["plain"])
 
 
-def ensure(layout: Layout, vllm_patch: str, given: Mapping[str, Upstream], say: Say) -> Made:
+def ensure(layout: Layout, vllm_patch: str, real: Mapping[str, Upstream], say: Say) -> Made:
     """The repositories are there and fit the sources.
 
     In: the folder below ``standins/patches`` that holds the vendor's half of vLLM;
     the real upstreams to use in place of stand-ins.
     """
     key = vendorkey.ensure(layout)
-    wanted = digest(layout, key, vllm_patch, given)
+    wanted = digest(layout, key, vllm_patch, real)
     made = remembered(layout, wanted)
     if made is not None:
         return made
     layout.upstreams.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=layout.folder) as temporary:
-        made = make(Path(temporary), key, vllm_patch, given)
+        made = make(Path(temporary), key, vllm_patch, real)
         for name in places.REPOSITORIES:
             publish(Path(temporary) / name, layout.upstreams / f"{name}.git")
     state = {"digest": wanted, "patch": made.patch, "instead_of": made.instead_of, "plain": made.plain}
     state_file(layout).write_text(json.dumps(state) + "\n")
-    real = f", the real {' and '.join(sorted(given))} among them" if given else ""
-    say(f"made the upstream repositories in {layout.upstreams}{real}")
+    also = f", the real {' and '.join(sorted(real))} among them" if real else ""
+    say(f"made the upstream repositories in {layout.upstreams}{also}")
     return made
 
 
@@ -126,24 +126,24 @@ def remembered(layout: Layout, wanted: str) -> Made | None:
     return Made(state["patch"], state["instead_of"], state["plain"]) if whole and state["digest"] == wanted else None
 
 
-def make(folder: Path, key: Any, vllm_patch: str, given: Mapping[str, Upstream]) -> Made:
+def make(folder: Path, key: Any, vllm_patch: str, real: Mapping[str, Upstream]) -> Made:
     """Make the repositories as work trees in ``folder``. Raises LabError."""
     make_flaggems(folder / "FlagGems")
     overlay = places.standins() / "patches" / vllm_patch
-    if "FlagScale" in given:
-        return make_on_real(folder, key, overlay, given)
+    if "FlagScale" in real:
+        return make_on_real(folder, key, overlay, real)
     patch, plain = make_flagscale(folder / "FlagScale", key, make_vllm(folder / "vllm"), overlay)
     return Made(patch, {}, plain)
 
 
-def make_on_real(folder: Path, key: Any, overlay: Path, given: Mapping[str, Upstream]) -> Made:
+def make_on_real(folder: Path, key: Any, overlay: Path, real: Mapping[str, Upstream]) -> Made:
     """The lab as the vendor: its patches against the real FlagScale, and the commit that brings them."""
-    scale = Work(folder / "FlagScale", given["FlagScale"].url)
-    base = full_commit(scale.folder, given["FlagScale"].commit)
+    scale = Work(folder / "FlagScale", real["FlagScale"].url)
+    base = full_commit(scale.folder, real["FlagScale"].commit)
     scale.git("checkout", "--quiet", "-B", "main", base)
-    if "vllm" in given:
+    if "vllm" in real:
         linked = gitlink(scale.folder, base, "vllm")
-        vllm = Vllm(Work(folder / "vllm", given["vllm"].url), linked, linked)
+        vllm = Vllm(Work(folder / "vllm", real["vllm"].url), linked, linked)
     else:
         vllm = make_vllm(folder / "vllm")
         base = commit_with_link(scale, vllm.linked, "r1deploy lab: vLLM is the lab's stand-in")

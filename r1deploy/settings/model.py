@@ -159,7 +159,7 @@ class Engine(Section):
 
 
 class Service(Section):
-    """The running service and the gate that proves it."""
+    """The running service and the gate that verifies it."""
 
     name: Name = Field(description="experiment name; names the configuration files")
     mode: Annotated[StrictStr, Field(pattern=r"^(flagscale|ray\+vllm|vllm)$")] = Field(
