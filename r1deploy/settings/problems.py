@@ -32,7 +32,7 @@ class Problem:
 
     def __str__(self) -> str:
         place = f"{self.where}: " if self.where else ""
-        return f"{place}{_dotted(self.path)}: {self.text}"
+        return f"{place}{schema.dotted(self.path)}: {self.text}"
 
 
 def refusal(problems: Sequence[Problem]) -> ConfigError:
@@ -135,8 +135,3 @@ class _Short:
 
     def __str__(self) -> str:
         return redact.text(reprlib.repr(self.value))
-
-
-def _dotted(path: schema.Path) -> str:
-    # No control character of a damaged file may reach the terminal.
-    return ascii(".".join(path))[1:-1]
