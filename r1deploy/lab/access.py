@@ -9,8 +9,8 @@ from typing import Any
 from r1deploy.lab import hosts, places
 from r1deploy.lab.engines import Engine
 from r1deploy.lab.laberrors import LabError
+from r1deploy.lab.labsecrets import write_secret
 from r1deploy.lab.places import Layout
-from r1deploy.lab.secretfiles import write_secret
 from r1deploy.lab.upstreams import Made
 
 

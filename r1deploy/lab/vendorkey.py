@@ -6,8 +6,8 @@ import hashlib
 import os
 from typing import Any
 
+from r1deploy.lab.labsecrets import write_secret
 from r1deploy.lab.places import Layout
-from r1deploy.lab.secretfiles import write_secret
 
 BLOCK = 16
 
