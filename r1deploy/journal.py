@@ -103,8 +103,8 @@ def _logged(text: str) -> str:
 
 def logs_of(cluster: str) -> dict[str, str]:
     """Run id → path of its log on this machine, for the runs that did anything."""
-    logs = {}
+    found = {}
     for path in (state_home() / "runs" / cluster).glob("*-*-*.jsonl"):
         if path.stat().st_size:
-            logs[path.name.split("-")[1]] = str(path)
-    return logs
+            found[path.name.split("-")[1]] = str(path)
+    return found

@@ -105,7 +105,13 @@ class RunLock:
     def _take(self) -> dict[str, Any] | None:
         """Try once; what the lock says where somebody else holds it."""
         self.source = self._remote.local_address()
-        info = {"id": self._run, "who": who(), "from": self.source, "verb": self._verb, "doing": None}
+        info = {
+            "id": self._run,
+            "who": who(),
+            "from": self.source,
+            "verb": self._verb,
+            "doing": None,
+        }
         order = {"op": "hold", "path": lock_path(self._cluster), "silence": SILENCE_SECONDS, "info": info}
         session = self._remote.module("lock", order)
         self._blocks = session.read()
