@@ -26,8 +26,8 @@ from r1deploy.planning.observed import Incomplete, Observed, Record, observed_of
 from r1deploy.planning.planner import plan
 from r1deploy.runner.events import event_of, failure_of
 from r1deploy.ui.lines import plan_lines
+from tests.fuzzing import quick
 from tests.plans import test_plans as plans
-from tests.unit.test_fuzz import quick
 
 ODD = [
     None,
