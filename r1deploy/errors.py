@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import ClassVar, Final
+from typing import ClassVar, Final, TypedDict, Unpack
 
 # Every code that is raised anywhere, with one line for the docs. Tests hold it against the sources.
 ErrorCode: Final[dict[str, str]] = {
@@ -86,7 +86,7 @@ ErrorCode: Final[dict[str, str]] = {
     "CHIP_BUSY": "memory of a chip is in use before the start",
     "TOPOLOGY": "tp × pp does not fit the chips of the hosts",
     "WEIGHTS_MISSING": "the checkpoint is not there, or not a checkpoint",
-    "WEIGHTS_DAMAGED": "shards of the checkpoint are missing, cut or damaged",
+    "WEIGHTS_DAMAGED": "shards of the checkpoint are missing, truncated or damaged",
     "WEIGHTS_DIFFER": "the hosts hold different checkpoints",
     "WEIGHTS_TOO_LARGE": "the checkpoint does not fit in the memory of the chips",
     "WEIGHTS_BUSY": "another run writes to the checkpoint, or it changed while it was read",
@@ -158,33 +158,35 @@ ErrorCode: Final[dict[str, str]] = {
 }
 
 
+class Details(TypedDict, total=False):
+    """What is known of an error besides its code and message."""
+
+    host: str | None
+    """Inventory name of the host it is about."""
+    evidence: Sequence[str]
+    """Last lines of what failed."""
+    fix: str | None
+    """What the user can do."""
+    log: Path | None
+    """The file with the full log."""
+
+
 class R1Error(Exception):
     """Base of all errors of r1deploy; by itself it stands for a bug.
 
-    In: a code of ``ErrorCode``, what happened (with where), and what is known besides:
-    ``host`` (inventory name), ``evidence`` (last lines of the failed thing),
-    ``fix`` (what the user can do), ``log`` (full log).
+    In: a code of ``ErrorCode``, what happened (with where), and by name what else is known: see ``Details``.
     """
 
     exit_code: ClassVar[int] = 1
 
-    def __init__(
-        self,
-        code: str,
-        message: str,
-        *,
-        host: str | None = None,
-        evidence: Sequence[str] = (),
-        fix: str | None = None,
-        log: Path | None = None,
-    ) -> None:
+    def __init__(self, code: str, message: str, **details: Unpack[Details]) -> None:
         super().__init__(message)
         self.code = code
         self.message = message
-        self.host = host
-        self.evidence = tuple(evidence)
-        self.fix = fix
-        self.log = log
+        self.host = details.get("host")
+        self.evidence = tuple(details.get("evidence", ()))
+        self.fix = details.get("fix")
+        self.log = details.get("log")
 
     def to_dict(self) -> dict[str, object]:
         """Return the error for ``--json``: only JSON types, every key always there."""
@@ -222,18 +224,8 @@ class PreflightError(R1Error):
 
     exit_code = 5
 
-    def __init__(
-        self,
-        code: str,
-        message: str,
-        *,
-        blockers: Sequence[object] = (),
-        host: str | None = None,
-        evidence: Sequence[str] = (),
-        fix: str | None = None,
-        log: Path | None = None,
-    ) -> None:
-        super().__init__(code, message, host=host, evidence=evidence, fix=fix, log=log)
+    def __init__(self, code: str, message: str, *, blockers: Sequence[object] = (), **details: Unpack[Details]) -> None:
+        super().__init__(code, message, **details)
         self.blockers = tuple(blockers)
 
     def to_dict(self) -> dict[str, object]:
@@ -248,7 +240,7 @@ class ApplyError(R1Error):
 
 
 class GateError(R1Error):
-    """The service did not prove that it serves."""
+    """The gate did not see the service serve."""
 
     exit_code = 7
 
@@ -257,12 +249,6 @@ class LockedError(R1Error):
     """Another run holds the cluster."""
 
     exit_code = 8
-
-
-class DriftFound(R1Error):
-    """The plan is not empty; only ``plan --exit-code`` raises it."""
-
-    exit_code = 10
 
 
 class Interrupted(R1Error):

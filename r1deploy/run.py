@@ -101,7 +101,8 @@ class Run:
             yield
             return
         with self.head(view) as remote:
-            lock = RunLock(remote, self.settings.cluster, verb, self.say, run=self._journal.id, wait=self.wait)
+            told = self.say if self.wait else None
+            lock = RunLock(remote, self.settings.cluster, verb, run=self._journal.id, wait=told)
             with lock:
                 self._lock = lock
                 try:

@@ -47,10 +47,10 @@ def release(remote: Remote, cluster: str) -> dict[str, Any] | None:
     return None if answer["released"] is None else info_of(answer["released"])
 
 
-def info_of(found: object) -> dict[str, Any]:
+def info_of(said: object) -> dict[str, Any]:
     """What a lock says of its owner; nothing where it has another shape."""
     try:
-        return LockInfo.model_validate(found).model_dump(by_alias=True)
+        return LockInfo.model_validate(said).model_dump(by_alias=True)
     except ValidationError:
         return {}
 
@@ -58,14 +58,14 @@ def info_of(found: object) -> dict[str, Any]:
 class RunLock:
     """Holds the cluster's lock while it is open; ``lost`` says that it no longer does.
 
-    Entering raises LockedError LOCKED where another run holds it and ``wait`` is
-    false; UnreachableError where the head cannot be reached (never called a lock).
-    ``run`` is the id under which the history will know this run.
+    ``run`` is the id under which the history will know this run. ``wait`` is told once
+    that another run is waited for; None: it is not waited for.
+    Entering raises LockedError LOCKED where another run holds it and nobody waits;
+    UnreachableError where the head cannot be reached (never called a lock).
     """
 
-    def __init__(self, remote: Remote, cluster: str, verb: str, say: Say, *, run: str, wait: bool = False) -> None:
-        self._run = run
-        self._remote, self._cluster, self._verb, self._say, self._wait = remote, cluster, verb, say, wait
+    def __init__(self, remote: Remote, cluster: str, verb: str, *, run: str, wait: Say | None = None) -> None:
+        self._remote, self._cluster, self._verb, self._run, self._wait = remote, cluster, verb, run, wait
         self._session: Session | None = None
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._beat, daemon=True)
@@ -83,10 +83,10 @@ class RunLock:
             if held is None:
                 self._thread.start()
                 return self
-            if not self._wait:
+            if self._wait is None:
                 raise held_by(held, self._cluster, self._remote.name)
             if not told:
-                self._say(f"waiting: {sentence(held)}")
+                self._wait(f"waiting: {sentence(held)}")
                 told = True
             time.sleep(WAIT_SECONDS)
 
@@ -117,16 +117,14 @@ class RunLock:
         session = self._remote.module("holder", order)
         self._blocks = session.read()
         session.deadline = time.monotonic() + ANSWER_SECONDS
-        try:
+        with contextlib.ExitStack() as unless_held:
+            unless_held.callback(session.close)
             answer = self._answer()
             if answer is None:
                 raise self._remote.no_answer("the lock's script", session.code(), session.said.text)
-        except BaseException:
-            session.close()
-            raise
-        if "held" in answer:
-            session.close()
-            return info_of(answer["held"])
+            if "held" in answer:
+                return info_of(answer["held"])
+            unless_held.pop_all()
         self._session = session
         return None
 
@@ -141,9 +139,9 @@ class RunLock:
                 self._rest += block
                 continue
             self._rest = rest
-            found = answer_in(line.decode("utf-8", "replace"))
-            if isinstance(found, dict):
-                return found
+            answer = answer_in(line.decode("utf-8", "replace"))
+            if isinstance(answer, dict):
+                return answer
 
     def _beat(self) -> None:
         due = time.monotonic() + BEAT_SECONDS

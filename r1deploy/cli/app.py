@@ -68,7 +68,7 @@ Wait = Annotated[bool, typer.Option("--wait", help="Wait while another run holds
 def flags_of(given: list[str] | None) -> dict[str, object]:
     """``--set`` as dotted path → value. Raises UsageError, ConfigError."""
     from r1deploy.errors import UsageError
-    from r1deploy.settings.load import value_from_text
+    from r1deploy.settings.layers import value_from_text
 
     flags: dict[str, object] = {}
     for item in given or []:

@@ -123,7 +123,7 @@ def looks_like_hostfile(path: Path) -> bool:
             text = file.read(_SNIFFED_BYTES).decode("utf-8-sig", errors="replace")
     except (OSError, ValueError):
         return False
-    # The mode alone proves nothing: on some shares every file is executable.
+    # The mode alone says nothing: on some shares every file is executable.
     if text.startswith("#!"):
         return False
     lines = [line.partition("#")[0].split() for line in _NEWLINE.split(text)]
@@ -262,8 +262,8 @@ def _sample(fields: list[str]) -> str:
     """Return a right line as like to the bad one as can be."""
     if address_problem(fields[0]) is not None:
         return f"a right line: {SAMPLE}"
-    found = [field[6:] for field in fields[1:] if field.startswith("slots=") and slots_problem(field[6:]) is None]
-    return f"a right line: {fields[0]} slots={found[0] if found else 16} type={DEFAULT_TYPE}"
+    slots = [field[6:] for field in fields[1:] if field.startswith("slots=") and slots_problem(field[6:]) is None]
+    return f"a right line: {fields[0]} slots={slots[0] if slots else 16} type={DEFAULT_TYPE}"
 
 
 def _ip_problem(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> str | None:
@@ -276,6 +276,6 @@ def _ip_problem(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> str |
 
 
 def _short(text: str, *, quoted: bool = True) -> str:
-    cut = text if len(text) <= 120 else text[:117] + "..."
+    short = text if len(text) <= 120 else text[:117] + "..."
     # Control characters of a damaged file must not reach the terminal.
-    return ascii(cut) if quoted or not cut.isprintable() else cut
+    return ascii(short) if quoted or not short.isprintable() else short

@@ -1,7 +1,7 @@
 """Ansible's inventory: written from a hostfile, and read back as hosts.
 
 Only Ansible reads an inventory (ranges, groups, jump hosts, vaults are its
-own); what comes in here are the variables it found for each host.
+own); what comes in here are the variables that it has for each host.
 """
 
 from __future__ import annotations
@@ -93,29 +93,29 @@ def _line(name: str, entry: HostEntry) -> str:
     return " ".join(words)
 
 
-def _host(name: str, found: Mapping[str, object], default_slots: int, problems: list[tuple[str, str, str]]) -> Host:
+def _host(name: str, hostvars: Mapping[str, object], default_slots: int, problems: list[tuple[str, str, str]]) -> Host:
     """Return the host as far as its variables are right; the rest goes to ``problems`` (code, host, text)."""
-    kind = found.get("type") or hostfile.DEFAULT_TYPE
+    kind = hostvars.get("type") or hostfile.DEFAULT_TYPE
     if kind not in hostfile.TYPES:
         problems.append(("HOSTFILE_TYPE", name, f"type={kind!r}: it must be {' or '.join(hostfile.TYPES)}"))
-    address, reach = _address(name, found, problems), _reach(name, found, problems)
+    address, reach = _address(name, hostvars, problems), _reach(name, hostvars, problems)
     return Host(
         name=name,
         address=address,
-        slots=_slots(name, found.get("slots", default_slots), problems),
+        slots=_slots(name, hostvars.get("slots", default_slots), problems),
         type=str(kind),
-        port=_port(name, _first(found, "ansible_port", "ansible_ssh_port"), problems),
-        user=_user(name, _first(found, "ansible_user", "ansible_ssh_user"), problems),
+        port=_port(name, _first(hostvars, "ansible_port", "ansible_ssh_port"), problems),
+        user=_user(name, _first(hostvars, "ansible_user", "ansible_ssh_user"), problems),
         reach=None if reach == address else reach,
     )
 
 
-def _first(found: Mapping[str, object], *names: str) -> object:
-    return next((found[name] for name in names if found.get(name) not in (None, "")), None)
+def _first(hostvars: Mapping[str, object], *names: str) -> object:
+    return next((hostvars[name] for name in names if hostvars.get(name) not in (None, "")), None)
 
 
-def _address(name: str, found: Mapping[str, object], problems: list[tuple[str, str, str]]) -> str:
-    address = str(_first(found, "r1_address", "ansible_host", "ansible_ssh_host") or name)
+def _address(name: str, hostvars: Mapping[str, object], problems: list[tuple[str, str, str]]) -> str:
+    address = str(_first(hostvars, "r1_address", "ansible_host", "ansible_ssh_host") or name)
     problem = hostfile.address_problem(address)
     if problem:
         text = f"address {address!r}: {problem}; set r1_address=ADDRESS for it, a name or an IPv4 address"
@@ -123,9 +123,9 @@ def _address(name: str, found: Mapping[str, object], problems: list[tuple[str, s
     return address
 
 
-def _reach(name: str, found: Mapping[str, object], problems: list[tuple[str, str, str]]) -> str:
+def _reach(name: str, hostvars: Mapping[str, object], problems: list[tuple[str, str, str]]) -> str:
     """What SSH connects to: an address or a name of ssh_config, and never an option."""
-    text = str(_first(found, "ansible_host", "ansible_ssh_host") or name)
+    text = str(_first(hostvars, "ansible_host", "ansible_ssh_host") or name)
     if not re.fullmatch(r"[A-Za-z0-9_\[:][A-Za-z0-9_.:%\]-]*", text):
         problems.append(("INVENTORY_VALUE", name, f"ansible_host={text!a} is neither a name nor an address"))
     return text

@@ -8,7 +8,7 @@ imported by the calls that need them.
 
 from __future__ import annotations
 
-from r1deploy.lab.cluster import Lab, LabHost
-from r1deploy.lab.errors import LabError, WheelsMissing
+from r1deploy.lab.labcluster import Lab, LabHost
+from r1deploy.lab.laberrors import LabError, WheelsMissing
 
 __all__ = ["Lab", "LabError", "LabHost", "WheelsMissing"]

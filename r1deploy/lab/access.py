@@ -2,33 +2,16 @@
 
 from __future__ import annotations
 
-import os
 import shlex
 from collections.abc import Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from r1deploy.lab import hosts
-from r1deploy.lab import layout as names
+from r1deploy.lab import hosts, places
 from r1deploy.lab.engines import Engine
-from r1deploy.lab.errors import LabError
-from r1deploy.lab.layout import Layout
-
-if TYPE_CHECKING:
-    from r1deploy.lab.upstreams import Made
-
-
-def secret_folder(path: Path) -> None:
-    path.mkdir(parents=True, exist_ok=True)
-    path.chmod(0o700)
-
-
-def write_secret(path: Path, data: bytes) -> None:
-    """Write a file that only its owner may read, from its first byte on."""
-    secret_folder(path.parent)
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(descriptor, "wb") as stream:
-        stream.write(data)
+from r1deploy.lab.laberrors import LabError
+from r1deploy.lab.labsecrets import write_secret
+from r1deploy.lab.places import Layout
+from r1deploy.lab.upstreams import Made
 
 
 def ensure_ssh_key(layout: Layout) -> str:
@@ -69,30 +52,30 @@ def check_run(client: Any, container: str, script: str) -> str:
 def host_keys(client: Any, container: str) -> list[str]:
     """The host's public keys, read through the engine: nobody can stand between."""
     output = check_run(client, container, "cat /etc/ssh/ssh_host_*_key.pub")
-    found = [" ".join(line.split()[:2]) for line in output.splitlines() if line.strip()]
-    if not found:
+    keys = [" ".join(line.split()[:2]) for line in output.splitlines() if line.strip()]
+    if not keys:
         raise LabError(f"{container}: its host keys cannot be read", "run it again: r1deploy lab up")
-    return found
+    return keys
 
 
 def write_known_hosts(client: Any, layout: Layout, count: int) -> None:
     lines = []
     for number in range(1, count + 1):
-        host = names.node_name(number)
-        for key in host_keys(client, names.container_name(host)):
-            lines.append(f"{names.node_address(number)},{host} {key}")
+        host = places.node_name(number)
+        for key in host_keys(client, places.container_name(host)):
+            lines.append(f"{places.node_address(number)},{host} {key}")
     layout.known_hosts.write_text("\n".join(lines) + "\n")
 
 
 def write_hostfile(layout: Layout, count: int) -> None:
     head = "# The hosts of the r1deploy lab, in FlagScale's form\n"
-    rows = [f"{names.node_address(n)} slots={names.CHIPS} type=gpu\n" for n in range(1, count + 1)]
+    rows = [f"{places.node_address(n)} slots={places.CHIPS} type=gpu\n" for n in range(1, count + 1)]
     layout.hostfile.write_text(head + "".join(rows))
 
 
 def write_settings(layout: Layout, count: int, made: Made, engine: Engine) -> None:
     """Only what a user of the lab must set; the rest comes from the profile."""
-    upstream = f"git://{names.upstream_address()}"
+    upstream = f"git://{places.upstream_address()}"
     sections: dict[str, list[str]] = {
         "ssh": ["user: root", f"key_file: {layout.ssh_key}", f"known_hosts: {layout.known_hosts}"],
         "image": [f"name: {engine.image.tag}", f"tarball: {layout.tarball_of(engine.image.tag)}"],
@@ -101,7 +84,7 @@ def write_settings(layout: Layout, count: int, made: Made, engine: Engine) -> No
         "patch": [f"commit: {made.patch}", f"key_dir: {layout.vendor_key.parent}"],
         "git": [line for url, ours in made.instead_of.items() for line in ("instead_of:", f"  {url}: {ours}")],
         "engine": [
-            f"model: {names.MODELS_IN_CONTAINER}/{engine.weights}",
+            f"model: {places.MODELS_IN_CONTAINER}/{engine.weights}",
             *([] if count == 2 else [f"pipeline_parallel_size: {2 * count}"]),
         ],
         "env": [],

@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 from r1deploy.lab import images
-from r1deploy.lab.errors import LabError
-from r1deploy.lab.given import Upstream
 from r1deploy.lab.images import Recipe
+from r1deploy.lab.laberrors import LabError
+from r1deploy.lab.realupstreams import Upstream
 
 
 @dataclass(frozen=True)
@@ -63,16 +63,16 @@ VLLM = Engine(
 ENGINES = {engine.name: engine for engine in (LIGHT, VLLM)}
 
 
-def choose(name: str, given: Mapping[str, Upstream]) -> Engine:
-    """The engine of that name, with an image that holds what the given upstreams import. Raises LabError."""
+def choose(name: str, real: Mapping[str, Upstream]) -> Engine:
+    """The engine of that name, with an image that holds what the real upstreams import. Raises LabError."""
     if name not in ENGINES:
         raise LabError(f"there is no engine {name}", f"one of {', '.join(ENGINES)}")
-    if "FlagGems" in given:
+    if "FlagGems" in real:
         what = "the real FlagGems cannot be imported in the lab: it asks for Triton and for a device at its import"
         raise LabError(what, "leave it out: the stand-in FlagGems keeps its contract")
     engine = ENGINES[name]
-    if name == "light" and "vllm" in given:
+    if name == "light" and "vllm" in real:
         raise LabError("the light engine cannot be laid over the real vLLM", "r1deploy lab up --engine vllm …")
-    if name == "light" and "FlagScale" in given:
+    if name == "light" and "FlagScale" in real:
         return replace(engine, image=images.VENDOR_UPSTREAM)
     return engine

@@ -6,12 +6,13 @@ import io
 import re
 import tarfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from r1deploy.lab import layout as names
-from r1deploy.lab.errors import LabError
+from r1deploy.lab import places
+from r1deploy.lab.laberrors import LabError
 
 Say = Callable[[str], None]
 # Linux capabilities by bit; the engine of Debian 12 knows them up to AUDIT_READ.
@@ -30,8 +31,8 @@ SHM_SIZE = "32g"
 def bounding_set() -> list[str]:
     """Capabilities this machine can give: --privileged fails where one of them is missing."""
     status = Path("/proc/self/status").read_text()
-    found = re.search(r"^CapBnd:\s*([0-9a-f]+)", status, re.MULTILINE)
-    mask = int(found.group(1), 16) if found else 0
+    bounding = re.search(r"^CapBnd:\s*([0-9a-f]+)", status, re.MULTILINE)
+    mask = int(bounding.group(1), 16) if bounding else 0
     return [name for bit, name in enumerate(CAPABILITIES) if mask >> bit & 1]
 
 
@@ -39,24 +40,24 @@ def ensure_network(client: Any) -> None:
     """The lab's network, with fixed addresses."""
     from docker.errors import APIError
 
-    if client.networks.list(names=[f"^{names.NETWORK}$"]):
+    if client.networks.list(names=[f"^{places.NETWORK}$"]):
         return
-    pool = {"Subnet": names.subnet(), "Gateway": names.gateway()}
+    pool = {"Subnet": places.subnet(), "Gateway": places.gateway()}
     try:
         client.api.create_network(
-            names.NETWORK,
+            places.NETWORK,
             driver="bridge",
             ipam={"Driver": "default", "Config": [pool]},
-            labels={names.LABEL: "network"},
+            labels={places.LABEL: "network"},
             check_duplicate=True,
         )
     except APIError as error:
         fix = "set R1DEPLOY_LAB_NETWORK to three free numbers, such as 172.30.77"
-        raise LabError(f"the network {names.subnet()} cannot be had", fix, str(error)) from error
+        raise LabError(f"the network {places.subnet()} cannot be had", fix, str(error)) from error
 
 
 def ensure_volume(client: Any, name: str) -> None:
-    client.api.create_volume(name, labels={names.LABEL: "volume"})
+    client.api.create_volume(name, labels={places.LABEL: "volume"})
 
 
 def find(client: Any, name: str) -> Any | None:
@@ -70,7 +71,7 @@ def find(client: Any, name: str) -> Any | None:
 
 def host_config(client: Any, binds: list[str], machine: bool) -> dict[str, Any]:
     """What a lab host may do: everything this machine can give, by name."""
-    addresses = {names.node_name(n): names.node_address(n) for n in range(1, names.MAX_HOSTS + 1)}
+    addresses = {places.node_name(n): places.node_address(n) for n in range(1, places.MAX_HOSTS + 1)}
     config: dict[str, Any] = client.api.create_host_config(
         binds=binds,
         extra_hosts=addresses,
@@ -79,7 +80,7 @@ def host_config(client: Any, binds: list[str], machine: bool) -> dict[str, Any]:
         device_cgroup_rules=["a *:* rwm"] if machine else None,
         # A machine's own is half of its memory. The product's container gets the host's with /dev:/dev.
         shm_size=SHM_SIZE if machine else None,
-        network_mode=names.NETWORK,
+        network_mode=places.NETWORK,
     )
     if machine:
         # `--security-opt systempaths=unconfined` is the client's spelling of these two.
@@ -89,64 +90,82 @@ def host_config(client: Any, binds: list[str], machine: bool) -> dict[str, Any]:
     return config
 
 
-def recipe_of(image: str) -> str:
-    """What a container of the lab is made of; another one is made anew."""
-    return f"{image} shm={SHM_SIZE}"
+@dataclass(frozen=True)
+class Wanted:
+    """A container of the lab as it shall be; ``role`` is ``host`` or ``upstream``."""
+
+    name: str
+    image: str
+    address: str
+    binds: Sequence[str]
+    role: str
+
+    @property
+    def recipe(self) -> str:
+        """What the container is made of; one of another recipe is made anew."""
+        return f"{self.image} shm={SHM_SIZE}"
 
 
-def create(client: Any, name: str, image: str, address: str, binds: list[str], role: str) -> None:
+def create(client: Any, wanted: Wanted) -> None:
     """Create and start one container of the lab."""
-    hostname = name.removeprefix(f"{names.PREFIX}-")
-    endpoint = client.api.create_endpoint_config(ipv4_address=address, aliases=[hostname])
+    hostname = wanted.name.removeprefix(f"{places.PREFIX}-")
+    endpoint = client.api.create_endpoint_config(ipv4_address=wanted.address, aliases=[hostname])
     made = client.api.create_container(
-        image,
+        wanted.image,
         hostname=hostname,
-        name=name,
-        environment={"R1LAB_ROLE": role, "container": "docker"},
-        labels={names.LABEL: role, names.RECIPE_LABEL: recipe_of(image)},
-        host_config=host_config(client, binds, machine=role == "host"),
-        networking_config=client.api.create_networking_config({names.NETWORK: endpoint}),
+        name=wanted.name,
+        environment={"R1LAB_ROLE": wanted.role, "container": "docker"},
+        labels={places.LABEL: wanted.role, places.RECIPE_LABEL: wanted.recipe},
+        host_config=host_config(client, list(wanted.binds), machine=wanted.role == "host"),
+        networking_config=client.api.create_networking_config({places.NETWORK: endpoint}),
         stop_signal="SIGTERM",
     )
     client.api.start(made["Id"])
 
 
-def ensure(client: Any, name: str, image: str, address: str, binds: list[str], role: str, say: Say) -> bool:
-    """The container runs, of this image; True when it was made or started anew."""
-    found = find(client, name)
-    if found is not None and found.labels.get(names.RECIPE_LABEL) != recipe_of(image):
-        say(f"{name}: replaced, its recipe has changed")
-        found.remove(force=True)
-        found = None
-    if found is not None and sorted(found.attrs["HostConfig"]["Binds"] or []) != sorted(binds):
-        say(f"{name}: replaced, it is of a lab in another folder")
-        found.remove(force=True)
-        found = None
-    if found is None:
-        create(client, name, image, address, binds, role)
+def ensure(client: Any, wanted: Wanted, say: Say) -> bool:
+    """The container runs, as it shall be; True when it was made or started anew."""
+    container = find(client, wanted.name)
+    if container is not None and (reason := outdated(container, wanted)):
+        say(f"{wanted.name}: replaced, {reason}")
+        container.remove(force=True)
+        container = None
+    if container is None:
+        create(client, wanted)
         return True
-    if found.status != "running":
-        say(f"{name}: was {found.status}, started again")
-        found.start()
+    if container.status != "running":
+        say(f"{wanted.name}: was {container.status}, started again")
+        container.start()
         return True
     return False
 
 
+def outdated(container: Any, wanted: Wanted) -> str:
+    """Why the container cannot stay; empty where it can."""
+    if container.labels.get(places.RECIPE_LABEL) != wanted.recipe:
+        return "its recipe has changed"
+    if sorted(container.attrs["HostConfig"]["Binds"] or []) != sorted(wanted.binds):
+        return "it is of a lab in another folder"
+    return ""
+
+
 def ensure_node(client: Any, number: int, image: str, say: Say) -> bool:
-    host = names.node_name(number)
-    ensure_volume(client, names.engine_volume(host))
-    binds = [
-        f"{names.engine_volume(host)}:/var/lib/docker",
-        f"{names.SHARE_VOLUME}:{names.MOUNT_POINT}",
+    """A host of the lab runs; True when it was made or started anew."""
+    host = places.node_name(number)
+    ensure_volume(client, places.engine_volume(host))
+    binds = (
+        f"{places.engine_volume(host)}:/var/lib/docker",
+        f"{places.SHARE_VOLUME}:{places.MOUNT_POINT}",
         "/sys/fs/cgroup:/sys/fs/cgroup:rw",
-    ]
-    name = names.container_name(host)
-    return ensure(client, name, image, names.node_address(number), binds, "host", say)
+    )
+    wanted = Wanted(places.container_name(host), image, places.node_address(number), binds, "host")
+    return ensure(client, wanted, say)
 
 
 def ensure_upstream(client: Any, image: str, folder: Path, say: Say) -> bool:
-    binds = [f"{folder}:/srv/git:ro"]
-    return ensure(client, names.UPSTREAM, image, names.upstream_address(), binds, "upstream", say)
+    """The server of the upstream repositories runs; True when it was made or started anew."""
+    wanted = Wanted(places.UPSTREAM, image, places.upstream_address(), (f"{folder}:/srv/git:ro",), "upstream")
+    return ensure(client, wanted, say)
 
 
 def wait_ready(client: Any, container: str) -> None:
@@ -155,9 +174,9 @@ def wait_ready(client: Any, container: str) -> None:
     script = "test -S /run/docker.sock && docker version >/dev/null 2>&1 && ss -Hltn 'sport = :22' | grep -q ."
     probe = ["sh", "-c", script]
     while True:
-        found = find(client, container)
-        if found is None or found.status != "running":
-            log = found.logs(tail=15).decode(errors="replace") if found is not None else ""
+        host = find(client, container)
+        if host is None or host.status != "running":
+            log = host.logs(tail=15).decode(errors="replace") if host is not None else ""
             raise LabError(f"{container} does not run", evidence=log)
         if execute(client, container, probe)[0] == 0:
             return
@@ -212,12 +231,12 @@ def remove_all(client: Any, say: Say) -> None:
     """Every container, volume and network that carries the lab's label."""
     from docker.errors import APIError
 
-    for container in client.containers.list(all=True, filters={"label": names.LABEL}):
+    for container in client.containers.list(all=True, filters={"label": places.LABEL}):
         say(f"removing {container.name}")
         container.remove(force=True, v=True)
-    for volume in client.volumes.list(filters={"label": names.LABEL}):
+    for volume in client.volumes.list(filters={"label": places.LABEL}):
         volume.remove(force=True)
-    for network in client.networks.list(filters={"label": names.LABEL}):
+    for network in client.networks.list(filters={"label": places.LABEL}):
         try:
             network.remove()
         except APIError as error:

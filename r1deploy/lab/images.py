@@ -20,9 +20,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from r1deploy.lab import layout as names
-from r1deploy.lab import wheels
-from r1deploy.lab.errors import LabError
+from r1deploy.lab import places, wheels
+from r1deploy.lab.laberrors import LabError
 
 Say = Callable[[str], None]
 LEAVE_OUT = ("/usr/share/doc/*", "/usr/share/man/*", "/usr/share/info/*", "/usr/share/locale/*")
@@ -74,7 +73,7 @@ class Recipe:
         below = self.wheels_hash() if self.wheels else self.base_hash()
         digest = hashlib.sha256(json.dumps([below, self.steps, self.command]).encode())
         for layer in ("shared", *self.layers):
-            digest.update(folder_digest(names.standins() / layer))
+            digest.update(folder_digest(places.standins() / layer))
         return digest.hexdigest()[:12]
 
 
@@ -100,7 +99,7 @@ HOST = Recipe(
 )  # fmt: skip
 
 VENDOR = Recipe(
-    tag=names.VENDOR_IMAGE,
+    tag=places.VENDOR_IMAGE,
     suite="bookworm",
     packages=(
         "python3", "python3-pip", "python-is-python3", "git", "gcc", "libc6-dev", "python3-dev", "openssh-client",
@@ -116,7 +115,7 @@ VENDOR = Recipe(
 # The same base with the real vLLM and Ray in it, and no stand-in of a Python module.
 VENDOR_VLLM = replace(
     VENDOR,
-    tag=names.VENDOR_VLLM_IMAGE,
+    tag=places.VENDOR_VLLM_IMAGE,
     layers=("image", "engine"),
     steps=COREX,
     wheels="vllm",
@@ -125,13 +124,13 @@ VENDOR_VLLM = replace(
 
 # The light engine below the real FlagScale: it needs hydra and pandas to run, packaging to be built.
 # Debian has no hydra; the others come the same way, so that the Debian base stays one for all images.
-VENDOR_UPSTREAM = replace(VENDOR, tag=names.VENDOR_UPSTREAM_IMAGE, layers=("image", "ray"), wheels="upstream")
+VENDOR_UPSTREAM = replace(VENDOR, tag=places.VENDOR_UPSTREAM_IMAGE, layers=("image", "ray"), wheels="upstream")
 
 
 def source_files(folder: Path) -> list[Path]:
     """The files of a stand-in folder, without what Python leaves behind."""
-    found = (path for path in folder.rglob("*") if path.is_file() or path.is_symlink())
-    return sorted(path for path in found if "__pycache__" not in path.parts)
+    files = (path for path in folder.rglob("*") if path.is_file() or path.is_symlink())
+    return sorted(path for path in files if "__pycache__" not in path.parts)
 
 
 def folder_digest(folder: Path) -> bytes:
@@ -146,8 +145,8 @@ def folder_digest(folder: Path) -> bytes:
 def ensure(client: Any, recipe: Recipe, say: Say) -> str:
     """The image of a recipe, made if it is not there; returns its name."""
     name = recipe.tag if ":" in recipe.tag else f"{recipe.tag}:{recipe.image_hash()}"
-    found = inspect(client, name)
-    if found is not None and labels_of(found).get(names.RECIPE_LABEL) == recipe.image_hash():
+    image = inspect(client, name)
+    if image is not None and labels_of(image).get(places.RECIPE_LABEL) == recipe.image_hash():
         return name
     base = ensure_base(client, recipe, say)
     if recipe.wheels:
@@ -176,7 +175,7 @@ def ensure_base(client: Any, recipe: Recipe, say: Say) -> str:
     name = f"r1lab-base:{recipe.layers[0]}-{recipe.base_hash()}"
     if inspect(client, name) is not None:
         return name
-    cache = names.cache_folder()
+    cache = places.cache_folder()
     cache.mkdir(parents=True, exist_ok=True)
     tarball = cache / f"{recipe.layers[0]}-{recipe.base_hash()}.tar"
     if not tarball.is_file():
@@ -252,7 +251,7 @@ def build(client: Any, recipe: Recipe, base: str, name: str) -> None:
     if recipe.steps:
         lines.append("RUN " + " && ".join(recipe.steps))
     lines += [
-        f'LABEL {names.RECIPE_LABEL}="{recipe.image_hash()}"',
+        f'LABEL {places.RECIPE_LABEL}="{recipe.image_hash()}"',
         'LABEL org.opencontainers.image.title="stand-in of the r1deploy lab, not the vendor\'s image"',
         "ENV PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin LANG=C.UTF-8",
         f'CMD ["{recipe.command}"]',
@@ -271,7 +270,7 @@ def build_context(dockerfile: str, layers: tuple[str, ...]) -> io.BytesIO:
     stream = io.BytesIO()
     with tarfile.open(fileobj=stream, mode="w") as archive:
         add_bytes(archive, "Dockerfile", dockerfile.encode(), 0o644)
-        for root in (names.standins() / layer for layer in ("shared", *layers)):
+        for root in (places.standins() / layer for layer in ("shared", *layers)):
             for path in source_files(root):
                 add_bytes(archive, f"files/{path.relative_to(root)}", path.read_bytes(), 0o644)
     stream.seek(0)
@@ -286,8 +285,8 @@ def add_bytes(archive: tarfile.TarFile, name: str, data: bytes, mode: int) -> No
 
 def save(client: Any, name: str, target: Path, say: Say) -> None:
     """Write the image as the tarball that the vendor would mail; skipped when it is that already."""
-    found = inspect(client, name)
-    identity = str(found["Id"]) if found else ""
+    image = inspect(client, name)
+    identity = str(image["Id"]) if image else ""
     mark = target.with_suffix(".id")
     if target.is_file() and mark.is_file() and mark.read_text() == identity:
         return

@@ -9,18 +9,17 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import shutil
 import tempfile
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from r1deploy.lab import images, machine, vendorkey
-from r1deploy.lab import layout as names
-from r1deploy.lab.given import Upstream, full_commit, gitlink, submodule_url
-from r1deploy.lab.layout import Layout
+from r1deploy.lab import images, places, thismachine, vendorkey
+from r1deploy.lab.gitwork import Work
+from r1deploy.lab.places import Layout
+from r1deploy.lab.realupstreams import Upstream, full_commit, gitlink, submodule_url
 
 Say = Callable[[str], None]
 SHAPE = 2  # raised when the histories below change
@@ -28,59 +27,6 @@ DEVICE = "BI_V150"
 TAG = "deepseek_release_iluvatar"
 # A second vendor, whose patch is in plain text and whose vLLM is built by setup.py.
 PLAIN_DEVICE, PLAIN_TAG = "Metax_C550", "deepseek_release_metax"
-EXECUTABLE = {"clean_vllm.sh", "build_vllm.sh", "install_vllm.sh"}
-
-
-class Work:
-    """A work tree whose commits come out the same every time."""
-
-    def __init__(self, folder: Path, source: str | None = None) -> None:
-        """An empty repository, or with ``source`` (a URL or a clone) a clone of it."""
-        self.folder = folder
-        self.count = 0
-        folder.mkdir(parents=True)
-        if source is None:
-            self.git("init", "--quiet", "--initial-branch=main")
-        else:
-            self.git("clone", "--quiet", "--no-local", source, ".")
-            self.git("checkout", "--quiet", "-B", "main")
-
-    def git(self, *argv: str) -> str:
-        when = f"{1_749_600_000 + 3600 * self.count} +0000"
-        fixed = {"GIT_AUTHOR_DATE": when, "GIT_COMMITTER_DATE": when, "GIT_CONFIG_GLOBAL": os.devnull}
-        who = ["user.name=r1deploy lab", "user.email=lab@r1deploy.invalid", "core.autocrlf=false", "gc.auto=0"]
-        options = [part for setting in who for part in ("-c", setting)]
-        pairs = [f"{name}={value}" for name, value in fixed.items()]
-        return machine.run(["env", *pairs, "git", "-C", str(self.folder), *options, *argv]).strip()
-
-    def lay(self, source: Path) -> None:
-        """Copy a stand-in folder over the tree."""
-        for path in images.source_files(source):
-            target = self.folder / path.relative_to(source)
-            target.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(path, target)
-            target.chmod(0o755 if path.name in EXECUTABLE else 0o644)
-
-    def write(self, path: str, data: str | bytes) -> None:
-        target = self.folder / path
-        target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_bytes(data.encode() if isinstance(data, str) else data)
-
-    def commit(self, message: str) -> str:
-        self.count += 1
-        self.git("add", "--all")
-        self.git("commit", "--quiet", "--allow-empty", "--message", message)
-        return self.git("rev-parse", "HEAD")
-
-    def diff_of(self, overlay: Path, at: str) -> bytes:
-        """What the overlay changes at a commit, as a patch; the tree is left as it was."""
-        self.git("checkout", "--quiet", "--detach", at)
-        self.lay(overlay)
-        self.git("add", "--all")
-        text = self.git("diff", "--cached", "--binary", at)
-        self.git("reset", "--quiet", "--hard", at)
-        self.git("checkout", "--quiet", "main")
-        return (text + "\n").encode()
 
 
 @dataclass(frozen=True)
@@ -95,84 +41,132 @@ class Made:
     plain: str = ""
 
 
-def digest(layout: Layout, key: Any, patch: str, given: Mapping[str, Upstream]) -> str:
+@dataclass(frozen=True)
+class Vllm:
+    """vLLM's repository: the commit that the vendor patched, and the one that FlagScale's gitlink names."""
+
+    work: Work
+    base: str
+    linked: str
+
+
+@dataclass(frozen=True)
+class VendorPatch:
+    """What a vendor adds to FlagScale: its patches by repository, what they are made against and for."""
+
+    patches: Mapping[str, bytes]
+    base: str
+    vllm_base: str
+    models: Sequence[str]
+    task: str = "inference"
+    device: str = DEVICE
+
+    def facts(self) -> dict[str, object]:
+        """What ``diff.yaml`` says beside each patch."""
+        return {
+            "backends_commit": {"vllm": self.vllm_base},
+            "backends_version": {"FlagScale": "0.8.0", "vllm": "0.7.3"},
+            "commit": self.base,
+            "contact": "lab@r1deploy.invalid",
+            "device_type": self.device,
+            "models": list(self.models),
+            "task": [self.task],
+        }
+
+
+def digest(layout: Layout, key: Any, patch: str, real: Mapping[str, Upstream]) -> str:
     """Everything the repositories are made from."""
-    words = [str(SHAPE), names.upstream_address(), vendorkey.fingerprint(key), patch]
-    words += sorted(upstream.text for upstream in given.values())
-    found = hashlib.sha256(" ".join(words).encode())
+    words = [str(SHAPE), places.upstream_address(), vendorkey.fingerprint(key), patch]
+    words += sorted(upstream.text for upstream in real.values())
+    hashed = hashlib.sha256(" ".join(words).encode())
     for part in ("flaggems", "vllm", "flagscale", "patches", "patches-metax"):
-        found.update(images.folder_digest(names.standins() / part))
-    return found.hexdigest()
+        hashed.update(images.folder_digest(places.standins() / part))
+    return hashed.hexdigest()
 
 
 def plain_patch(layout: Layout) -> str:
     """The commit with the second vendor's patch, of repositories that are there."""
-    return str(json.loads((layout.upstreams / "state.json").read_text())["plain"])
+    return str(json.loads(state_file(layout).read_text())["plain"])
 
 
-def ensure(layout: Layout, vllm_patch: str, given: Mapping[str, Upstream], say: Say) -> Made:
+def ensure(layout: Layout, vllm_patch: str, real: Mapping[str, Upstream], say: Say) -> Made:
     """The repositories are there and fit the sources.
 
     In: the folder below ``standins/patches`` that holds the vendor's half of vLLM;
     the real upstreams to use in place of stand-ins.
     """
     key = vendorkey.ensure(layout)
-    state = layout.upstreams / "state.json"
-    wanted = digest(layout, key, vllm_patch, given)
-    if state.is_file():
-        found = json.loads(state.read_text())
-        whole = all((layout.upstreams / f"{name}.git").is_dir() for name in names.REPOSITORIES)
-        if whole and found["digest"] == wanted:
-            return Made(found["patch"], found["instead_of"], found["plain"])
+    wanted = digest(layout, key, vllm_patch, real)
+    made = remembered(layout, wanted)
+    if made is not None:
+        return made
     layout.upstreams.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=layout.folder) as temporary:
-        made = make(Path(temporary), key, vllm_patch, given)
-        for name in names.REPOSITORIES:
+        made = make(Path(temporary), key, vllm_patch, real)
+        for name in places.REPOSITORIES:
             publish(Path(temporary) / name, layout.upstreams / f"{name}.git")
-    state.write_text(
-        json.dumps({"digest": wanted, "patch": made.patch, "instead_of": made.instead_of, "plain": made.plain}) + "\n"
-    )
-    real = f", the real {' and '.join(sorted(given))} among them" if given else ""
-    say(f"made the upstream repositories in {layout.upstreams}{real}")
+    state = {"digest": wanted, "patch": made.patch, "instead_of": made.instead_of, "plain": made.plain}
+    state_file(layout).write_text(json.dumps(state) + "\n")
+    also = f", the real {' and '.join(sorted(real))} among them" if real else ""
+    say(f"made the upstream repositories in {layout.upstreams}{also}")
     return made
 
 
-def make(folder: Path, key: Any, vllm_patch: str, given: Mapping[str, Upstream]) -> Made:
+def state_file(layout: Layout) -> Path:
+    """What the repositories were made from, and what came out."""
+    return layout.upstreams / "state.json"
+
+
+def remembered(layout: Layout, wanted: str) -> Made | None:
+    """What the repositories hold, where they are whole and made from what has this digest."""
+    if not state_file(layout).is_file():
+        return None
+    state = json.loads(state_file(layout).read_text())
+    whole = all((layout.upstreams / f"{name}.git").is_dir() for name in places.REPOSITORIES)
+    return Made(state["patch"], state["instead_of"], state["plain"]) if whole and state["digest"] == wanted else None
+
+
+def make(folder: Path, key: Any, vllm_patch: str, real: Mapping[str, Upstream]) -> Made:
+    """Make the repositories as work trees in ``folder``. Raises LabError."""
     make_flaggems(folder / "FlagGems")
-    overlay = names.standins() / "patches" / vllm_patch
-    if "FlagScale" in given:
-        return make_on_real(folder, key, overlay, given)
-    vllm, base, linked = make_vllm(folder / "vllm")
-    patch, plain = make_flagscale(folder / "FlagScale", key, vllm, overlay, base, linked)
+    overlay = places.standins() / "patches" / vllm_patch
+    if "FlagScale" in real:
+        return make_on_real(folder, key, overlay, real)
+    patch, plain = make_flagscale(folder / "FlagScale", key, make_vllm(folder / "vllm"), overlay)
     return Made(patch, {}, plain)
 
 
-def make_on_real(folder: Path, key: Any, overlay: Path, given: Mapping[str, Upstream]) -> Made:
+def make_on_real(folder: Path, key: Any, overlay: Path, real: Mapping[str, Upstream]) -> Made:
     """The lab as the vendor: its patches against the real FlagScale, and the commit that brings them."""
-    scale = Work(folder / "FlagScale", given["FlagScale"].url)
-    base = full_commit(scale.folder, given["FlagScale"].commit)
+    scale = Work(folder / "FlagScale", real["FlagScale"].url)
+    base = full_commit(scale.folder, real["FlagScale"].commit)
     scale.git("checkout", "--quiet", "-B", "main", base)
-    if "vllm" in given:
-        vllm = Work(folder / "vllm", given["vllm"].url)
-        vllm_base = linked = gitlink(scale.folder, base, "vllm")
+    if "vllm" in real:
+        linked = gitlink(scale.folder, base, "vllm")
+        vllm = Vllm(Work(folder / "vllm", real["vllm"].url), linked, linked)
     else:
-        vllm, vllm_base, linked = make_vllm(folder / "vllm")
-        base = commit_with_link(scale, linked, "r1deploy lab: vLLM is the lab's stand-in")
-    patches = {
-        "vllm": vllm.diff_of(overlay, vllm_base),
-        "FlagScale": scale.diff_of(names.standins() / "patches" / "flagscale", base),
-    }
-    write_vendor(scale, key, patches, base, vllm_base, ["ds"], "inference")
-    patch = commit_with_link(scale, linked, "r1deploy lab: a vendor's patch of the lab's own")
+        vllm = make_vllm(folder / "vllm")
+        base = commit_with_link(scale, vllm.linked, "r1deploy lab: vLLM is the lab's stand-in")
+    patches = patches_of(scale, base, vllm, overlay)
+    write_vendor(scale, key, VendorPatch(patches, base, vllm.base, ["ds"]))
+    patch = commit_with_link(scale, vllm.linked, "r1deploy lab: a vendor's patch of the lab's own")
     url = submodule_url(scale.folder, base, "vllm")
-    return Made(patch, {url: f"git://{names.upstream_address()}/vllm.git"})
+    return Made(patch, {url: f"git://{places.upstream_address()}/vllm.git"})
+
+
+def patches_of(scale: Work, base: str, vllm: Vllm, overlay: Path, ours: str = "patches") -> dict[str, bytes]:
+    """The vendor's patches by repository; ``ours`` is the stand-ins' folder that holds FlagScale's."""
+    return {
+        "vllm": vllm.work.diff_of(overlay, vllm.base),
+        "FlagScale": scale.diff_of(places.standins() / ours / "flagscale", base),
+    }
 
 
 def make_flaggems(folder: Path) -> None:
     work = Work(folder)
     work.write("README.md", "# FlagGems: a stand-in of the r1deploy lab\n")
     work.commit("Begin")
-    work.lay(names.standins() / "flaggems")
+    work.lay(places.standins() / "flaggems")
     work.commit("Release for DeepSeek on Iluvatar")
     work.git("tag", "--annotate", TAG, "--message", "DeepSeek on Iluvatar")
     work.git("tag", "--annotate", PLAIN_TAG, "--message", "DeepSeek on Metax")
@@ -180,54 +174,54 @@ def make_flaggems(folder: Path) -> None:
     work.commit("Go on after the tag")
 
 
-def make_vllm(folder: Path) -> tuple[Work, str, str]:
-    """The repository, the commit the vendor patched, and the one that FlagScale's gitlink names."""
+def make_vllm(folder: Path) -> Vllm:
+    """vLLM's repository; its history goes on after what the vendor patched."""
     work = Work(folder)
     work.write("README.md", "# vLLM: a stand-in of the r1deploy lab\n")
     work.commit("Begin")
-    work.lay(names.standins() / "vllm")
+    work.lay(places.standins() / "vllm")
     base = work.commit("Release 0.7.3")
     work.write("CHANGES.md", "Later than the vendor's base.\n")
     linked = work.commit("Go on after 0.7.3")
     work.write("CHANGES.md", "Later still.\n")
     work.commit("Go on")
-    return work, base, linked
+    return Vllm(work, base, linked)
 
 
-def make_flagscale(folder: Path, key: Any, vllm: Work, overlay: Path, vllm_base: str, linked: str) -> tuple[str, str]:
+def make_flagscale(folder: Path, key: Any, vllm: Vllm, overlay: Path) -> tuple[str, str]:
     """The repository; returns the commits with the first vendor's patch and with the second's."""
     work = Work(folder)
     work.write("README.md", "# FlagScale: a stand-in of the r1deploy lab\n")
     work.commit("Begin")
-    work.lay(names.standins() / "flagscale")
+    work.lay(places.standins() / "flagscale")
     work.write(".gitmodules", gitmodules())
-    base = commit_with_link(work, linked, "Serve DeepSeek-R1")
-    patches = {
-        "vllm": vllm.diff_of(overlay, vllm_base),
-        "FlagScale": work.diff_of(names.standins() / "patches" / "flagscale", base),
-    }
-    write_vendor(work, key, patches, base, vllm_base, ["ds", "minicpm-o", "ds-distill-qwen"], "inference")
-    patch = commit_with_link(work, linked, "[ILUVATAR] Add iluvatar support")
+    base = commit_with_link(work, vllm.linked, "Serve DeepSeek-R1")
+    patches = patches_of(work, base, vllm, overlay)
+    ours = VendorPatch(patches, base, vllm.base, ["ds", "minicpm-o", "ds-distill-qwen"])
+    write_vendor(work, key, ours)
+    patch = commit_with_link(work, vllm.linked, "[ILUVATAR] Add iluvatar support")
     write_history(work, [patch])
-    commit_with_link(work, linked, "Record the patch")
-    useless = dict.fromkeys(patches, b"this patch is for training llama3-70b and fits nothing here\n")
-    write_vendor(work, key, useless, base, vllm_base, ["llama3-70b"], "train")
-    newer = commit_with_link(work, linked, "[ILUVATAR] llama3-70b training")
-    write_history(work, [patch, newer])
+    commit_with_link(work, vllm.linked, "Record the patch")
+    add_useless_patch(work, key, ours, vllm.linked, patch)
+    patches = patches_of(work, base, vllm, plain_overlay(folder.parent / "plain"), "patches-metax")
+    write_vendor(work, None, VendorPatch(patches, base, vllm.base, ["deepseek_r1"], device=PLAIN_DEVICE))
+    return patch, commit_with_link(work, vllm.linked, "[Metax_C550] DeepSeek-R1")
+
+
+def add_useless_patch(work: Work, key: Any, ours: VendorPatch, linked: str, patch: str) -> None:
+    """A newer patch over ours: what unpatch.py takes when nobody tells it our commit ``patch``."""
+    useless = dict.fromkeys(ours.patches, b"this patch is for training llama3-70b and fits nothing here\n")
+    write_vendor(work, key, replace(ours, patches=useless, models=["llama3-70b"], task="train"))
+    commit = commit_with_link(work, linked, "[ILUVATAR] llama3-70b training")
+    write_history(work, [patch, commit])
     commit_with_link(work, linked, "Record the newer patch")
-    patches = {
-        "vllm": vllm.diff_of(plain_overlay(folder.parent / "plain"), vllm_base),
-        "FlagScale": work.diff_of(names.standins() / "patches-metax" / "flagscale", base),
-    }
-    write_vendor(work, None, patches, base, vllm_base, ["deepseek_r1"], "inference", PLAIN_DEVICE)
-    return patch, commit_with_link(work, linked, "[Metax_C550] DeepSeek-R1")
 
 
 def plain_overlay(folder: Path) -> Path:
     """The second vendor's vLLM: the light engine without the first one's scripts and source, with env.sh."""
     left_out = shutil.ignore_patterns("*.sh", "iluvatar.c", "__pycache__")
-    shutil.copytree(names.standins() / "patches" / "vllm", folder, ignore=left_out)
-    return Path(shutil.copytree(names.standins() / "patches-metax" / "vllm", folder, dirs_exist_ok=True))
+    shutil.copytree(places.standins() / "patches" / "vllm", folder, ignore=left_out)
+    return Path(shutil.copytree(places.standins() / "patches-metax" / "vllm", folder, dirs_exist_ok=True))
 
 
 def commit_with_link(work: Work, linked: str, message: str) -> str:
@@ -242,34 +236,16 @@ def commit_with_link(work: Work, linked: str, message: str) -> str:
 
 def gitmodules() -> str:
     lines = ['[submodule "third_party/vllm"]', "\tpath = third_party/vllm"]
-    lines += [f"\turl = git://{names.upstream_address()}/vllm.git", "\tbranch = main", ""]
+    lines += [f"\turl = git://{places.upstream_address()}/vllm.git", "\tbranch = main", ""]
     return "\n".join(lines)
 
 
-def write_vendor(
-    work: Work,
-    key: Any,
-    patches: dict[str, bytes],
-    base: str,
-    vllm_base: str,
-    models: list[str],
-    task: str,
-    device: str = DEVICE,
-) -> None:
+def write_vendor(work: Work, key: Any, patch: VendorPatch) -> None:
     """hardware/<device>/<backend>/: what is patched, and the patch under the vendor's key (None: in plain text)."""
-    facts = {
-        "backends_commit": {"vllm": vllm_base},
-        "backends_version": {"FlagScale": "0.8.0", "vllm": "0.7.3"},
-        "commit": base,
-        "contact": "lab@r1deploy.invalid",
-        "device_type": device,
-        "models": models,
-        "task": [task],
-    }
-    for name, plain in patches.items():
-        place = f"hardware/{device}/{name}"
+    for name, plain in patch.patches.items():
+        place = f"hardware/{patch.device}/{name}"
         # JSON is YAML, and needs no YAML library here.
-        work.write(f"{place}/diff.yaml", json.dumps(facts, indent=2) + "\n")
+        work.write(f"{place}/diff.yaml", json.dumps(patch.facts(), indent=2) + "\n")
         if key is None:
             work.write(f"{place}/diff.patch", plain)
         else:
@@ -284,10 +260,10 @@ def write_history(work: Work, commits: list[str]) -> None:
 def publish(work: Path, target: Path) -> None:
     """A bare repository under its public name, swapped in whole."""
     bare = work.parent / f"{work.name}.bare"
-    machine.run(["git", "clone", "--quiet", "--bare", "--no-local", str(work), str(bare)])
+    thismachine.run(["git", "clone", "--quiet", "--bare", "--no-local", str(work), str(bare)])
     for setting in ("uploadpack.allowFilter", "uploadpack.allowAnySHA1InWant"):
-        machine.run(["git", "-C", str(bare), "config", setting, "true"])
-    machine.run(["git", "-C", str(bare), "remote", "remove", "origin"])
+        thismachine.run(["git", "-C", str(bare), "config", setting, "true"])
+    thismachine.run(["git", "-C", str(bare), "remote", "remove", "origin"])
     (bare / "description").write_text("stand-in of the r1deploy lab\n")
     shutil.rmtree(target, ignore_errors=True)
     bare.rename(target)

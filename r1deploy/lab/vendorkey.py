@@ -6,8 +6,8 @@ import hashlib
 import os
 from typing import Any
 
-from r1deploy.lab import access
-from r1deploy.lab.layout import Layout
+from r1deploy.lab.labsecrets import write_secret
+from r1deploy.lab.places import Layout
 
 BLOCK = 16
 
@@ -22,7 +22,7 @@ def ensure(layout: Layout) -> Any:
     key = rsa.generate_private_key(public_exponent=65537, key_size=4096)
     shape = serialization.PrivateFormat.TraditionalOpenSSL
     pem = key.private_bytes(serialization.Encoding.PEM, shape, serialization.NoEncryption())
-    access.write_secret(layout.vendor_key, pem)
+    write_secret(layout.vendor_key, pem)
     return key
 
 

@@ -16,8 +16,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from r1deploy.lab import layout as names
-from r1deploy.lab.errors import WheelsMissing
+from r1deploy.lab import places
+from r1deploy.lab.laberrors import WheelsMissing
 
 Say = Callable[[str], None]
 PYTHON = "3.11"  # of Debian bookworm, the vendor image's base
@@ -26,7 +26,7 @@ GLIBC_MINOR = 36
 
 def listing(name: str) -> Path:
     """The list of a set of wheels: one ``name==version`` a line."""
-    return names.standins() / "wheels" / f"{name}.txt"
+    return places.standins() / "wheels" / f"{name}.txt"
 
 
 def wanted(name: str) -> list[str]:
@@ -38,7 +38,7 @@ def wanted(name: str) -> list[str]:
 def ensure(name: str, say: Say) -> Path:
     """The folder with all wheels of a list, filled if need be. Raises WheelsMissing."""
     text = "\n".join(wanted(name))
-    folder = names.cache_folder() / f"wheels-{name}-{hashlib.sha256(text.encode()).hexdigest()[:12]}"
+    folder = places.cache_folder() / f"wheels-{name}-{hashlib.sha256(text.encode()).hexdigest()[:12]}"
     folder.parent.mkdir(parents=True, exist_ok=True)
     # Several labs share the cache; what one has begun the next one goes on with.
     with folder.with_suffix(".lock").open("w") as lock:

@@ -28,14 +28,14 @@ class Login:
 
 def bare(url: str) -> str:
     """Return ``url`` without its login, where git sends one: over http and https. The user of ssh://user@host stays."""
-    found = HTTP.match(url)
-    return found[0] + split_login(url[found.end() :])[1] if found else url
+    scheme = HTTP.match(url)
+    return scheme[0] + split_login(url[scheme.end() :])[1] if scheme else url
 
 
 def login_of(url: str) -> Login | None:
     """The login in a URL or in the prefix of one, decoded."""
-    found = HTTP.match(url)
-    login = split_login(url[found.end() :])[0] if found else ""
+    scheme = HTTP.match(url)
+    login = split_login(url[scheme.end() :])[0] if scheme else ""
     if not login:
         return None
     username, _, password = login.partition(":")
@@ -47,8 +47,8 @@ def logins(settings: Settings) -> list[Login]:
     rules = settings.git.instead_of
     replaced = tuple(map(bare, (*rules, *settings.git.mirrors)))
     asked = [url for url in (settings.flaggems.url, settings.flagscale.url) if not bare(url).startswith(replaced)]
-    found = {row.url: row for row in map(login_of, (*asked, *rules.values())) if row}
-    return sorted(found.values(), key=lambda row: (len(row.url), row.url))
+    by_url = {row.url: row for row in map(login_of, (*asked, *rules.values())) if row}
+    return sorted(by_url.values(), key=lambda row: (len(row.url), row.url))
 
 
 def configuration(login: Login, helper: str) -> list[tuple[str, str]]:
@@ -69,28 +69,28 @@ def environment(rows: Iterable[Login], before: int = 0) -> dict[str, str]:
 
     In: how many settings the environment gives already (GIT_CONFIG_COUNT).
     """
-    found: dict[str, str] = {}
+    variables: dict[str, str] = {}
     pairs: list[tuple[str, str]] = []
     for number, login in enumerate(rows):
         names = [f"R1DEPLOY_GIT_{number}_{part}" for part in ("USERNAME", "PASSWORD")]
-        found |= dict(zip(names, (login.username, login.password), strict=True))
+        variables |= dict(zip(names, (login.username, login.password), strict=True))
         # printf is the shell's own: no argument of a process.
         pairs += configuration(login, f'printf "username=%s\\npassword=%s\\n" "${names[0]}" "${names[1]}"')
     for number, (key, value) in enumerate(pairs, start=before):
-        found |= {f"GIT_CONFIG_KEY_{number}": key, f"GIT_CONFIG_VALUE_{number}": value}
-    return {**found, "GIT_CONFIG_COUNT": str(before + len(pairs))} if pairs else {}
+        variables |= {f"GIT_CONFIG_KEY_{number}": key, f"GIT_CONFIG_VALUE_{number}": value}
+    return {**variables, "GIT_CONFIG_COUNT": str(before + len(pairs))} if pairs else {}
 
 
 def files(rows: Iterable[Login], folder: str) -> list[dict[str, str]]:
     """The same as files on a host: name, content; the settings in ``login.gitconfig`` lead to the others by path."""
-    found, lines = [], []
+    written, lines = [], []
     for number, login in enumerate(rows):
         name = f"login-{number}"
-        found.append({"name": name, "content": f"username={login.username}\npassword={login.password}\n"})
+        written.append({"name": name, "content": f"username={login.username}\npassword={login.password}\n"})
         for key, value in configuration(login, f"cat {folder}/{name}"):
             section, _, variable = key.removeprefix("credential.").rpartition(".")
             lines.append(f"[credential {quoted(section)}]\n\t{variable} = {quoted(value)}\n")
-    return [*found, {"name": "login.gitconfig", "content": "".join(lines)}] if found else []
+    return [*written, {"name": "login.gitconfig", "content": "".join(lines)}] if written else []
 
 
 def quoted(text: str) -> str:

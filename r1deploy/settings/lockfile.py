@@ -13,7 +13,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, StrictStr
 
 from r1deploy.errors import ConfigError
-from r1deploy.settings import redact, yamlfile
+from r1deploy.settings import redact, schema, yamlfile
 
 FILE_NAME = "r1deploy.lock"
 HEADER = """\
@@ -88,6 +88,11 @@ def read(path: Path) -> Lock | None:
     except ConfigError as error:
         # Nobody wrote this file by hand: how to write YAML is no help here.
         raise ConfigError(error.code, error.message, fix=restore(path)) from error
+    return _locked(document, path)
+
+
+def _locked(document: yamlfile.Document, path: Path) -> Lock:
+    """Return the lock that a YAML document is; raises ConfigError (LOCK_INVALID)."""
     version = document.data.get("version")
     if version != 1 or isinstance(version, bool):
         said = f"{document.where(('version',))}: version: 1 is expected, not {version!r:.60}"
@@ -98,8 +103,7 @@ def read(path: Path) -> Lock | None:
         lines = []
         for detail in error.errors(include_url=False):
             place = tuple(str(part) for part in detail["loc"])
-            # A damaged file's control characters must not reach the terminal.
-            lines.append(f"{document.where(place)}: {ascii('.'.join(place))[1:-1]}: {detail['msg']}")
+            lines.append(f"{document.where(place)}: {schema.dotted(place)}: {detail['msg']}")
         raise _invalid(path, lines, version) from error
 
 

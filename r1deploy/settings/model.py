@@ -142,7 +142,9 @@ class Python(Section):
 class Engine(Section):
     """Arguments of the inference engine."""
 
-    model: AbsolutePath = Field(description="weights, as the container sees them")
+    model: AbsolutePath = Field(
+        description="weights, as the container sees them; a profile names the folder as its vendor spells it"
+    )
     served_model_name: StrictStr = Field(description="model id of the API")
     tensor_parallel_size: Annotated[StrictInt, Field(ge=1)] = Field(description="tp: chips that share a layer")
     pipeline_parallel_size: Annotated[StrictInt, Field(ge=1)] = Field(description="pp: stages; tp × pp = chips")
@@ -154,12 +156,13 @@ class Engine(Section):
     port: Port = Field(description="port of the API on the head")
     trust_remote_code: StrictBool = Field(description="run the model's own code")
     extra: dict[str, Scalar] = Field(
-        default_factory=dict, description="further engine arguments, scalars only (JSON as a quoted string)"
+        default_factory=dict,
+        description="further engine arguments, scalars only (JSON as a quoted string), such as {enforce_eager: true}",
     )
 
 
 class Service(Section):
-    """The running service and the gate that proves it."""
+    """The running service and the gate that verifies it."""
 
     name: Name = Field(description="experiment name; names the configuration files")
     mode: Annotated[StrictStr, Field(pattern=r"^(flagscale|ray\+vllm|vllm)$")] = Field(

@@ -33,7 +33,7 @@ _HOST = re.compile(r"(\[[^\]]*\]|[^:]*)(:\d*)?")
 _BEARER = re.compile(r"(?i)\b(bearer|basic)(\s+)[A-Za-z0-9+/=._~-]{8,}")
 _QUOTED = r"""\\+"[^"]*?\\+"|"(?:\\.|[^"\\])*"|'[^']*'"""
 _VALUE = rf"""(?:{_QUOTED}|[^\s,;&"'}}\]]+)"""
-_GIVEN = re.compile(rf"""(?<![\w.])(?<!\w-)(?P<name>[A-Za-z][\w.-]{{0,60}})(?P<sign>\\*["']\s*:\s*|=){_VALUE}""")
+_ASSIGNED = re.compile(rf"""(?<![\w.])(?<!\w-)(?P<name>[A-Za-z][\w.-]{{0,60}})(?P<sign>\\*["']\s*:\s*|=){_VALUE}""")
 
 # The letters of escapes: JSON's, C's, YAML's.
 _ESCAPES = dict(zip("\t\b\f\r\v\a\x1b\0\x85\xa0\u2028\u2029", "tbfrvae0N_LP", strict=True))
@@ -167,8 +167,8 @@ def secrets_of(value: object, name: str = "") -> Iterator[str]:
             yield from secrets_of(item, name)
     elif isinstance(value, str):
         logins = (split_login(row)[0] for row in _URL.findall(value))
-        found = [value] if names_a_secret(name) else [part for login in logins for part in _parts(login)]
-        yield from (row for row in found if len(row) >= LONG)
+        secrets = [value] if names_a_secret(name) else [part for login in logins for part in _parts(login)]
+        yield from (row for row in secrets if len(row) >= LONG)
 
 
 def split_login(rest: str) -> tuple[str, str]:
@@ -192,26 +192,26 @@ def _parts(login: str) -> tuple[str, ...]:
 
 
 def text(value: str) -> str:
-    """Return ``value`` without the logins of URLs, and without what is given to a secret's name (``HF_TOKEN=…``)."""
+    """Return ``value`` without the logins of URLs, and without what is assigned to a secret's name (``HF_TOKEN=…``)."""
 
-    def given(found: re.Match[str]) -> str:
-        return found["name"] + found["sign"] + HIDDEN if names_a_secret(found["name"]) else found[0]
+    def assigned(match: re.Match[str]) -> str:
+        return match["name"] + match["sign"] + HIDDEN if names_a_secret(match["name"]) else match[0]
 
-    def login(found: re.Match[str]) -> str:
-        name, rest = split_login(found[0])
+    def login(match: re.Match[str]) -> str:
+        name, rest = split_login(match[0])
         return f"{HIDDEN}@{rest}" if name else rest
 
     value = _BEARER.sub(rf"\1\2{HIDDEN}", _URL.sub(login, value))
-    return _GIVEN.sub(given, value)
+    return _ASSIGNED.sub(assigned, value)
 
 
 def without_login(url: str) -> str:
     """Return ``url`` without its login: ``https://a:b@host/`` → ``https://host/``."""
-    return _URL.sub(lambda found: split_login(found[0])[1], url)
+    return _URL.sub(lambda match: split_login(match[0])[1], url)
 
 
 def without_logins(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Return ``values`` with the login taken out of every URL in them, however deep."""
+    """Return ``values`` with the login removed from every URL in them, however deep."""
     return {key: _cleaned(value) for key, value in values.items()}
 
 

@@ -88,6 +88,11 @@ def nearest(path: Path) -> str | None:
     return None
 
 
+def dotted(path: Path) -> str:
+    """Return ``path`` for a message: no control character of a damaged file may reach the terminal."""
+    return ascii(".".join(path))[1:-1]
+
+
 def _nodes(model: type[Section], above: Path) -> Iterator[Node]:
     for name, field in model.model_fields.items():
         path = (*above, name)

@@ -9,14 +9,14 @@ CA_VARIABLES = ("GIT_SSL_CAINFO", "PIP_CERT", "REQUESTS_CA_BUNDLE", "SSL_CERT_FI
 
 def environment(site: Site) -> dict[str, str]:
     """Variables for the site's proxies and index, without its CAs. They may hold passwords: not for an argument."""
-    found: dict[str, str] = {}
+    variables: dict[str, str] = {}
     for name in ("http_proxy", "https_proxy", "no_proxy"):
         value = getattr(site, name)
         if value:
-            found |= {name: value, name.upper(): value}
+            variables |= {name: value, name.upper(): value}
     if site.pip_index_url:
-        found["PIP_INDEX_URL"] = site.pip_index_url
-    return found
+        variables["PIP_INDEX_URL"] = site.pip_index_url
+    return variables
 
 
 def with_ca(site: Site) -> dict[str, str]:

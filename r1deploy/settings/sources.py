@@ -11,9 +11,9 @@ def rows(loaded: Loaded) -> list[tuple[str, object, str, str]]:
 
     Secrets are hidden; a value is a scalar, a list, or an empty mapping.
     """
-    found = []
+    table = []
     for path, value in leaves(loaded.settings):
         source = loaded.sources[".".join(path)]
         # git.instead_of's keys are URLs and may hold a login.
-        found.append((redact.text(".".join(path)), redact.shown(path, value), str(source.kind), source.where))
-    return found
+        table.append((redact.text(".".join(path)), redact.shown(path, value), str(source.kind), source.where))
+    return table

@@ -8,7 +8,7 @@ from pathlib import PurePosixPath
 
 from r1deploy.settings.model import Settings
 
-_VOLUME = re.compile(r"(?P<host>/[^:\s]*):(?P<container>/[^:\s]+)(?::(?P<mode>ro|rw))?")
+_VOLUME = re.compile(r"(?P<host>/[^:\s]*):(?P<container>/[^:\s]+)(?::(?:ro|rw))?")
 
 
 @dataclass(frozen=True)
@@ -17,7 +17,6 @@ class Volume:
 
     host: str
     container: str
-    read_only: bool = False
 
 
 def parse(text: str) -> Volume | None:
@@ -28,20 +27,23 @@ def parse(text: str) -> Volume | None:
     container = match["container"].rstrip("/")
     if not container:
         return None
-    return Volume(match["host"].rstrip("/") or "/", container, match["mode"] == "ro")
+    return Volume(match["host"].rstrip("/") or "/", container)
+
+
+def mounted(settings: Settings) -> list[Volume]:
+    """Return the container's volumes; what is no volume is left out."""
+    return [volume for text in settings.container.volumes if (volume := parse(text))]
 
 
 def volume_pairs(settings: Settings) -> list[tuple[str, str]]:
     """Return each volume's folder on the host and in the container."""
-    found = [volume for text in settings.container.volumes if (volume := parse(text))]
-    return [(volume.host, volume.container) for volume in found]
+    return [(volume.host, volume.container) for volume in mounted(settings)]
 
 
 def host_path(settings: Settings, inside: str) -> str | None:
     """Return where the host has the container's path ``inside``; None: under no volume."""
     path = PurePosixPath(inside)
-    found = [volume for text in settings.container.volumes if (volume := parse(text))]
-    over = [volume for volume in found if path.is_relative_to(volume.container)]
+    over = [volume for volume in mounted(settings) if path.is_relative_to(volume.container)]
     if not over or ".." in path.parts:
         return None
     # A volume inside another one hides it.

@@ -116,7 +116,7 @@ def _not_yaml(error: Exception, name: str, code: str) -> ConfigError:
 
 def _repeated(root: yaml.Node) -> list[tuple[int, str]]:
     """Return (line, text) of every key that its mapping has already."""
-    found: list[tuple[int, str]] = []
+    repeated: list[tuple[int, str]] = []
     # Aliases make a node its own child, or many times a child: each is looked at once.
     seen: set[int] = set()
     todo = [root]
@@ -128,21 +128,21 @@ def _repeated(root: yaml.Node) -> list[tuple[int, str]]:
         if isinstance(node, yaml.SequenceNode):
             todo += node.value
         elif isinstance(node, yaml.MappingNode):
-            found += _repeated_keys(node)
+            repeated += _repeated_keys(node)
             todo += [child for pair in node.value for child in pair]
-    return sorted(found)
+    return sorted(repeated)
 
 
 def _repeated_keys(node: yaml.MappingNode) -> list[tuple[int, str]]:
     first: dict[tuple[str, str], int] = {}
-    found = []
+    repeated = []
     for key, _ in node.value:
         line = key.start_mark.line + 1
         if isinstance(key, yaml.ScalarNode):
             before = first.setdefault((key.tag, key.value), key.start_mark.index)
             if before != key.start_mark.index:
-                found.append((line, f"the key {key.value!r} is there twice"))
-    return found
+                repeated.append((line, f"the key {key.value!r} is there twice"))
+    return repeated
 
 
 def _lines(node: yaml.Node, above: tuple[str, ...] = ()) -> dict[tuple[str, ...], int]:

@@ -49,7 +49,7 @@ _DRAWN = re.compile(r"[-+=_*#~]{40,}")
 
 
 def wrap(text: str, first: str, rest: str) -> list[str]:
-    """A text in lines, its own line ends kept; words are never cut, since paths and commands get copied."""
+    """A text in lines, its own line ends kept; words are never broken, since paths and commands get copied."""
     rows: list[str] = []
     for line in redact.hide(text).splitlines():
         rows += textwrap.wrap(
@@ -67,8 +67,8 @@ def evidence_lines(evidence: Iterable[str]) -> list[str]:
     """What the failed thing said, in whole words. Of a line that fills the screen the beginning is shown."""
     rows: list[str] = []
     for line in evidence:
-        found = wrap(_DRAWN.sub(lambda rule: rule.group()[:40], line), "  | ", "  |   ")
-        rows += [*found[:MOST_ROWS], *(["  |   …"] if len(found) > MOST_ROWS else [])]
+        wrapped = wrap(_DRAWN.sub(lambda rule: rule.group()[:40], line), "  | ", "  |   ")
+        rows += [*wrapped[:MOST_ROWS], *(["  |   …"] if len(wrapped) > MOST_ROWS else [])]
     return rows
 
 
@@ -160,11 +160,11 @@ def moved_lines(rows: Sequence[tuple[str, str, str, str]]) -> list[str]:
     def short(value: str) -> str:
         return value.removeprefix("sha256:")[:12]
 
-    found: list[str] = []
+    lines: list[str] = []
     for name, old, new, ref in rows:
         asked = short(ref) if new == ref else ref
-        found += wrap(f"{name}: {short(old)} → {short(new)} ({asked})", "  locked    ", " " * 14)
-    return found
+        lines += wrap(f"{name}: {short(old)} → {short(new)} ({asked})", "  locked    ", " " * 14)
+    return lines
 
 
 def done_lines(applied: Plan, view: View, verbose: bool) -> list[str]:
@@ -187,39 +187,48 @@ def gap_lines(gap: Gap) -> list[str]:
     return rows + [line for row in gap.differences for line in wrap(row, "  ", "    ")]
 
 
-def status_lines(found: dict[str, Any]) -> list[str]:
+def status_lines(status: dict[str, Any]) -> list[str]:
     """The cluster's state, as ``actions.status`` gives it, for people."""
+    rows = [
+        f"cluster   {status['cluster']}",
+        f"release   {status['release']}, configuration {status['config'] or 'unknown'}",
+        f"active    {active_sentence(status['active'])}",
+        *wrap(service_sentence(status), "service   ", " " * 10),
+    ]
+    if status["answer"]:
+        rows += wrap(status["answer"]["text"], "answer    ", " " * 10)
+    if status["last_answer"]:
+        age = time.time() - datetime.datetime.fromisoformat(status["last_answer"]).timestamp()
+        rows.append(f"answered  {duration(max(age, 0))} ago")
+    if status["endpoint"]:
+        rows.append(f"endpoint  {status['endpoint']} ({status['ray_nodes']}/{status['nodes']} Ray nodes)")
+    for problem in status["problems"]:
+        rows += wrap(problem, "problem   ", " " * 10)
+    if status["run"]:
+        rows.append(f"run       {status['run']['who']} runs {status['run']['verb']}, now at {status['run']['doing']}")
+    return [*rows, "", *host_table(status["hosts"])]
+
+
+def host_table(hosts: Iterable[dict[str, Any]]) -> list[str]:
+    """A row a host: what is done and due of each step, its chips, Ray."""
     from r1deploy.planning.steps import STEPS
 
     cells = [["host", *STEPS, "chips", "ray"]]
-    for host in found["hosts"]:
+    for host in hosts:
         if host["error"]:
             cells.append([host["name"], *("?" for _ in STEPS), "?", f"{host['error']}: {host['detail']}"])
         else:
             marks = (MARKS[host["steps"][step]] for step in STEPS)
             cells.append([host["name"], *marks, str(host["chips"]), "up" if host["ray"] else "-"])
-    active = found["active"]
-    since = f"/{active['config']} since {active['since']}" if active else ""
-    if active and not active["proven"]:
-        since += " (not verified)"
-    rows = [
-        f"cluster   {found['cluster']}",
-        f"release   {found['release']}, configuration {found['config'] or 'unknown'}",
-        f"active    {active['release'] + since if active else 'none'}",
-        *wrap(service_sentence(found), "service   ", " " * 10),
-    ]
-    if found["answer"]:
-        rows += wrap(found["answer"]["text"], "answer    ", " " * 10)
-    if found["last_answer"]:
-        age = time.time() - datetime.datetime.fromisoformat(found["last_answer"]).timestamp()
-        rows.append(f"answered  {duration(max(age, 0))} ago")
-    if found["endpoint"]:
-        rows.append(f"endpoint  {found['endpoint']} ({found['ray_nodes']}/{found['nodes']} Ray nodes)")
-    for problem in found["problems"]:
-        rows += wrap(problem, "problem   ", " " * 10)
-    if found["run"]:
-        rows.append(f"run       {found['run']['who']} runs {found['run']['verb']}, now at {found['run']['doing']}")
-    return [*rows, "", *table(cells)]
+    return table(cells)
+
+
+def active_sentence(active: dict[str, Any] | None) -> str:
+    """The release that is active, since when, and whether the gate has seen it serve."""
+    if not active:
+        return "none"
+    doubt = "" if active["proven"] else " (not verified)"
+    return f"{active['release']}/{active['config']} since {active['since']}{doubt}"
 
 
 MARKS = {True: "ok", False: "due", None: "?"}
@@ -233,12 +242,12 @@ SERVICE = {
 }
 
 
-def service_sentence(found: dict[str, Any]) -> str:
+def service_sentence(status: dict[str, Any]) -> str:
     """The service in a sentence."""
-    if found["serving"]:
-        return f"serves {', '.join(found['models'])}"
-    silent = ", ".join(found["unknown"])
-    return f"{SERVICE[found['service']]}: no answer from {silent}" if silent else SERVICE[found["service"]]
+    if status["serving"]:
+        return f"serves {', '.join(status['models'])}"
+    silent = ", ".join(status["unknown"])
+    return f"{SERVICE[status['service']]}: no answer from {silent}" if silent else SERVICE[status["service"]]
 
 
 class Progress:

@@ -173,20 +173,20 @@ def watched(look: Callable[[], list[str]]) -> None:
     from r1deploy.errors import R1Error
 
     console = Console(highlight=False)
-    found = look()
+    rows = look()
     terminal = Live(console=console, auto_refresh=False) if console.is_terminal else None
     with ended_by_user(), terminal or contextlib.nullcontext():
         before: list[str] = []
         while True:
             if terminal:
                 foot = f"{time.strftime('%H:%M:%S')}, again in {WATCH_SECONDS} s; Ctrl-C ends it"
-                drawn = Text(shown("\n".join([*found, "", foot])), no_wrap=True, overflow="ellipsis")
+                drawn = Text(shown("\n".join([*rows, "", foot])), no_wrap=True, overflow="ellipsis")
                 terminal.update(drawn, refresh=True)
-            elif found != before:
-                show(*found, "")
-            before = found
+            elif rows != before:
+                show(*rows, "")
+            before = rows
             time.sleep(WATCH_SECONDS)
             try:
-                found = look()
+                rows = look()
             except R1Error as error:
-                found = [f"{error.code}: {error.message}"]
+                rows = [f"{error.code}: {error.message}"]

@@ -6,7 +6,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from r1deploy.ui import lines
-from r1deploy.ui.choices import choice_lines
+from r1deploy.ui.choicelines import choice_lines
 
 if TYPE_CHECKING:
     from r1deploy.verbs.plan import Planned

@@ -50,7 +50,7 @@ def reader_gone() -> bool:
     asked = select.poll()
     for stream in streams():
         asked.register(stream.fileno(), 0)
-    return any(found & select.POLLERR for _, found in asked.poll(0))
+    return any(event & select.POLLERR for _, event in asked.poll(0))
 
 
 def closed() -> int:

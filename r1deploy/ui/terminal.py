@@ -40,8 +40,8 @@ def shown(text: str) -> str:
     return _CONTROL.sub(_escape, text)
 
 
-def _escape(found: re.Match[str]) -> str:
-    code = ord(found.group())
+def _escape(match: re.Match[str]) -> str:
+    code = ord(match.group())
     return f"\\x{code:02x}" if code < 256 else f"\\u{code:04x}"
 
 
@@ -52,7 +52,7 @@ def show(*rows: str, end: str = "\n") -> None:
 
 def show_json(text: str) -> None:
     """A JSON document whose secrets are hidden; control characters in JSON's own way: it says the same."""
-    _write(sys.stdout, _CONTROL.sub(lambda found: f"\\u{ord(found.group()):04x}", text) + "\n")
+    _write(sys.stdout, _CONTROL.sub(lambda match: f"\\u{ord(match.group()):04x}", text) + "\n")
 
 
 def say(text: str) -> None:

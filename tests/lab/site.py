@@ -9,12 +9,12 @@ import sys
 import time
 from pathlib import Path
 
-from r1deploy.lab import layout
+from r1deploy.lab import places
 
 
 def own_network() -> str:
     """Three numbers of a network beside the tests' lab's."""
-    first, second, third = layout.network_prefix().split(".")
+    first, second, third = places.network_prefix().split(".")
     return f"{first}.{second}.{(int(third) + 128) % 256}"
 
 
@@ -27,7 +27,7 @@ class Site:
         self.env = {
             **os.environ,
             "COLUMNS": "80",
-            "R1DEPLOY_LAB_NAME": f"{layout.PREFIX}-{name}",
+            "R1DEPLOY_LAB_NAME": f"{places.PREFIX}-{name}",
             "R1DEPLOY_LAB_NETWORK": own_network(),
             "R1DEPLOY_LAB_DIR": str(self.lab),
         }

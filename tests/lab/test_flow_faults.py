@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from r1deploy.lab.layout import network_prefix
+from r1deploy.lab.places import network_prefix
 from tests.lab.conftest import HOSTS, NAME, Cluster, Ran
 
 pytestmark = pytest.mark.lab

@@ -1,4 +1,4 @@
-"""The lab proves its own stand-ins: the seed page's commands, corrected, by hand over ssh."""
+"""The lab verifies its own stand-ins: the seed page's commands, corrected, by hand over ssh."""
 
 from __future__ import annotations
 
@@ -8,16 +8,15 @@ import shlex
 import subprocess
 import time
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from r1deploy.lab import Lab, LabError
-from r1deploy.lab.layout import VENDOR_IMAGE, upstream_address
+from r1deploy.lab.places import VENDOR_IMAGE, upstream_address
+from tests.lab.hands import NAME, Hands
 
 pytestmark = pytest.mark.lab
-NAME = "r1lab_itself"
 RUN = (
     f"docker run --shm-size=32g -itd -v /dev:/dev -v /usr/src/:/usr/src -v /lib/modules/:/lib/modules "
     f"-v /mnt/share:/data1 --privileged --cap-add=ALL --pid=host --net=host --name {NAME} baai:v5"
@@ -26,35 +25,6 @@ MODEL = "/data1/models/DeepSeek-R1_INT8"
 UPSTREAM = f"git://{upstream_address()}"
 WORK = "/root/work"
 KEY_FOLDER = "/root/vendor-key"
-
-
-class Hands:
-    """What a person does at the lab: ssh into a host, docker exec into the container."""
-
-    def __init__(self, lab: Lab) -> None:
-        self.lab = lab
-        self.names = [host.name for host in lab.hosts()][:2]
-        self.addresses = [host.address for host in lab.hosts()][:2]
-
-    def ssh(self, host: str, script: str, code: int | None = 0, stdin: Path | None = None) -> str:
-        source = stdin.open("rb") if stdin else subprocess.DEVNULL
-        done = subprocess.run(
-            self.lab.ssh(host, "bash", "-c", script),
-            stdin=source,
-            capture_output=True,
-            text=True,
-            timeout=180,
-            check=False,
-        )
-        text = done.stdout + done.stderr
-        assert code is None or done.returncode == code, f"{host}: {script}\ncode {done.returncode}\n{text[-3000:]}"
-        return text
-
-    def inside(self, host: str, script: str, code: int | None = 0) -> str:
-        return self.ssh(host, f"docker exec {NAME} /bin/bash -c {shlex.quote(script)}", code)
-
-    def head(self, script: str, code: int | None = 0) -> str:
-        return self.inside(self.names[0], script, code)
 
 
 def clean(hands: Hands) -> None:

@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from r1deploy.cluster import hostfile, inventory
-from r1deploy.lab import layout, upstreams
+from r1deploy.lab import places, upstreams
 from tests.lab.conftest import HOSTS, Cluster
 
 pytestmark = [pytest.mark.lab, pytest.mark.long]
@@ -24,20 +24,20 @@ SECONDS = 900
 def metax(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     """The same hosts as a cluster of the other vendor's: eight chips each, seen by mx-smi."""
     lab, folder = cluster.lab, tmp_path_factory.mktemp("metax")
-    commit, upstream = upstreams.plain_patch(lab.layout), f"git://{layout.upstream_address()}"
+    commit, upstream = upstreams.plain_patch(lab.layout), f"git://{places.upstream_address()}"
     ssh = yaml.safe_load(lab.layout.settings.read_text())["ssh"]
     settings = {
         "cluster": "labmx",
         "profile": PROFILE,
         "state_dir": STATE,
         "ssh": ssh,
-        "image": {"name": layout.VENDOR_IMAGE, "tarball": str(lab.layout.tarball_of(layout.VENDOR_IMAGE))},
+        "image": {"name": places.VENDOR_IMAGE, "tarball": str(lab.layout.tarball_of(places.VENDOR_IMAGE))},
         # The lab's vendor image has no mx-smi of its own.
         "container": {"volumes": ["/mnt/share:/data1", "/opt/mxdriver:/opt/mxdriver:ro"]},
         "flaggems": {"url": f"{upstream}/FlagGems.git"},
         "flagscale": {"url": f"{upstream}/FlagScale.git", "ref": commit},
         "patch": {"commit": commit},
-        "engine": {"model": f"{layout.MODELS_IN_CONTAINER}/DeepSeek-R1_INT8", "pipeline_parallel_size": 2},
+        "engine": {"model": f"{places.MODELS_IN_CONTAINER}/DeepSeek-R1_INT8", "pipeline_parallel_size": 2},
         "env": {"VLLM_PP_LAYER_PARTITION": "31,30"},
         "disk": {"engine_gib": 2, "state_gib": 2},
         "memory": {"available_gib": 1},

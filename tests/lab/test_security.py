@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from r1deploy.lab import layout
+from r1deploy.lab import places
 from tests.lab.conftest import HOSTS, Cluster
 
 pytestmark = pytest.mark.lab
@@ -41,7 +41,7 @@ def reached(address: str, port: int) -> bool:
 @pytest.fixture
 def listening(cluster: Cluster) -> Iterator[dict[str, str]]:
     """Something listens on the API's and on Ray's port of each host."""
-    addresses = {name: layout.node_address(number) for number, name in enumerate(HOSTS, 1)}
+    addresses = {name: places.node_address(number) for number, name in enumerate(HOSTS, 1)}
     for name in HOSTS:
         for port in (API, RAY):
             cluster.sh(name, f'nohup python3 -c "{LISTEN}" {port} >/dev/null 2>&1 & echo $! >> /root/listen.pids')
@@ -59,7 +59,7 @@ def test_the_firewall_lines(cluster: Cluster, listening: dict[str, str]) -> None
                 time.sleep(0.2)
             assert reached(address, port), "the test would see nothing: nobody listens"
     for name in HOSTS:
-        cluster.sh(name, lines(" ".join(listening.values()), layout.gateway()))
+        cluster.sh(name, lines(" ".join(listening.values()), places.gateway()))
     assert {port: reached(address, port) for address in listening.values() for port in (API, RAY, 22)} == {
         API: True,
         RAY: False,

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from r1deploy.lab.layout import network_prefix
+from r1deploy.lab.places import network_prefix
 from tests.lab.conftest import NAME, Cluster
 from tests.lab.test_flow import started
 from tests.lab.test_flow_faults import apart, refused

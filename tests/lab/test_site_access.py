@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 
-from r1deploy.lab.layout import gateway, network_prefix
+from r1deploy.lab.places import gateway, network_prefix
 from tests.lab.conftest import NAME, Cluster
 from tests.lab.test_flow_faults import apart, refused
 

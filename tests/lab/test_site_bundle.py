@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from r1deploy.lab import layout as names
-from r1deploy.lab.cluster import answers
-from r1deploy.lab.layout import VENDOR_IMAGE, network_prefix
+from r1deploy.lab import places
+from r1deploy.lab.labcluster import answers
+from r1deploy.lab.places import VENDOR_IMAGE, network_prefix
 from tests.lab.conftest import HOSTS, Cluster
 from tests.lab.test_flow_faults import apart, refused
 
@@ -25,7 +25,7 @@ def air_gap(cluster: Cluster) -> Iterator[None]:
     """The hosts reach each other and this machine only, and nobody reaches the upstreams."""
     chain = "iptables -N GAP; iptables -A GAP -o lo -j RETURN; "
     chain += "".join(f"iptables -A GAP -d {NET}.{end} -j RETURN; " for end in (1, 11, 12))
-    upstream = cluster.lab._need().containers.get(names.UPSTREAM)
+    upstream = cluster.lab._need().containers.get(places.UPSTREAM)
     upstream.stop(timeout=1)
     try:
         for host in HOSTS:
@@ -34,7 +34,7 @@ def air_gap(cluster: Cluster) -> Iterator[None]:
     finally:
         upstream.start()
         until = time.monotonic() + 30
-        while not answers(names.upstream_address(), 9418) and time.monotonic() < until:
+        while not answers(places.upstream_address(), 9418) and time.monotonic() < until:
             time.sleep(0.2)
         for host in HOSTS:
             cluster.sh(host, "iptables -D OUTPUT -j GAP; iptables -F GAP; iptables -X GAP")

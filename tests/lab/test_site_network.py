@@ -12,7 +12,7 @@ from urllib.parse import quote
 import pytest
 import yaml
 
-from r1deploy.lab.layout import gateway, network_prefix
+from r1deploy.lab.places import gateway, network_prefix
 from tests.lab import standin_web as web
 from tests.lab.conftest import Cluster
 from tests.lab.test_flow_faults import apart, refused

@@ -19,8 +19,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from r1deploy.lab import weights
-from r1deploy.lab.layout import gateway
+from r1deploy.lab import standinweights
+from r1deploy.lab.places import gateway
 from tests.lab import hub
 from tests.lab.conftest import HOSTS, Cluster, Ran
 
@@ -36,7 +36,7 @@ def checkpoint(size: int = 2 << 20) -> dict[str, bytes]:
     found, index, dice = {}, {}, random.Random(1)
     for number, name in enumerate(SHARDS):
         tensor = f"model.layers.{number}.weight"
-        data = weights.safetensors({tensor: (size,)})
+        data = standinweights.safetensors({tensor: (size,)})
         found[name] = data[:-size] + dice.randbytes(size)
         index[tensor] = name
     config = {"architectures": ["DeepseekV3ForCausalLM"], "num_hidden_layers": 3}

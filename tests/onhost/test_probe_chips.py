@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from r1deploy.lab import layout
+from r1deploy.lab import places
 from r1deploy.onhost import chips
 from r1deploy.planning.observed import Chips
 from r1deploy.settings import profiles
@@ -99,7 +99,7 @@ def test_text_of_another_tool_is_no_healthy_chip(tmp_path: Path, name: str) -> N
 
 def test_the_labs_stand_in_prints_what_the_profile_reads(tmp_path: Path) -> None:
     """Run as it is; where the machine is no lab host nothing tells it of sick chips."""
-    source = layout.standins() / "host/opt/mxdriver/bin/mx-smi"
+    source = places.standins() / "host/opt/mxdriver/bin/mx-smi"
     tool = put(tmp_path / "mx-smi", source.read_text(encoding="utf-8").replace("/dev/r1lab", f"{tmp_path}/r1lab"))
     tool.chmod(0o755)
     found = look(tmp_path, "metax-c550", "", smi=[str(tool)])

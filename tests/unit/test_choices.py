@@ -12,7 +12,7 @@ from r1deploy.cluster.host import Host
 from r1deploy.observe.choices import Choice, choices
 from r1deploy.observe.context import Context
 from r1deploy.settings.load import load
-from r1deploy.ui.choices import choice_lines
+from r1deploy.ui.choicelines import choice_lines
 
 HOSTS = (Host("node1", "10.0.0.1", 16, is_head=True), Host("node2", "10.0.0.2", 8), Host("node3", "node3", 16))
 LOGIN = {"node1": {"r1_address": "10.0.0.1", "ansible_host": "a"}, "node2": {"ansible_host": "10.0.0.2", "slots": 8}}

@@ -28,7 +28,8 @@ from r1deploy.inputs.key import key_file, prove_key
 from r1deploy.inputs.locking import password_file
 from r1deploy.observe.context import open_context
 from r1deploy.settings import lockfile
-from r1deploy.settings.load import load, value_from_text
+from r1deploy.settings.layers import value_from_text
+from r1deploy.settings.load import load
 from r1deploy.settings.model import Settings
 from r1deploy.settings.secretfile import api_key
 from tests.lab import test_fixes as in_the_lab

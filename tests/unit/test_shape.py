@@ -183,7 +183,7 @@ def test_every_play_of_a_step_stops_all_hosts_on_the_first_error() -> None:
 
 ERRORS = {
     "R1Error", "UsageError", "ConfigError", "UnreachableError", "PreflightError", "ApplyError", "GateError",
-    "LockedError", "DriftFound", "Interrupted",
+    "LockedError", "Interrupted",
 }  # fmt: skip
 # Where in a call its code stands.
 PLACES = {**dict.fromkeys(ERRORS, 0), "_failed": 0, "odd_one_out": 1, "Failure": 3, "Check": 4}

@@ -3,7 +3,7 @@
 The real patch opens with the vendor's key only, so the lab plays the vendor: it
 takes the real base commit, encrypts patches of its own with its own key, and
 commits them below ``hardware/`` in its mirror. unpatch.py, the build and
-`flagscale serve` are the real ones then. Where the real vLLM is not given, the
+`flagscale serve` are the real ones then. Where --upstream names no vLLM, the
 stand-in's repository answers at its URL (`git.instead_of`), and the base is one
 commit of the lab's on top of the real one: it only moves the gitlink, which
 names a commit that a stand-in cannot have.
@@ -16,13 +16,12 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from r1deploy.lab import layout as names
-from r1deploy.lab import machine
-from r1deploy.lab.errors import LabError
+from r1deploy.lab import places, thismachine
+from r1deploy.lab.laberrors import LabError
 
 # FlagScale's commit that the vendor's patch of June 2025 was made against.
 BASE = "242842398986e61cdd43b0b3e2b03e95f6553899"
-FORM = "NAME=URL or NAME=URL#COMMIT, NAME one of " + ", ".join(names.REPOSITORIES)
+FORM = "NAME=URL or NAME=URL#COMMIT, NAME one of " + ", ".join(places.REPOSITORIES)
 
 
 @dataclass(frozen=True)
@@ -40,40 +39,40 @@ class Upstream:
 
 def parse(words: Iterable[str]) -> dict[str, Upstream]:
     """Read the values of ``--upstream``. Raises LabError."""
-    found: dict[str, Upstream] = {}
+    upstreams: dict[str, Upstream] = {}
     for word in words:
         name, equals, rest = word.partition("=")
         url, _, commit = rest.partition("#")
-        if not equals or not url or name not in names.REPOSITORIES or name in found:
+        if not equals or not url or name not in places.REPOSITORIES or name in upstreams:
             raise LabError(f"--upstream {word} is not understood", FORM)
         if commit and name != "FlagScale":
             raise LabError(f"--upstream {word}: only FlagScale takes a commit", FORM)
         local = Path(url).expanduser()
-        found[name] = Upstream(name, str(local.resolve()) if local.is_dir() else url, commit or BASE)
-    if "vllm" in found and "FlagScale" not in found:
+        upstreams[name] = Upstream(name, str(local.resolve()) if local.is_dir() else url, commit or BASE)
+    if "vllm" in upstreams and "FlagScale" not in upstreams:
         raise LabError("--upstream vllm needs --upstream FlagScale: its commit names vLLM's", FORM)
-    return found
+    return upstreams
 
 
 def full_commit(repository: Path, commit: str) -> str:
     """The whole name of a commit, which has to be reachable from a branch or tag. Raises LabError."""
     try:
-        return machine.run(["git", "-C", str(repository), "rev-parse", "--verify", f"{commit}^{{commit}}"]).strip()
+        return thismachine.run(["git", "-C", str(repository), "rev-parse", "--verify", f"{commit}^{{commit}}"]).strip()
     except LabError as error:
-        raise LabError(f"the given FlagScale has no commit {commit}", FORM, error.evidence) from error
+        raise LabError(f"FlagScale of --upstream has no commit {commit}", FORM, error.evidence) from error
 
 
 def submodule_url(repository: Path, commit: str, name: str) -> str:
     """Where .gitmodules says that a submodule is cloned from."""
-    text = machine.run(["git", "-C", str(repository), "show", f"{commit}:.gitmodules"])
+    text = thismachine.run(["git", "-C", str(repository), "show", f"{commit}:.gitmodules"])
     section = re.search(rf'\[submodule "third_party/{re.escape(name)}"\](.*?)(?=\n\[|\Z)', text, re.DOTALL)
     url = re.search(r"^\s*url\s*=\s*(\S+)", section.group(1), re.MULTILINE) if section else None
     if url is None:
-        raise LabError(f"the given FlagScale has no submodule third_party/{name} at {commit[:12]}")
+        raise LabError(f"FlagScale of --upstream has no submodule third_party/{name} at {commit[:12]}")
     return url.group(1)
 
 
 def gitlink(repository: Path, commit: str, name: str) -> str:
     """The commit of a submodule that a commit names."""
-    row = machine.run(["git", "-C", str(repository), "ls-tree", commit, f"third_party/{name}"])
+    row = thismachine.run(["git", "-C", str(repository), "ls-tree", commit, f"third_party/{name}"])
     return row.split()[2]

@@ -120,7 +120,7 @@ def _places(settings: Settings) -> Iterator[Finding]:
         elif seen.setdefault(volume.container, index) != index:
             yield path, f"{volume.container} is mounted already by volumes[{seen[volume.container]}]"
     if volumes.weights_host_path(settings) is None:
-        known = [volume.container for text in settings.container.volumes if (volume := volumes.parse(text))]
+        known = [volume.container for volume in volumes.mounted(settings)]
         text = f"{settings.engine.model!r} lies in no volume of the container ({', '.join(known) or 'there is none'})"
         yield ("engine", "model"), f"{text}: add the weights' folder to container.volumes"
 
@@ -129,25 +129,34 @@ def _extra(engine: Engine) -> Iterator[Finding]:
     for name in ("model", "served_model_name"):
         if not _PLAIN.fullmatch(getattr(engine, name)):
             yield ("engine", name), "takes letters, digits and _ . / : , @ % + = - only: FlagScale does not quote it"
-    known = set(Engine.model_fields) - {"extra"}
     seen: dict[str, str] = {}
     for key, value in engine.extra.items():
         path = ("engine", "extra", key)
-        name = key.replace("-", "_")
-        if not _ARGUMENT.fullmatch(key):
-            yield path, "an engine argument is lower case, without the leading dashes: such as enforce_eager"
-        elif name in known:
-            yield path, f"set engine.{name} instead: it is an argument r1deploy knows"
-        elif name == "api_key":
-            yield path, "an API key here would show in logs; put it into a file and name that in service.api_key_file"
-        elif seen.setdefault(name, key) != key:
-            yield path, f"the same argument as {seen[name]}"
-        elif value is False:
-            yield path, "FlagScale drops an argument that is false; leave it out, or write its opposite: true (no_…)"
-        elif isinstance(value, float) and not math.isfinite(value):
-            yield path, "must be a finite number"
-        elif isinstance(value, str) and (problem := _text_problem(path, value)):
+        first = seen.setdefault(key.replace("-", "_"), key)
+        same = f"the same argument as {first}" if first != key else None
+        problem = _argument_problem(key) or same or _argument_value_problem(path, value)
+        if problem:
             yield path, problem
+
+
+def _argument_problem(key: str) -> str | None:
+    """Return why ``key`` cannot be a further argument of the engine, or None if it can."""
+    name = key.replace("-", "_")
+    if not _ARGUMENT.fullmatch(key):
+        return "an engine argument is lower case, without the leading dashes: such as enforce_eager"
+    if name in set(Engine.model_fields) - {"extra"}:
+        return f"set engine.{name} instead: it is an argument r1deploy knows"
+    if name == "api_key":
+        return "an API key here would show in logs; put it into a file and name that in service.api_key_file"
+    return None
+
+
+def _argument_value_problem(path: tuple[str, ...], value: object) -> str | None:
+    if value is False:
+        return "FlagScale drops an argument that is false; leave it out, or write its opposite: true (no_…)"
+    if isinstance(value, float) and not math.isfinite(value):
+        return "must be a finite number"
+    return _text_problem(path, value) if isinstance(value, str) else None
 
 
 def _environment(settings: Settings) -> Iterator[Finding]:

@@ -7,9 +7,8 @@ import struct
 from collections.abc import Callable
 from typing import Any
 
-from r1deploy.lab import access, hosts
-from r1deploy.lab import layout as names
-from r1deploy.lab.errors import LabError
+from r1deploy.lab import access, hosts, places
+from r1deploy.lab.laberrors import LabError
 
 SHARDS = 3
 NOTE = "Stand-in weights of the r1deploy lab: the files are valid, the numbers mean nothing."
@@ -46,13 +45,13 @@ def config() -> dict[str, Any]:
 
 def files() -> dict[str, bytes]:
     """Every file of the weights' folder."""
-    found: dict[str, bytes] = {}
+    contents: dict[str, bytes] = {}
     index: dict[str, str] = {}
     total = 0
     for number in range(1, SHARDS + 1):
         name = f"model-{number:05d}-of-{SHARDS:06d}.safetensors"
         tensors = {f"model.layers.{number - 1}.mlp.down_proj.weight": (64, 64), f"model.norm.{number}": (64,)}
-        found[name] = safetensors(tensors)
+        contents[name] = safetensors(tensors)
         index.update(dict.fromkeys(tensors, name))
         total += 64 * 64 + 64
     tokenizer = {"tokenizer_class": "PreTrainedTokenizerFast", "model_max_length": 16384, "_note": NOTE}
@@ -63,13 +62,13 @@ def files() -> dict[str, bytes]:
         "tokenizer.json": {"version": "1.0", "model": {"type": "BPE", "vocab": {"a": 0}, "merges": []}},
         "model.safetensors.index.json": {"metadata": {"total_size": total}, "weight_map": index},
     }
-    found.update({name: (json.dumps(value, indent=2) + "\n").encode() for name, value in as_json.items()})
-    return found
+    contents.update({name: (json.dumps(value, indent=2) + "\n").encode() for name, value in as_json.items()})
+    return contents
 
 
 def are_there(client: Any, container: str, folder: str) -> bool:
     """Whether the share holds a checkpoint in this folder."""
-    probe = ["test", "-f", f"{names.MODELS_ON_HOST}/{folder}/model.safetensors.index.json"]
+    probe = ["test", "-f", f"{places.MODELS_ON_HOST}/{folder}/model.safetensors.index.json"]
     return hosts.execute(client, container, probe)[0] == 0
 
 
@@ -77,7 +76,7 @@ def ensure(client: Any, container: str, folder: str) -> None:
     """Lay the stand-in's weights on the share once; every host has it mounted, as with NFS."""
     if are_there(client, container, folder):
         return
-    target = f"{names.MODELS_ON_HOST}/{folder}"
+    target = f"{places.MODELS_ON_HOST}/{folder}"
     access.check_run(client, container, f"mkdir -p {target}")
     hosts.put_files(client, container, {f"{target}/{name}": (data, 0o644, 0) for name, data in files().items()})
 
@@ -88,16 +87,16 @@ def ensure_random(client: Any, container: str, folder: str, image: str, say: Cal
 
     if are_there(client, container, folder):
         return
-    access.check_run(client, container, f"rm -rf {names.MODELS_ON_HOST}/{folder}.partial")
+    access.check_run(client, container, f"rm -rf {places.MODELS_ON_HOST}/{folder}.partial")
     try:
         client.containers.run(
             image,
-            ["python3", "/opt/r1lab/make_weights.py", f"{names.MODELS_ON_HOST}/{folder}"],
-            volumes={names.SHARE_VOLUME: {"bind": names.MOUNT_POINT, "mode": "rw"}},
+            ["python3", "/opt/r1lab/make_weights.py", f"{places.MODELS_ON_HOST}/{folder}"],
+            volumes={places.SHARE_VOLUME: {"bind": places.MOUNT_POINT, "mode": "rw"}},
             network_mode="none",
             remove=True,
         )
     except ContainerError as error:
         tail = (error.stderr or b"").decode(errors="replace").splitlines()[-8:]
         raise LabError("could not make random weights", evidence="\n".join(tail)) from error
-    say(f"made random weights of DeepSeek-V3's architecture: {names.MODELS_ON_HOST}/{folder}")
+    say(f"made random weights of DeepSeek-V3's architecture: {places.MODELS_ON_HOST}/{folder}")

@@ -15,8 +15,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from r1deploy.lab import layout
-from r1deploy.lab.errors import LabError
+from r1deploy.lab import places
+from r1deploy.lab.laberrors import LabError
 
 Say = Callable[[str], None]
 PACKAGES = {"dockerd": "docker.io", "mmdebstrap": "mmdebstrap", "iptables": "iptables", "git": "git"}
@@ -30,19 +30,19 @@ def client() -> Any:
     from docker.errors import DockerException
 
     try:
-        found = docker.from_env(timeout=600)
-        found.ping()
+        engine = docker.from_env(timeout=600)
+        engine.ping()
     except DockerException:
         return None
-    return found
+    return engine
 
 
 def need_client() -> Any:
     """The client, or an error that says how to get an engine."""
-    found = client()
-    if found is None:
+    engine = client()
+    if engine is None:
         raise LabError("no Docker Engine answers on this machine", "r1deploy lab up --install")
-    return found
+    return engine
 
 
 def ensure_engine(install: bool, say: Say) -> Any:
@@ -50,12 +50,12 @@ def ensure_engine(install: bool, say: Say) -> Any:
     missing = missing_packages()
     if missing and install:
         apt_install(missing, say)
-    found = client()
-    if found is not None:
+    engine = client()
+    if engine is not None:
         require_tools(missing_packages())
-        return found
+        return engine
     require_tools(missing_packages())
-    if not install and not layout.engine_record().is_file():
+    if not install and not places.engine_record().is_file():
         raise LabError("no Docker Engine answers on this machine", "r1deploy lab up --install")
     # Given the word once, the lab also starts its engine again after a crash or a reboot.
     start_engine(say)
@@ -111,10 +111,10 @@ def start_engine(say: Say) -> None:
         wait_for_engine(None, Path("/dev/null"))
         return
     clear_stale_pid(say)
-    layout.machine_folder().mkdir(parents=True, exist_ok=True)
+    places.machine_folder().mkdir(parents=True, exist_ok=True)
     dockerd = shutil.which("dockerd", path="/usr/sbin:/usr/bin:/sbin:/usr/local/bin") or "dockerd"
     path = os.environ.get("PATH", "") + ":/usr/sbin:/sbin"
-    with layout.engine_log().open("ab") as log:
+    with places.engine_log().open("ab") as log:
         started = subprocess.Popen(
             as_root("env", f"PATH={path}", dockerd),
             stdin=subprocess.DEVNULL,
@@ -122,10 +122,10 @@ def start_engine(say: Say) -> None:
             stderr=log,
             start_new_session=True,
         )
-    say(f"starting the Docker Engine by hand (log: {layout.engine_log()})")
-    wait_for_engine(started, layout.engine_log())
+    say(f"starting the Docker Engine by hand (log: {places.engine_log()})")
+    wait_for_engine(started, places.engine_log())
     record = {"pid": engine_pid(), "start": process_start(engine_pid())}
-    layout.engine_record().write_text(json.dumps(record))
+    places.engine_record().write_text(json.dumps(record))
 
 
 def wait_for_engine(started: subprocess.Popen[bytes] | None, log: Path) -> None:
@@ -183,7 +183,7 @@ def clear_stale_pid(say: Say) -> None:
 def stop_engine(say: Say) -> None:
     """End the engine that ``up`` started, and no other one."""
     try:
-        record = json.loads(layout.engine_record().read_text())
+        record = json.loads(places.engine_record().read_text())
     except (OSError, ValueError):
         return
     pid = engine_pid()
@@ -195,7 +195,7 @@ def stop_engine(say: Say) -> None:
     if ours and pid is not None:
         say(f"stopping the Docker Engine that the lab started (pid {pid})")
         end_process(pid)
-    layout.engine_record().unlink(missing_ok=True)
+    places.engine_record().unlink(missing_ok=True)
 
 
 def end_process(pid: int) -> None:

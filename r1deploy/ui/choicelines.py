@@ -16,10 +16,10 @@ def choice_lines(choices: Iterable[Choice]) -> list[str]:
     """A line a choice of the cluster, a line a host; names with the same value and origin together."""
     rows = ["Choices:"]
     for host, mine in groupby(choices, key=lambda row: row.host):
-        found = [
+        texts = [
             f"{', '.join(row.name for row in same)} {value} ({source})"
             for (value, source), same in groupby(mine, key=lambda row: (row.value, row.source))
         ]
-        for text in ["; ".join(found)] if host else found:
+        for text in ["; ".join(texts)] if host else texts:
             rows += wrap(text, f"  {host}  " if host else "  ", " " * 4)
     return rows

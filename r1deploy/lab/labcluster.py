@@ -12,15 +12,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from r1deploy.lab import layout as names
-from r1deploy.lab import machine
-from r1deploy.lab.errors import LabError
-from r1deploy.lab.layout import Layout
+from r1deploy.lab import places, thismachine
+from r1deploy.lab.laberrors import LabError
+from r1deploy.lab.places import Layout
 from r1deploy.ui.terminal import show
 
 if TYPE_CHECKING:
     from r1deploy.lab.engines import Engine
-    from r1deploy.lab.given import Upstream
+    from r1deploy.lab.realupstreams import Upstream
     from r1deploy.lab.upstreams import Made
 
 Say = Callable[[str], None]
@@ -39,14 +38,14 @@ class LabHost:
 
     @property
     def container(self) -> str:
-        return names.container_name(self.name)
+        return places.container_name(self.name)
 
 
 class Lab:
     """N real hosts on this machine, and the upstreams they clone from."""
 
     def __init__(self, folder: Path | None = None) -> None:
-        self.layout = Layout((folder or names.default_folder()).expanduser().resolve())
+        self.layout = Layout((folder or places.default_folder()).expanduser().resolve())
         self._client: Any = None
 
     @property
@@ -67,55 +66,67 @@ class Lab:
         ``upstream``: real repositories for stand-ins, as ``NAME=URL`` or ``NAME=URL#COMMIT``.
         Raises LabError; WheelsMissing where the real engine cannot be had.
         """
-        from r1deploy.lab import engines, given, images
+        from r1deploy.lab import engines, images, realupstreams
 
-        wanted = given.parse(upstream)
+        wanted = realupstreams.parse(upstream)
         chosen = engines.choose(engine, wanted)
-        if not 1 <= hosts <= names.MAX_HOSTS:
-            raise LabError(f"{hosts} hosts cannot be had", f"ask for 1 to {names.MAX_HOSTS}")
+        if not 1 <= hosts <= places.MAX_HOSTS:
+            raise LabError(f"{hosts} hosts cannot be had", f"ask for 1 to {places.MAX_HOSTS}")
         started = time.monotonic()
         self.layout.folder.mkdir(parents=True, exist_ok=True)
-        client = machine.client()
+        client = thismachine.client()
         if client is not None or install:  # without an engine nothing is downloaded for a lab that cannot start
             images.fetch_wheels(client, chosen.image, say)
         with self._alone():
-            self._client = machine.ensure_engine(install, say)
+            self._client = thismachine.ensure_engine(install, say)
             made = self._make(hosts, chosen, wanted, say)
             self._write_files(hosts, made, chosen)
         say(f"lab is up: {hosts} hosts, {self.folder} ({time.monotonic() - started:.0f} s)")
 
-    def _make(self, count: int, engine: Engine, given: Mapping[str, Upstream], say: Say) -> Made:
-        from r1deploy.lab import access, images, upstreams, weights
+    def _make(self, count: int, engine: Engine, real: Mapping[str, Upstream], say: Say) -> Made:
+        from r1deploy.lab import access, images, upstreams
         from r1deploy.lab import hosts as parts
 
         public = access.ensure_ssh_key(self.layout)
-        made = upstreams.ensure(self.layout, engine.patch, given, say)
+        made = upstreams.ensure(self.layout, engine.patch, real, say)
         host_image = images.ensure(self._client, images.HOST, say)
         vendor = images.ensure(self._client, engine.image, say)
         images.save(self._client, vendor, self.layout.tarball_of(vendor), say)
         parts.ensure_network(self._client)
-        parts.ensure_volume(self._client, names.SHARE_VOLUME)
+        parts.ensure_volume(self._client, places.SHARE_VOLUME)
         if parts.ensure_upstream(self._client, host_image, self.layout.upstreams, say):
-            say(f"upstreams served at git://{names.upstream_address()}/")
+            say(f"upstreams served at git://{places.upstream_address()}/")
         numbers = range(1, count + 1)
         changed = [n for n in numbers if parts.ensure_node(self._client, n, host_image, say)]
         for number in numbers:
-            name = names.container_name(names.node_name(number))
-            parts.wait_ready(self._client, name)
-            access.authorize(self._client, name, public)
+            self._let_in(number, public)
             if number in changed:
-                say(f"{names.node_name(number)} is up at {names.node_address(number)}")
-            if not answers(names.node_address(number), 22):
-                raise LabError(
-                    f"{names.node_name(number)} runs, but {names.node_address(number)} does not answer from here",
-                    "another network here may have the same addresses (ip route); R1DEPLOY_LAB_NETWORK names others",
-                )
-        first = names.container_name(names.node_name(1))
-        if engine.random_weights:
-            weights.ensure_random(self._client, first, engine.weights, vendor, say)
-        else:
-            weights.ensure(self._client, first, engine.weights)
+                say(f"{places.node_name(number)} is up at {places.node_address(number)}")
+        self._ensure_weights(engine, vendor, say)
         return made
+
+    def _let_in(self, number: int, public: str) -> None:
+        """Wait for a host, let the key in, and see that it answers from here."""
+        from r1deploy.lab import access
+        from r1deploy.lab import hosts as parts
+
+        host, address = places.node_name(number), places.node_address(number)
+        parts.wait_ready(self._client, places.container_name(host))
+        access.authorize(self._client, places.container_name(host), public)
+        if not answers(address, 22):
+            raise LabError(
+                f"{host} runs, but {address} does not answer from here",
+                "another network here may have the same addresses (ip route); R1DEPLOY_LAB_NETWORK names others",
+            )
+
+    def _ensure_weights(self, engine: Engine, image: str, say: Say) -> None:
+        from r1deploy.lab import standinweights
+
+        first = places.container_name(places.node_name(1))
+        if engine.random_weights:
+            standinweights.ensure_random(self._client, first, engine.weights, image, say)
+        else:
+            standinweights.ensure(self._client, first, engine.weights)
 
     def _write_files(self, count: int, made: Made, engine: Engine) -> None:
         from r1deploy.lab import access
@@ -130,7 +141,7 @@ class Lab:
 
         The lock goes with the process that holds it.
         """
-        place = names.machine_folder()
+        place = places.machine_folder()
         place.mkdir(parents=True, exist_ok=True)
         with (place / "lab.lock").open("w") as handle:
             fcntl.flock(handle, fcntl.LOCK_EX)
@@ -144,35 +155,35 @@ class Lab:
             say("there is no lab")
             return
         with self._alone():
-            client = machine.client()
+            client = thismachine.client()
             if client is not None:
                 parts.remove_all(client, say)
                 client.close()
             self._client = None
-            machine.stop_engine(say)
+            thismachine.stop_engine(say)
         say("lab is down; images and keys are kept")
 
     def status(self) -> dict[str, Any]:
         """What is there: {engine, hosts, upstream, folder}."""
-        self._client = machine.client()
+        self._client = thismachine.client()
         if self._client is None:
             return {"engine": None, "hosts": [], "upstream": None, "folder": str(self.folder)}
         from r1deploy.lab import hosts as parts
 
-        upstream = parts.find(self._client, names.UPSTREAM)
+        upstream = parts.find(self._client, places.UPSTREAM)
         up = upstream is not None and upstream.status == "running"
         return {
             "engine": str(self._client.version().get("Version", "")),
             "hosts": [self._host_status(host) for host in self.hosts()],
-            "upstream": {"address": names.upstream_address(), "up": up} if upstream is not None else None,
+            "upstream": {"address": places.upstream_address(), "up": up} if upstream is not None else None,
             "folder": str(self.folder),
         }
 
     def _host_status(self, host: LabHost) -> dict[str, Any]:
         from r1deploy.lab import hosts as parts
 
-        found = parts.find(self._client, host.container)
-        up = found is not None and found.status == "running"
+        container = parts.find(self._client, host.container)
+        up = container is not None and container.status == "running"
         engine = up and self.exec(host.name, "docker", "version", "--format", "{{.Server.Version}}")
         return {
             "name": host.name,
@@ -184,15 +195,15 @@ class Lab:
 
     def hosts(self) -> list[LabHost]:
         """The hosts there are, up or not, in the order of their numbers."""
-        found = self._need().containers.list(all=True, filters={"label": f"{names.LABEL}=host"})
-        numbers = sorted(int(item.name.rpartition("node")[2]) for item in found)
-        return [LabHost(names.node_name(n), names.node_address(n)) for n in numbers]
+        containers = self._need().containers.list(all=True, filters={"label": f"{places.LABEL}=host"})
+        numbers = sorted(int(item.name.rpartition("node")[2]) for item in containers)
+        return [LabHost(places.node_name(n), places.node_address(n)) for n in numbers]
 
     def exec(self, host: str, *argv: str, stdin: bytes | None = None) -> tuple[int, str]:
         """Run a command in a host through the outer engine: works when its sshd does not."""
         from r1deploy.lab import hosts as parts
 
-        return parts.execute(self._need(), names.container_name(host), list(argv), stdin)
+        return parts.execute(self._need(), places.container_name(host), list(argv), stdin)
 
     def ssh(self, host: str, *argv: str, user: str = "root") -> list[str]:
         """The ssh command line that runs ``argv`` in a host."""
@@ -205,15 +216,15 @@ class Lab:
         """Restart a host: containers of its engine are stopped, sshd and engine come back."""
         from r1deploy.lab import hosts as parts
 
-        container = parts.find(self._need(), names.container_name(host))
+        container = parts.find(self._need(), places.container_name(host))
         if container is None:
             raise LabError(f"there is no host {host}")
         container.restart(timeout=8)
-        parts.wait_ready(self._need(), names.container_name(host))
+        parts.wait_ready(self._need(), places.container_name(host))
 
     def halt(self, host: str) -> None:
         """Pull a host's plug; ``up`` starts it again."""
-        self._need().api.kill(names.container_name(host))
+        self._need().api.kill(places.container_name(host))
 
     def set_chips(self, host: str, **how: Any) -> None:
         """Make a host's chips sick; without arguments: healthy again.
@@ -225,13 +236,13 @@ class Lab:
         as many as ``count`` unless given).
         """
         missing = bool(how.pop("missing", False))
-        count = int(how.get("count", names.CHIPS))
+        count = int(how.get("count", places.CHIPS))
         nodes = int(how.pop("nodes", count))
         self._write_json(host, CHIPS_FILE, {"count": count, **how})
         away = f"{IXSMI}.away"
         move = f"test -e {away} || mv {IXSMI} {away}" if missing else f"test ! -e {away} || mv {away} {IXSMI}"
         script = f"""{move}
-        for n in $(seq 0 {max(names.CHIPS, nodes) - 1}); do
+        for n in $(seq 0 {max(places.CHIPS, nodes) - 1}); do
             if [ $n -lt {nodes} ]; then [ -e /dev/iluvatar$n ] || mknod -m 0666 /dev/iluvatar$n c 511 $n
             else rm -f /dev/iluvatar$n; fi
         done"""
@@ -264,7 +275,7 @@ class Lab:
 
     def _need(self) -> Any:
         if self._client is None:
-            self._client = machine.need_client()
+            self._client = thismachine.need_client()
         return self._client
 
 

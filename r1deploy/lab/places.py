@@ -20,7 +20,6 @@ MODELS_ON_HOST = f"{MOUNT_POINT}/models"
 MODELS_IN_CONTAINER = "/data1/models"
 MAX_HOSTS = 16
 CHIPS = 16
-USERS = ("root", "ops")
 REPOSITORIES = ("FlagGems", "FlagScale", "vllm")
 
 
@@ -72,9 +71,9 @@ def engine_record() -> Path:
 
 
 def default_folder() -> Path:
-    given = os.environ.get("R1DEPLOY_LAB_DIR")
+    chosen = os.environ.get("R1DEPLOY_LAB_DIR")
     own = "lab" if PREFIX == "r1lab" else PREFIX
-    return Path(given) if given else machine_folder() / own
+    return Path(chosen) if chosen else machine_folder() / own
 
 
 def cache_folder() -> Path:
