@@ -64,6 +64,8 @@ class Mode(abc.ABC):
 
 
 MODES: dict[str, Mode] = {}
+# The engine's argument for what spreads it over many chips.
+BACKEND = "distributed_executor_backend"
 
 
 def command_line(arguments: Mapping[str, Scalar]) -> list[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from r1deploy.cluster.host import Host
-from r1deploy.modes.base import Mode, Source, command_line
+from r1deploy.modes.base import BACKEND, Mode, Source, command_line
 from r1deploy.settings.model import Engine, Scalar, Settings
 
 
@@ -32,4 +32,4 @@ class RayVllm(Mode):
 
     def arguments(self, engine: Engine) -> dict[str, Scalar]:
         """The engine spreads over Ray, unless ``engine.extra`` says otherwise."""
-        return {"distributed_executor_backend": "ray"} | super().arguments(engine)
+        return {BACKEND: "ray"} | super().arguments(engine)

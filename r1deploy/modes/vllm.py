@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from r1deploy.cluster.host import Host
-from r1deploy.modes.base import Mode, Source, command_line
+from r1deploy.modes.base import BACKEND, Mode, Source, command_line
 from r1deploy.settings.model import Settings
 
 
@@ -25,3 +25,8 @@ class Vllm(Mode):
     def needs_ray(self, hosts: int) -> bool:
         """Never."""
         return False
+
+    def faults(self, settings: Settings) -> Iterator[tuple[tuple[str, ...], str]]:
+        """The engine cannot be told to spread over Ray."""
+        if settings.engine.extra.get(BACKEND) == "ray":
+            yield ("engine", "extra", BACKEND), "service.mode vllm is without Ray; write null, or mp"

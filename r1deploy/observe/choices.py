@@ -10,7 +10,7 @@ from r1deploy.cluster.inventory import GROUP
 from r1deploy.observe.context import Context
 from r1deploy.observe.view import View
 from r1deploy.planning.interfaces import AUTO
-from r1deploy.settings.load import Source
+from r1deploy.settings.merge import Source
 
 CLUSTER = ("service.mode", "engine.tensor_parallel_size", "engine.pipeline_parallel_size")
 # Where Ansible's inventory may give the address, the strongest first.

@@ -13,6 +13,7 @@ from r1deploy.cluster import inventory as inventories
 from r1deploy.connection import Remote
 from r1deploy.errors import UsageError
 from r1deploy.inputs.bundlefile import Unpacked, opened
+from r1deploy.modes import faults
 from r1deploy.observe.probing import Probed
 from r1deploy.settings import lockfile, redact
 from r1deploy.settings.load import Loaded, load
@@ -85,6 +86,11 @@ def remember_bundle(folder: Path, unpacked: Unpacked) -> None:
     (own / BUNDLE).write_text(f"{unpacked.folder}\n", encoding="utf-8")
 
 
+def settings_in(folder: Path, flags: Mapping[str, object]) -> Loaded:
+    """The settings of a folder, checked for their way of serving too. Raises ConfigError, UsageError."""
+    return load(folder, flags, os.environ, faults)
+
+
 def open_context(folder: Path, inventory: Path | None, flags: Mapping[str, object]) -> Context:
     """Read settings and find the inventory; a hostfile is taken in its place.
 
@@ -93,7 +99,7 @@ def open_context(folder: Path, inventory: Path | None, flags: Mapping[str, objec
     Raises UsageError, ConfigError.
     """
     folder = folder.resolve()
-    loaded = load(folder, flags, os.environ)
+    loaded = settings_in(folder, flags)
     for secret in redact.secrets_of(loaded.settings.model_dump()):
         redact.remember(secret)
     remembered = remembered_inventory(folder)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import shlex
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,15 +17,18 @@ import pydantic
 
 from r1deploy.errors import UsageError
 from r1deploy.settings import profiles, schema, validation, yamlfile
-from r1deploy.settings.layers import add_document, add_environment, add_flags, value_from_text
+from r1deploy.settings.layers import add_document, add_environment, add_flags
 from r1deploy.settings.merge import DEFAULT, Merge, Source, Value
 from r1deploy.settings.model import Settings
 from r1deploy.settings.problems import Problem, from_pydantic, refusal, without_index
-from r1deploy.settings.volumes import weights_host_path
-
-__all__ = ["Loaded", "Source", "from_profile", "leaves", "load", "value_from_text", "weights_host_path"]
 
 FILE_NAME = "r1deploy.yaml"
+Look = Callable[[Settings], Iterable[validation.Finding]]
+
+
+def nothing_more(_: Settings) -> Iterable[validation.Finding]:
+    """Nothing else may be wrong."""
+    return ()
 
 
 @dataclass(frozen=True)
@@ -37,11 +40,12 @@ class Loaded:
     path: Path | None
 
 
-def load(folder: Path, flags: Mapping[str, object], environ: Mapping[str, str]) -> Loaded:
+def load(folder: Path, flags: Mapping[str, object], environ: Mapping[str, str], further: Look = nothing_more) -> Loaded:
     """Return the settings of the cluster whose ``r1deploy.yaml`` lies in ``folder``.
 
     ``flags``: dotted path → value of the right type; None is null. ``environ``: the environment;
-    of it only ``R1DEPLOY_SECTION__KEY`` counts. Without r1deploy.yaml the profile stands alone.
+    of it only ``R1DEPLOY_SECTION__KEY`` counts. ``further``: what else may be wrong, known above this room.
+    Without r1deploy.yaml the profile stands alone.
     Relative paths in values mean ``folder``. Raises ConfigError with all problems at once (SETTINGS_*,
     PROFILE_UNKNOWN), UsageError where ``folder`` is none.
     """
@@ -53,7 +57,7 @@ def load(folder: Path, flags: Mapping[str, object], environ: Mapping[str, str]) 
     add_document(merge, _profile(top, folder), "profile", forbidden=("profile",))
     merge.below = dict(merge.values)
     _add_own(merge, document, flags, environ)
-    settings = _validated(merge, folder)
+    settings = _validated(merge, folder, further)
     path = folder / FILE_NAME if document is not None else None
     return Loaded(settings, _sources(settings, merge.values), path)
 
@@ -116,16 +120,16 @@ def _add_own(
     add_flags(merge, flags)
 
 
-def _validated(merge: Merge, folder: Path) -> Settings:
+def _validated(merge: Merge, folder: Path, further: Look = nothing_more) -> Settings:
     """Return the model of the merged values; raises ConfigError with all problems."""
     _resolve_paths(merge, folder)
     try:
         settings = Settings.model_validate(_nested(merge.values))
     except pydantic.ValidationError as error:
         bad = from_pydantic(error, merge.where)
-        merge.problems += bad + _problems_despite(bad, merge)
+        merge.problems += bad + _problems_despite(bad, merge, further)
         raise refusal(merge.problems) from error
-    merge.problems += _problems(settings, merge)
+    merge.problems += _problems(settings, merge, further)
     if merge.problems:
         raise refusal(merge.problems)
     return settings
@@ -141,12 +145,13 @@ def _nested(values: Mapping[schema.Path, Value]) -> dict[str, object]:
     return data
 
 
-def _problems(settings: Settings, merge: Merge) -> list[Problem]:
+def _problems(settings: Settings, merge: Merge, further: Look) -> list[Problem]:
     """Return what is wrong with the values together, though each has the right type."""
-    return [Problem("SETTINGS_VALUE", path, merge.where(path), text) for path, text in validation.findings(settings)]
+    rows = (*validation.findings(settings), *further(settings))
+    return [Problem("SETTINGS_VALUE", path, merge.where(path), text) for path, text in rows]
 
 
-def _problems_despite(bad: Sequence[Problem], merge: Merge) -> list[Problem]:
+def _problems_despite(bad: Sequence[Problem], merge: Merge, further: Look) -> list[Problem]:
     """Return what else is wrong, so that the user need not mend the ``bad`` values first to see it."""
     replaced = {without_index(problem.path) for problem in bad}
     values = {path: item for path, item in merge.values.items() if path not in replaced}
@@ -157,7 +162,7 @@ def _problems_despite(bad: Sequence[Problem], merge: Merge) -> list[Problem]:
         return []
     # Whether the weights are mounted is not known while the volumes are not.
     unknown = {("engine", "model")} if ("container", "volumes") in replaced else set()
-    return [problem for problem in _problems(settings, merge) if problem.path not in replaced | unknown]
+    return [problem for problem in _problems(settings, merge, further) if problem.path not in replaced | unknown]
 
 
 def _set(data: dict[str, object], path: schema.Path, value: object) -> None:

@@ -165,7 +165,7 @@ class Service(Section):
     """The running service and the gate that verifies it."""
 
     name: Name = Field(description="experiment name; names the configuration files")
-    mode: Annotated[StrictStr, Field(pattern=r"^(flagscale|ray\+vllm|vllm)$")] = Field(
+    mode: Annotated[StrictStr, Field(pattern=r"^[a-z0-9][a-z0-9+._-]*$")] = Field(
         "flagscale",
         description="what starts the engine: flagscale (flagscale serve), ray+vllm (r1deploy starts Ray on every host "
         "and vllm serve on the head), vllm (one host, without Ray)",

@@ -57,7 +57,6 @@ PATTERNS: dict[str, tuple[int | str, ...]] = {
 
 # vLLM's own variable: the layers of each pipeline stage; it ends at its start where their number is another.
 LAYERS = "VLLM_PP_LAYER_PARTITION"
-BACKEND = "distributed_executor_backend"
 
 _ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _ARGUMENT = re.compile(r"[a-z][a-z0-9]*(?:[_-][a-z0-9]+)*")
@@ -73,8 +72,6 @@ def findings(settings: Settings) -> Iterator[Finding]:
         yield ("image", "registry_user"), "goes with image.registry_password_file: set both or none"
     yield from _places(settings)
     yield from _extra(settings.engine)
-    if settings.service.mode == "vllm" and settings.engine.extra.get(BACKEND) == "ray":
-        yield ("engine", "extra", BACKEND), "service.mode vllm is without Ray; write null, or mp"
     yield from _environment(settings)
     for name, groups in PATTERNS.items():
         if error := _pattern_error(getattr(settings.chip, name), groups):

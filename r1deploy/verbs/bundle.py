@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.metadata
 import json
-import os
 import shutil
 import subprocess
 import sys
@@ -20,9 +19,8 @@ from r1deploy.inputs.bundlefile import Repository, Unpacked
 from r1deploy.inputs.git import cache_folder, git, ref_of
 from r1deploy.inputs.locking import resolve
 from r1deploy.inputs.upstream import Upstream, lacking, upstreams
-from r1deploy.observe.context import Context, remember_bundle, with_bundle
+from r1deploy.observe.context import Context, remember_bundle, settings_in, with_bundle
 from r1deploy.settings import lockfile
-from r1deploy.settings.load import load
 from r1deploy.settings.lockfile import Lock
 from r1deploy.settings.model import Settings
 from r1deploy.settings.redact import without_login
@@ -36,7 +34,7 @@ def create(folder: Path, flags: Mapping[str, object], target: Path, with_python:
 
     What is not locked yet gets locked. Raises PreflightError, ConfigError, ApplyError.
     """
-    settings = load(folder.resolve(), flags, os.environ).settings
+    settings = settings_in(folder.resolve(), flags).settings
     path = folder.resolve() / lockfile.FILE_NAME
     held = lockfile.read(path)
     lock = resolve(settings, held, frozenset(), say)

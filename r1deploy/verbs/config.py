@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from pathlib import Path
 
-from r1deploy.settings.load import load
+from r1deploy.observe.context import settings_in
 from r1deploy.settings.sources import rows
 
 
 def config(folder: Path, flags: Mapping[str, object]) -> list[tuple[str, object, str, str]]:
     """Every setting with its value and its origin. Raises ConfigError."""
-    return rows(load(folder, flags, os.environ))
+    return rows(settings_in(folder, flags))

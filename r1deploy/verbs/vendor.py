@@ -13,6 +13,7 @@ from r1deploy.inputs.git import blobs
 from r1deploy.inputs.key import KEY, prove_key
 from r1deploy.inputs.locking import patch_paths
 from r1deploy.inputs.tarball import Tarball, inspect
+from r1deploy.observe.context import settings_in
 from r1deploy.onhost import shards
 from r1deploy.onhost.sums import parse_sums
 from r1deploy.planning.clusterchecks import fitting
@@ -20,7 +21,6 @@ from r1deploy.planning.findings import Check, failed, passed
 from r1deploy.planning.observed import Weights
 from r1deploy.planning.shardfindings import few, judged
 from r1deploy.settings import lockfile
-from r1deploy.settings.load import load
 from r1deploy.settings.lockfile import Lock
 from r1deploy.settings.model import Settings
 from r1deploy.verbs.preflight import Findings, findings
@@ -43,7 +43,7 @@ def check(
         raise UsageError("DELIVERY_MISSING", f"{delivery}: no such folder", fix="r1deploy vendor check FOLDER")
     if unknown := without - set(PARTS):
         raise UsageError("DELIVERY_PART", f"--without {min(unknown)}: no such part", fix=f"one of {', '.join(PARTS)}")
-    settings = load(folder.resolve(), flags, os.environ).settings
+    settings = settings_in(folder.resolve(), flags).settings
     lock = lockfile.read(folder.resolve() / lockfile.FILE_NAME)
     rows = list(sums(delivery, progress))
     looks: dict[str, Callable[[], Iterator[Check]]] = {

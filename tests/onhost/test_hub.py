@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from r1deploy import shipping
+from r1deploy import session, shipping
 from r1deploy.onhost import destination, hub, hubclient, saying, watching
 from r1deploy.onhost.saying import Refusal
 from tests.onhost.making import put

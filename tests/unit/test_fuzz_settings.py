@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from r1deploy.cluster.host import Host
 from r1deploy.errors import ConfigError, ErrorCode, R1Error
 from r1deploy.planning.release import Inputs, release_of
-from r1deploy.render import render
+from r1deploy.render import Material, render
 from r1deploy.settings import lockfile, profiles, schema, yamlfile
 from r1deploy.settings.layers import value_from_text
 from r1deploy.settings.load import Loaded, from_profile, leaves, load
@@ -126,7 +126,7 @@ def test_settings_that_are_taken_make_sense(tmp_path: Path, values: dict[tuple[s
     assert again is not None and again.settings == found.settings
     inputs = Inputs(None, "a" * 40, "b" * 40, {})
     release = release_of(found.settings, inputs)
-    rendered = render(found.settings, HOSTS, release, inputs, {"node1": "eth0", "node2": "eth1"})
+    rendered = render(Material(found.settings, HOSTS, release, inputs, {"node1": "eth0", "node2": "eth1"}))
     for name, data in rendered.files["node1"].items():
         if name.endswith(".yaml"):
             document = yaml.safe_load(data)

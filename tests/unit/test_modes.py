@@ -14,8 +14,10 @@ from pydantic import Field
 
 from r1deploy import content, render
 from r1deploy.cluster.host import Host
-from r1deploy.modes import MODES, Mode, is_known, mode_of
-from r1deploy.modes.base import Source
+from r1deploy.errors import ConfigError
+from r1deploy.modes import is_known, mode_of
+from r1deploy.modes.base import MODES, Mode, Source
+from r1deploy.observe.context import settings_in
 from r1deploy.planning.recorded import Record
 from r1deploy.planning.release import release_of
 from r1deploy.planning.whatserves import needs_ray
@@ -157,3 +159,12 @@ def test_the_material_of_a_configuration_is_what_its_name_hangs_on() -> None:
     whole = render.render(material).id
     for change in ({"hosts": HOSTS[:2]}, {"nics": {**NICS, "node1": "other0"}}, {"api_key": "k"}):
         assert render.render(dataclasses.replace(material, **change)).id != whole  # type: ignore[arg-type]
+
+
+def test_a_mode_that_nobody_knows_is_refused_with_its_place(tmp_path: Path) -> None:
+    (tmp_path / "r1deploy.yaml").write_text("service:\n  mode: sglang\n")
+    with pytest.raises(ConfigError) as caught:
+        settings_in(tmp_path, {})
+    said = f"{caught.value.message} {' '.join(caught.value.evidence)}"
+    assert caught.value.code == "SETTINGS_VALUE" and "r1deploy.yaml:2" in said
+    assert "one of flagscale, ray+vllm, vllm" in said

@@ -11,6 +11,7 @@ import pytest
 import r1deploy
 from r1deploy import content
 from r1deploy.inputs import key, locking
+from r1deploy.modes import faults
 from r1deploy.planning.desired import device_of
 from r1deploy.planning.release import Inputs, release_of
 from r1deploy.settings import profiles, schema, validation
@@ -82,7 +83,7 @@ def test_layers_are_given_for_each_stage() -> None:
 @pytest.mark.parametrize(("mode", "refused"), [("vllm", 1), ("ray+vllm", 0), ("flagscale", 0)])
 def test_vllm_alone_is_without_ray(mode: str, refused: int) -> None:
     wanted = changed(service={"mode": mode}, engine={"extra": {"distributed_executor_backend": "ray"}})
-    assert len(list(validation.findings(wanted))) == refused
+    assert len(list(faults(wanted))) == refused
 
 
 # Vendors, their chips, tools and software, as the profiles and FlagScale's hardware folder name them.
