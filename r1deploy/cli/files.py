@@ -13,7 +13,9 @@ from r1deploy.ui import lines
 
 @app.command()
 def init(
-    hostfile: Annotated[Path | None, typer.Argument(help="FlagScale hostfile.", show_default=False)] = None,
+    hostfile: Annotated[
+        Path | None, typer.Argument(help="FlagScale hostfile.", metavar="HOSTFILE", show_default=False)
+    ] = None,
     folder: Folder = HERE,
     profile: Annotated[str | None, typer.Option(help="Vendor profile.", show_default=False)] = None,
 ) -> None:
@@ -26,7 +28,7 @@ def init(
 
 @app.command()
 def inventory(
-    source: Annotated[Path, typer.Argument(help="A hostfile; with --hostfile an inventory.")],
+    source: Annotated[Path, typer.Argument(help="A hostfile; with --hostfile an inventory.", metavar="FILE")],
     hostfile: Annotated[bool, typer.Option("--hostfile", help="The other way: print a hostfile.")] = False,
     folder: Folder = HERE,
 ) -> None:
@@ -58,7 +60,7 @@ def config(
 
 @app.command()
 def export(
-    target: Annotated[Path, typer.Argument(help="New folder.")], folder: Folder = HERE, sets: Set = None
+    target: Annotated[Path, typer.Argument(help="New folder.", metavar="DIR")], folder: Folder = HERE, sets: Set = None
 ) -> None:
     """Write a folder that plain ansible-playbook runs to the same state; no secret is in it."""
     from r1deploy.actions.context import open_context

@@ -97,7 +97,8 @@ def restart(folder: Folder = HERE, json: Json = False, wait: Wait = False, sets:
 @app.command()
 def rollback(
     release: Annotated[
-        str | None, typer.Argument(help="RELEASE or RELEASE/CONFIG, or a beginning of it.", show_default=False)
+        str | None,
+        typer.Argument(help="RELEASE or RELEASE/CONFIG, or a beginning of it.", metavar="RELEASE", show_default=False),
     ] = None,
     folder: Folder = HERE,
     yes: Yes = False,

@@ -20,7 +20,9 @@ def vendor() -> None:
 
 @vendor_app.command("check")
 def vendor_check(
-    delivery: Annotated[Path, typer.Argument(help="Folder with the image's tarball, the key, the weights.")],
+    delivery: Annotated[
+        Path, typer.Argument(help="Folder with the image's tarball, the key, the weights.", metavar="DIR")
+    ],
     folder: Folder = HERE,
     without: Annotated[list[str] | None, typer.Option(help="image, key or weights: not in this delivery.")] = None,
     json: Json = False,

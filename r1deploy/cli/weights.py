@@ -33,7 +33,7 @@ def weights_pull(
     json: Json = False,
     sets: Set = None,
 ) -> None:
-    """Download the checkpoint from the hub on one host; goes on where it was cut."""
+    """Download the checkpoint from the hub on one host; goes on where it was interrupted."""
     from r1deploy.actions.context import open_context
     from r1deploy.actions.weights import pull as act
     from r1deploy.ui.transfer import Transfer
@@ -51,7 +51,7 @@ def weights_push(
     json: Json = False,
     sets: Set = None,
 ) -> None:
-    """Bring the checkpoint to the hosts that do not see it, all at once; goes on where it was cut."""
+    """Bring the checkpoint to the hosts that do not see it, all at once; goes on where it was interrupted."""
     from dataclasses import asdict
 
     from r1deploy.actions.context import open_context

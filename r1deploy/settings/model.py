@@ -142,7 +142,9 @@ class Python(Section):
 class Engine(Section):
     """Arguments of the inference engine."""
 
-    model: AbsolutePath = Field(description="weights, as the container sees them")
+    model: AbsolutePath = Field(
+        description="weights, as the container sees them; spelt as the folder is, also where that looks like a typo"
+    )
     served_model_name: StrictStr = Field(description="model id of the API")
     tensor_parallel_size: Annotated[StrictInt, Field(ge=1)] = Field(description="tp: chips that share a layer")
     pipeline_parallel_size: Annotated[StrictInt, Field(ge=1)] = Field(description="pp: stages; tp × pp = chips")
@@ -154,7 +156,9 @@ class Engine(Section):
     port: Port = Field(description="port of the API on the head")
     trust_remote_code: StrictBool = Field(description="run the model's own code")
     extra: dict[str, Scalar] = Field(
-        default_factory=dict, description="further engine arguments, scalars only (JSON as a quoted string)"
+        default_factory=dict,
+        description="further engine arguments, scalars only (JSON as a quoted string)",
+        examples=[{"dtype": "bfloat16", "swap_space": 16}],
     )
 
 

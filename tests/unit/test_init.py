@@ -9,8 +9,9 @@ import pytest
 
 from r1deploy.actions.init import IGNORED, init
 from r1deploy.errors import ConfigError, UsageError
-from r1deploy.settings import profiles
+from r1deploy.settings import profiles, schema
 from r1deploy.settings.load import from_profile, load
+from r1deploy.settings.yamlfile import scalar
 
 
 @pytest.fixture
@@ -26,6 +27,26 @@ def test_what_is_written(tmp_path: Path, hostfile: Path) -> None:
     assert sorted(path.name for path in site.iterdir()) == [".gitignore", "inventory.ini", "r1deploy.yaml"]
     assert [row.split()[0] for row in rows] == ["wrote", "wrote", "wrote", "next:"]
     assert load(site, {}, {}).settings == from_profile(profiles.default())
+
+
+def test_every_example_in_the_file_is_one_that_loads(tmp_path: Path) -> None:
+    init(tmp_path, None, None)
+    text = (tmp_path / "r1deploy.yaml").read_text()
+    told = dict(
+        line.strip().removeprefix("# example: ").split(": ", 1) for line in text.splitlines() if "# example" in line
+    )
+    assert {key: scalar(value) for key, value in told.items()} == {"extra": {"dtype": "bfloat16", "swap_space": 16}}
+    known = {path: node.field.examples for path, node in schema.nodes().items() if node.field.examples}
+    assert list(known) == [("engine", "extra")], "a new example is looked at here too"
+    found = load(tmp_path, {"engine.extra": scalar(told["extra"])}, {}).settings
+    assert found.engine.extra == {"dtype": "bfloat16", "swap_space": 16}
+
+
+def test_the_file_says_that_the_vendor_s_spelling_is_meant(tmp_path: Path) -> None:
+    init(tmp_path, None, "iluvatar-bi-v150")
+    lines = (tmp_path / "r1deploy.yaml").read_text().splitlines()
+    (at,) = [number for number, line in enumerate(lines) if line.endswith("/DeeSeek-R1_INT8")]
+    assert "spelt as the folder is" in lines[at - 1]
 
 
 def test_git_takes_no_key(tmp_path: Path, hostfile: Path) -> None:
