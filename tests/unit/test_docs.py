@@ -129,3 +129,7 @@ def test_the_links_of_the_front_pages_lead_somewhere(name: str) -> None:
     text = (DOCS.parent / name).read_text(encoding="utf-8")
     links = re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", text)
     assert [link for link in links if "://" not in link and not (DOCS.parent / link).exists()] == []
+
+
+def test_the_readme_is_a_front_door() -> None:
+    assert len((DOCS.parent / "README.md").read_text(encoding="utf-8").splitlines()) < 120
