@@ -48,7 +48,7 @@ def lock_release(
 
 @app.command()
 def history(folder: Folder = HERE, json: Json = False, sets: Set = None) -> None:
-    """Runs that changed the cluster, from wherever they came; logs where they are here."""
+    """Runs that changed the cluster, from any machine; with the log of those from this one."""
     from r1deploy.actions.context import open_context
     from r1deploy.actions.lock import history as act
 

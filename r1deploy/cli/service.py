@@ -120,7 +120,7 @@ def rollback(
 
 @app.command()
 def releases(folder: Folder = HERE, json: Json = False, sets: Set = None) -> None:
-    """The releases on the hosts: which is active, which can be gone back to."""
+    """The releases on the hosts: which one is active, which ones rollback can take."""
     from r1deploy.actions.context import open_context
     from r1deploy.actions.releases import releases as act
 
@@ -178,7 +178,7 @@ def logs(
     host: Annotated[str | None, typer.Option(help="Only this host.")] = None,
     build: Annotated[bool, typer.Option("--build", help="Logs of unpatch, build and installation.")] = False,
     serve_: Annotated[bool, typer.Option("--serve", help="The engine's log (the default).")] = False,
-    count: Annotated[int, typer.Option("-n", "--lines", help="Last lines to begin with.")] = 50,
+    count: Annotated[int, typer.Option("-n", "--lines", help="How many of the last lines to begin with.")] = 50,
     sets: Set = None,
 ) -> None:
     """Logs of all hosts, each line with its host's name."""
