@@ -21,6 +21,8 @@ from r1deploy.cli import main
 from r1deploy.cli.app import GROUPS, app
 from r1deploy.errors import ErrorCode, PreflightError, R1Error
 from r1deploy.settings import schema
+from r1deploy.ui import lines
+from tests.plans.test_plans import CASES, run
 
 PACKAGE = Path(r1deploy.__file__ or "").parent
 DOCS = PACKAGE.parent / "docs"
@@ -129,6 +131,23 @@ def test_the_links_of_the_front_pages_lead_somewhere(name: str) -> None:
     text = (DOCS.parent / name).read_text(encoding="utf-8")
     links = re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", text)
     assert [link for link in links if "://" not in link and not (DOCS.parent / link).exists()] == []
+
+
+def hashes_away(text: str) -> str:
+    """Text in one line, without what differs between two clusters: hashes, and where the image comes from."""
+    return re.sub(r"\b[0-9a-f]{12}\b|tarball|registry", "#", " ".join(text.split()))
+
+
+def test_the_plan_in_the_readme_is_what_the_program_prints(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    plan, _ = run(CASES["nothing-is-there"])
+    printed = hashes_away("\n".join(lines.plan_lines(plan, False)))
+    (block,) = re.findall(r"^\$ r1deploy plan.*?\n(.*?)^Choices:", (DOCS.parent / "README.md").read_text(), re.M | re.S)
+    said = [hashes_away(part) for part in block.split("  …\n")]
+    rows = [
+        row.strip() for part in said for row in re.split(r" (?=(?:image|container|sources|patch|vllm) +node)", part)
+    ]
+    assert len(rows) > 7 and [row for row in rows if row not in printed] == []
 
 
 def test_the_readme_is_a_front_door() -> None:
