@@ -60,9 +60,11 @@ lint: $(VENV)/.ready
 	@$(BIN)/mypy
 	@$(BIN)/ansible-lint --offline --profile production -q
 
-# What the program says of itself; docs/errors.md is written by hand, a test holds it.
+# docs/cli.md and docs/settings.md are what the program says of itself; then the site, its links checked.
 docs: $(VENV)/.ready
-	@$(BIN)/python -m typer r1deploy.cli.main utils docs --name r1deploy --output docs/cli.md
+	@$(BIN)/python docs/reference.py
+	@$(BIN)/python -m sphinx -q -W --keep-going -b html docs docs/_build
+	@echo "== docs/_build/index.html"
 
 clean:
-	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis dist
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis dist docs/_build

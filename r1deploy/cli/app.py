@@ -18,8 +18,33 @@ class Unread(Exception):
     """Nobody reads our output any more."""
 
 
+# The verbs as --help and docs/cli.md show them: by what somebody wants to do.
+GROUPS = {
+    "Start": ("init", "config", "lab"),
+    "Deploy": ("preflight", "plan", "bootstrap", "bundle", "vendor", "weights", "reset"),
+    "Service": ("serve", "stop", "restart", "rollback", "releases"),
+    "Look": ("status", "logs", "history"),
+    "Inside": ("exec", "shell", "tunnel"),
+    "Files": ("inventory", "export", "lock"),
+}
+
+
 class Root(TyperGroup):
-    """The program: Typer would end on every broken pipe without a word, also on one that is not our output's."""
+    """The program: its verbs in their groups. Typer would end on every broken pipe without a word, also on one that is
+    not our output's.
+    """
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        """The verbs in the order of their groups; one that has no group comes last."""
+        order = [name for names in GROUPS.values() for name in names]
+        return sorted(self.commands, key=lambda name: order.index(name) if name in order else len(order))
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        """The verb, which knows its group; None where there is none of that name."""
+        found: Any = super().get_command(ctx, cmd_name)
+        if found is not None:
+            found.rich_help_panel = next((group for group, names in GROUPS.items() if cmd_name in names), None)
+        return found
 
     def invoke(self, ctx: Any) -> Any:
         """Run the verb. Raises Unread."""
@@ -35,7 +60,7 @@ app = typer.Typer(
     cls=Root,
     help="From a hostfile to a served DeepSeek-R1, again and again.",
     no_args_is_help=True,
-    add_completion=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
     pretty_exceptions_enable=False,
 )
 
@@ -60,7 +85,8 @@ Set = Annotated[
     list[str] | None, typer.Option("--set", help="KEY=VALUE over the settings, like engine.port=9011; KEY=null unsets.")
 ]
 Inventory = Annotated[
-    Path | None, typer.Argument(help="Ansible inventory or hostfile; remembered.", show_default=False)
+    Path | None,
+    typer.Argument(help="Ansible inventory or hostfile; remembered.", metavar="INVENTORY", show_default=False),
 ]
 Wait = Annotated[bool, typer.Option("--wait", help="Wait while another run holds the cluster.")]
 

@@ -19,7 +19,7 @@ def bundle_create(
     target: Annotated[Path, typer.Argument(help="The file to write.", metavar="FILE")],
     folder: Folder = HERE,
     with_python: Annotated[
-        bool, typer.Option("--with-python", help="With r1deploy and all it needs as wheels.")
+        bool, typer.Option("--with-python", help="Add r1deploy and all that it needs, as wheels.")
     ] = False,
     sets: Set = None,
 ) -> None:

@@ -13,7 +13,9 @@ from r1deploy.ui import lines
 
 @app.command("init")
 def init_command(
-    hostfile: Annotated[Path | None, typer.Argument(help="FlagScale hostfile.", show_default=False)] = None,
+    hostfile: Annotated[
+        Path | None, typer.Argument(help="FlagScale hostfile.", metavar="HOSTFILE", show_default=False)
+    ] = None,
     folder: Folder = HERE,
     profile: Annotated[str | None, typer.Option(help="Vendor profile.", show_default=False)] = None,
 ) -> None:
@@ -25,7 +27,7 @@ def init_command(
 
 @app.command("inventory")
 def inventory_command(
-    source: Annotated[Path, typer.Argument(help="A hostfile; with --hostfile an inventory.")],
+    source: Annotated[Path, typer.Argument(help="A hostfile; with --hostfile an inventory.", metavar="FILE")],
     hostfile: Annotated[bool, typer.Option("--hostfile", help="The other way: print a hostfile.")] = False,
     folder: Folder = HERE,
 ) -> None:
@@ -53,7 +55,7 @@ def config_command(
 
 @app.command("export")
 def export_command(
-    target: Annotated[Path, typer.Argument(help="New folder.")], folder: Folder = HERE, sets: Set = None
+    target: Annotated[Path, typer.Argument(help="New folder.", metavar="DIR")], folder: Folder = HERE, sets: Set = None
 ) -> None:
     """Write a folder that plain ansible-playbook runs to the same state; no secret is in it."""
     from r1deploy.cli.opening import open_run

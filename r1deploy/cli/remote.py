@@ -16,7 +16,7 @@ Host = Annotated[str | None, typer.Option(help="Only this host.")]
 
 @app.command("exec")
 def exec_command(
-    command: Annotated[list[str], typer.Argument(help="The command, after --.", metavar="-- COMMAND...")],
+    command: Annotated[list[str], typer.Argument(help="The command, after --.", metavar="-- COMMAND")],
     folder: Folder = HERE,
     host: Host = None,
     sets: Set = None,

@@ -48,7 +48,7 @@ def lock_release(
 
 @app.command("history")
 def history_command(folder: Folder = HERE, json: Json = False, sets: Set = None) -> None:
-    """Runs that changed the cluster, from wherever they came; logs where they are here."""
+    """Runs that changed the cluster, from any machine; with the log of those from this one."""
     from r1deploy.cli.opening import open_run
     from r1deploy.verbs.history import history
 

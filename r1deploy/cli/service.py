@@ -90,7 +90,8 @@ def restart_command(folder: Folder = HERE, json: Json = False, wait: Wait = Fals
 @app.command("rollback")
 def rollback_command(
     release: Annotated[
-        str | None, typer.Argument(help="RELEASE or RELEASE/CONFIG, or a beginning of it.", show_default=False)
+        str | None,
+        typer.Argument(help="RELEASE or RELEASE/CONFIG, or a beginning of it.", metavar="RELEASE", show_default=False),
     ] = None,
     folder: Folder = HERE,
     yes: Yes = False,
@@ -109,7 +110,7 @@ def rollback_command(
 
 @app.command("releases")
 def releases_command(folder: Folder = HERE, json: Json = False, sets: Set = None) -> None:
-    """The releases on the hosts: which is active, which can be gone back to."""
+    """The releases on the hosts: which one is active, which ones rollback can take."""
     from r1deploy.cli.opening import open_run
     from r1deploy.verbs.releases import releases
 
@@ -168,7 +169,7 @@ def logs_command(
     host: Annotated[str | None, typer.Option(help="Only this host.")] = None,
     build: Annotated[bool, typer.Option("--build", help="Logs of unpatch, build and installation.")] = False,
     serve_: Annotated[bool, typer.Option("--serve", help="The engine's log (the default).")] = False,
-    count: Annotated[int, typer.Option("-n", "--lines", help="Last lines to begin with.")] = 50,
+    count: Annotated[int, typer.Option("-n", "--lines", help="How many of the last lines to begin with.")] = 50,
     sets: Set = None,
 ) -> None:
     """Logs of all hosts, each line with its host's name."""

@@ -21,9 +21,13 @@ def vendor() -> None:
 
 @vendor_app.command("check")
 def vendor_check(
-    delivery: Annotated[Path, typer.Argument(help="Folder with the image's tarball, the key, the weights.")],
+    delivery: Annotated[
+        Path, typer.Argument(help="Folder with the image's tarball, the key, the weights.", metavar="DIR")
+    ],
     folder: Folder = HERE,
-    without: Annotated[list[str] | None, typer.Option(help="image, key or weights: not in this delivery.")] = None,
+    without: Annotated[
+        list[str] | None, typer.Option(help="A part that is not in this delivery: image, key or weights.")
+    ] = None,
     json: Json = False,
     sets: Set = None,
 ) -> None:

@@ -27,7 +27,7 @@ def weights_verify(folder: Folder = HERE, json: Json = False, sets: Set = None) 
 @weights_app.command("pull")
 def weights_pull(
     folder: Folder = HERE,
-    host: Annotated[str | None, typer.Option(help="Host that downloads; without it the head.")] = None,
+    host: Annotated[str | None, typer.Option(help="Host that downloads; by default the head.")] = None,
     json: Json = False,
     sets: Set = None,
 ) -> None:
@@ -45,7 +45,9 @@ def weights_pull(
 @weights_app.command("push")
 def weights_push(
     folder: Folder = HERE,
-    source: Annotated[str | None, typer.Option("--from", help="Host to read from; without it the first whole.")] = None,
+    source: Annotated[
+        str | None, typer.Option("--from", help="Host to read from; by default the first that has it whole.")
+    ] = None,
     json: Json = False,
     sets: Set = None,
 ) -> None:

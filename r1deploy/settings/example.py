@@ -35,26 +35,23 @@ def annotated(profile: str) -> str:
     It loads to exactly the settings of the profile alone. Raises ConfigError (PROFILE_UNKNOWN).
     """
     settings = from_profile(profile)
-    values = _values(settings)
+    found = values(settings)
     lines = HEADER.splitlines()
     for path, node in schema.nodes().items():
         if len(path) == 1:
             lines.append("")
         margin = "  " * (len(path) - 1)
-        written = _written(path, node, values)
+        written = _written(path, node, found)
         live = node.kind == "section" or (path in DECIDED and _matters(path, settings))
-        lines += _described(path, node)
+        lines.append(f"{margin}# {node.field.description}")
         lines += written if live else [f"{margin}#{line.removeprefix(margin)}" for line in written]
+        lines += [f"{margin}# example: {path[-1]}: {flow(item)}" for item in node.field.examples or ()]
     return "\n".join(lines) + "\n"
 
 
 def _matters(path: schema.Path, settings: Settings) -> bool:
     """Whether there is something to decide: without a patch, or with one that is not encrypted, nobody needs a key."""
     return path != ("patch", "key_dir") or (settings.patch.encrypted and bool(settings.patch.backends))
-
-
-def _described(path: schema.Path, node: schema.Node) -> list[str]:
-    return [f"{'  ' * (len(path) - 1)}# {node.field.description}"]
 
 
 def _written(path: schema.Path, node: schema.Node, values: dict[schema.Path, object]) -> list[str]:
@@ -65,23 +62,26 @@ def _written(path: schema.Path, node: schema.Node, values: dict[schema.Path, obj
 
 
 def _lines(key: str, value: object) -> Iterator[str]:
-    flow = f"{key}: {_flow(value)}"
+    line = f"{key}: {flow(value)}"
     if isinstance(value, dict) and value:
         yield f"{key}:"
         for name, item in value.items():
-            yield f"  {_scalar(name)}: {_flow(item)}"
-    elif isinstance(value, list) and len(flow) > _WIDTH:
+            yield f"  {_scalar(name)}: {flow(item)}"
+    elif isinstance(value, list) and len(line) > _WIDTH:
         yield f"{key}:"
         for item in value:
-            yield f"  - {_flow(item)}"
+            yield f"  - {flow(item)}"
     else:
-        yield flow
+        yield line
 
 
-def _flow(value: object) -> str:
+def flow(value: object) -> str:
+    """Return a setting's value as YAML in one line."""
     if isinstance(value, list):
-        return f"[{', '.join(_flow(item) for item in value)}]"
-    return "{}" if isinstance(value, dict) else _scalar(value)
+        return f"[{', '.join(flow(item) for item in value)}]"
+    if isinstance(value, dict):
+        return f"{{{', '.join(f'{_scalar(key)}: {flow(item)}' for key, item in value.items())}}}"
+    return _scalar(value)
 
 
 def _scalar(value: object) -> str:
@@ -91,14 +91,14 @@ def _scalar(value: object) -> str:
     return json.dumps(value, ensure_ascii=False)
 
 
-def _values(settings: Settings) -> dict[schema.Path, object]:
+def values(settings: Settings) -> dict[schema.Path, object]:
     """Return the value of each leaf and each whole mapping."""
-    values: dict[schema.Path, object] = {}
+    found: dict[schema.Path, object] = {}
     for path, value in leaves(settings):
         if path in schema.nodes():
-            values[path] = value
+            found[path] = value
             continue
-        mapping = values.setdefault(path[:-1], {})
+        mapping = found.setdefault(path[:-1], {})
         assert isinstance(mapping, dict)  # `leaves` gives a mapping either by its keys or whole
         mapping[path[-1]] = value
-    return values
+    return found

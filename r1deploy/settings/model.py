@@ -143,7 +143,7 @@ class Engine(Section):
     """Arguments of the inference engine."""
 
     model: AbsolutePath = Field(
-        description="weights, as the container sees them; a profile names the folder as its vendor spells it"
+        description="weights, as the container sees them; spelt as the folder is, also where that looks like a typo"
     )
     served_model_name: StrictStr = Field(description="model id of the API")
     tensor_parallel_size: Annotated[StrictInt, Field(ge=1)] = Field(description="tp: chips that share a layer")
@@ -157,7 +157,8 @@ class Engine(Section):
     trust_remote_code: StrictBool = Field(description="run the model's own code")
     extra: dict[str, Scalar] = Field(
         default_factory=dict,
-        description="further engine arguments, scalars only (JSON as a quoted string), such as {enforce_eager: true}",
+        description="further engine arguments, scalars only (JSON as a quoted string)",
+        examples=[{"dtype": "bfloat16", "swap_space": 16}],
     )
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ast
+import importlib.util
+import os
 import re
 import subprocess
 import sys
@@ -10,10 +12,17 @@ from collections import defaultdict
 from pathlib import Path
 
 import pytest
+import typer
+from typer.core import TyperGroup
 
 import r1deploy
 from r1deploy import errors
+from r1deploy.cli import main
+from r1deploy.cli.app import GROUPS, app
 from r1deploy.errors import ErrorCode, PreflightError, R1Error
+from r1deploy.settings import schema
+from r1deploy.ui import lines
+from tests.plans.test_plans import CASES, run
 
 PACKAGE = Path(r1deploy.__file__ or "").parent
 DOCS = PACKAGE.parent / "docs"
@@ -63,11 +72,83 @@ def test_the_search_for_raised_codes_finds_them() -> None:
     assert RAISED["LIMIT_EMPTY"] == {2} and RAISED["CHIP_SICK"] == {5} and len(RAISED) > 50
 
 
-def test_cli_reference_is_what_the_program_says(tmp_path: Path) -> None:
+def pages() -> dict[str, str]:
+    """The pages that ``make docs`` writes, by name."""
+    spec = importlib.util.spec_from_file_location("reference", DOCS / "reference.py")
+    assert spec and spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return {name: page() for name, page in module.PAGES.items()}
+
+
+@pytest.fixture(scope="module")
+def written() -> dict[str, str]:
+    return pages()
+
+
+@pytest.mark.parametrize("name", ["cli.md", "settings.md"])
+def test_a_reference_is_what_the_program_says(written: dict[str, str], name: str) -> None:
     """``make docs`` writes it."""
-    fresh = tmp_path / "cli.md"
-    argv = [sys.executable, "-m", "typer", "r1deploy.cli.main", "utils", "docs", "--name", "r1deploy"]
-    subprocess.run([*argv, "--output", str(fresh)], check=True, capture_output=True, timeout=120)
-    text = fresh.read_text(encoding="utf-8")
-    assert "## `r1deploy bootstrap`" in text and "### `r1deploy lab up`" in text
-    assert (DOCS / "cli.md").read_text(encoding="utf-8") == text, "run: make docs"
+    assert (DOCS / name).read_text(encoding="utf-8") == written[name], "run: make docs"
+
+
+def test_the_references_have_every_verb_and_every_setting(written: dict[str, str]) -> None:
+    verbs = re.findall(r"^#{3,4} (r1deploy .+)$", written["cli.md"], re.M)
+    assert {"r1deploy bootstrap", "r1deploy lab up", "r1deploy weights pull"} <= set(verbs)
+    keys = re.findall(r"^\| `([a-z0-9_.]+)` \|", written["settings.md"], re.M)
+    assert sorted(keys) == sorted(".".join(path) for path, node in schema.nodes().items() if node.kind != "section")
+
+
+def test_every_verb_is_in_one_group_and_every_group_has_verbs() -> None:
+    program = typer.main.get_command(app)
+    assert isinstance(program, TyperGroup)
+    grouped = [name for names in GROUPS.values() for name in names]
+    assert sorted(grouped) == sorted(program.commands) and all(GROUPS.values())
+
+
+def test_help_shows_the_groups_in_their_order(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main.run(["-h"]) == 0
+    shown = re.findall(r"^╭─ (\w+) ", capsys.readouterr().out, re.M)
+    assert shown == ["Options", *GROUPS]
+    assert main.run(["plan", "-h"]) == 0
+    assert "[INVENTORY]" in capsys.readouterr().out
+
+
+def test_a_shell_completes_verbs_and_options() -> None:
+    """And no shell of the user is asked when nothing is completed."""
+    env = {**os.environ, "_R1DEPLOY_COMPLETE": "complete_bash", "COMP_WORDS": "r1deploy pla", "COMP_CWORD": "1"}
+    argv = [sys.executable, "-m", "r1deploy"]
+    done = subprocess.run(argv, env=env, capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout.split() == ["plan"]
+    env["COMP_WORDS"], env["COMP_CWORD"] = "r1deploy plan --exit", "2"
+    done = subprocess.run(argv, env=env, capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout.split() == ["--exit-code"]
+
+
+@pytest.mark.parametrize("name", ["README.md", "CONTRIBUTING.md", "CHANGELOG.md"])
+def test_the_links_of_the_front_pages_lead_somewhere(name: str) -> None:
+    """Those of docs/ are checked where the site is built."""
+    text = (DOCS.parent / name).read_text(encoding="utf-8")
+    links = re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", text)
+    assert [link for link in links if "://" not in link and not (DOCS.parent / link).exists()] == []
+
+
+def hashes_away(text: str) -> str:
+    """Text in one line, without what differs between two clusters: hashes, and where the image comes from."""
+    return re.sub(r"\b[0-9a-f]{12}\b|tarball|registry", "#", " ".join(text.split()))
+
+
+def test_the_plan_in_the_readme_is_what_the_program_prints(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    plan, _ = run(CASES["nothing-is-there"])
+    printed = hashes_away("\n".join(lines.plan_lines(plan, False)))
+    (block,) = re.findall(r"^\$ r1deploy plan.*?\n(.*?)^Choices:", (DOCS.parent / "README.md").read_text(), re.M | re.S)
+    said = [hashes_away(part) for part in block.split("  …\n")]
+    rows = [
+        row.strip() for part in said for row in re.split(r" (?=(?:image|container|sources|patch|vllm) +node)", part)
+    ]
+    assert len(rows) > 7 and [row for row in rows if row not in printed] == []
+
+
+def test_the_readme_is_a_front_door() -> None:
+    assert len((DOCS.parent / "README.md").read_text(encoding="utf-8").splitlines()) < 120

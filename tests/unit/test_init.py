@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import re
 import subprocess
 from pathlib import Path
 
 import pytest
 
 from r1deploy.errors import ConfigError, UsageError
-from r1deploy.settings import profiles
+from r1deploy.settings import profiles, schema
 from r1deploy.settings.load import from_profile, load
+from r1deploy.settings.yamlfile import scalar
 from r1deploy.verbs.init import IGNORED, init
 
 
@@ -29,14 +29,24 @@ def test_what_is_written(tmp_path: Path, hostfile: Path) -> None:
     assert load(site, {}, {}).settings == from_profile(profiles.default())
 
 
-def test_the_example_of_engine_arguments_can_be_taken_as_it_is(tmp_path: Path, hostfile: Path) -> None:
-    init(tmp_path, hostfile, None)
-    path = tmp_path / "r1deploy.yaml"
-    text = path.read_text()
-    example = re.search(r"# further engine arguments.*, such as (\{.*\})\n", text)
-    assert example
-    path.write_text(text.replace("  #extra: {}", f"  extra: {example[1]}"))
-    assert load(tmp_path, {}, {}).settings.engine.extra == {"enforce_eager": True}
+def test_every_example_in_the_file_is_one_that_loads(tmp_path: Path) -> None:
+    init(tmp_path, None, None)
+    text = (tmp_path / "r1deploy.yaml").read_text()
+    told = dict(
+        line.strip().removeprefix("# example: ").split(": ", 1) for line in text.splitlines() if "# example" in line
+    )
+    assert {key: scalar(value) for key, value in told.items()} == {"extra": {"dtype": "bfloat16", "swap_space": 16}}
+    known = {path: node.field.examples for path, node in schema.nodes().items() if node.field.examples}
+    assert list(known) == [("engine", "extra")], "a new example is looked at here too"
+    found = load(tmp_path, {"engine.extra": scalar(told["extra"])}, {}).settings
+    assert found.engine.extra == {"dtype": "bfloat16", "swap_space": 16}
+
+
+def test_the_file_says_that_the_vendor_s_spelling_is_meant(tmp_path: Path) -> None:
+    init(tmp_path, None, "iluvatar-bi-v150")
+    lines = (tmp_path / "r1deploy.yaml").read_text().splitlines()
+    (at,) = [number for number, line in enumerate(lines) if line.endswith("/DeeSeek-R1_INT8")]
+    assert "spelt as the folder is" in lines[at - 1]
 
 
 def test_git_takes_no_key(tmp_path: Path, hostfile: Path) -> None:
