@@ -14,7 +14,7 @@ from typing import Any
 from ansible.plugins.action import ActionBase
 
 from r1deploy import shipping
-from r1deploy.cluster.inventory import GROUP
+from r1deploy.cluster.inventories import GROUP
 from r1deploy.onhost.addresses import addresses_of
 from r1deploy.ssh import ADDRESS, KEY, PASSWORD, PORT, USER, python_words
 

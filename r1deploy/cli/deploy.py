@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from r1deploy.cli.app import HERE, Folder, Inventory, Json, Set, Verbose, Wait, agreed, app
-from r1deploy.cli.findings import report
+from r1deploy.cli.outcome import report
 from r1deploy.ui import lines
 from r1deploy.ui.live import progress
 

@@ -10,15 +10,15 @@ import typer
 from typer.exceptions import TyperException
 
 from r1deploy.cli import (  # noqa: F401 - each adds its verbs to the app
-    bundle,
+    bundles,
+    checkpoints,
+    deliveries,
     deploy,
     files,
-    lab,
+    labs,
     remote,
     runs,
     service,
-    vendor,
-    weights,
 )
 from r1deploy.cli.app import Unread, app
 from r1deploy.errors import Interrupted, R1Error, UsageError

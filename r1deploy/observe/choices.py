@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from r1deploy.cluster.host import Host
-from r1deploy.cluster.inventory import GROUP
+from r1deploy.cluster.inventories import GROUP
 from r1deploy.observe.context import Context
 from r1deploy.observe.view import View
 from r1deploy.planning.interfaces import AUTO

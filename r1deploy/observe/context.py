@@ -8,8 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from r1deploy.ansible.runner import Target
-from r1deploy.cluster import hostfile
-from r1deploy.cluster import inventory as inventories
+from r1deploy.cluster import hostfile, inventories
 from r1deploy.connection import Remote
 from r1deploy.errors import UsageError
 from r1deploy.inputs.bundlefile import Unpacked, opened

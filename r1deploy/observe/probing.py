@@ -17,7 +17,7 @@ from r1deploy.ansible.failures import Failure
 from r1deploy.ansible.folder import run_folder
 from r1deploy.ansible.runner import REMOTE_TMP, Outcome, Play, Target, Watch, read_inventory, run
 from r1deploy.cluster.host import Host
-from r1deploy.cluster.inventory import hosts_from_hostvars
+from r1deploy.cluster.inventories import hosts_from_hostvars
 from r1deploy.errors import ConfigError, UsageError
 from r1deploy.modes import mode_of
 from r1deploy.planning.layout import lock_file

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from r1deploy.cluster import hostfile
-from r1deploy.cluster.inventory import render, to_hostfile
+from r1deploy.cluster.inventories import render, to_hostfile
 from r1deploy.observe.context import open_context
 from r1deploy.observe.probing import read_hosts
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from r1deploy.cluster import hostfile, inventory
+from r1deploy.cluster import hostfile, inventories
 from r1deploy.lab import Lab, LabError
 
 NAME = "flagrelease_bi"
@@ -112,7 +112,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
         pytest.skip(f"the lab cannot start here: {error}")
     folder = tmp_path_factory.mktemp("site")
     (folder / "r1deploy.yaml").write_text(lab.layout.settings.read_text())
-    (folder / "inventory.ini").write_text(inventory.render(hostfile.read(lab.layout.hostfile)))
+    (folder / "inventory.ini").write_text(inventories.render(hostfile.read(lab.layout.hostfile)))
     found = Cluster(lab, folder)
     found.wipe()
     for host in HOSTS:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from r1deploy.cluster import hostfile, inventory
+from r1deploy.cluster import hostfile, inventories
 from tests.lab.conftest import HOSTS, Cluster
 
 pytestmark = [pytest.mark.lab, pytest.mark.long]
@@ -61,7 +61,7 @@ def test_vllm_alone_on_one_host_without_a_patch(ready: Cluster, tmp_path: Path) 
     """As newer cards are served: vLLM comes as a wheel, nothing is unpatched, no key is asked for."""
     ready.sh("node1", f"cp {WHEEL} /mnt/share/")
     rows = hostfile.read(ready.lab.layout.hostfile)[:1]
-    (tmp_path / "inventory.ini").write_text(inventory.render(rows))
+    (tmp_path / "inventory.ini").write_text(inventories.render(rows))
     text = (ready.folder / "r1deploy.yaml").read_text()
     (tmp_path / "r1deploy.yaml").write_text("".join(row for row in text.splitlines(True) if "key_dir" not in row))
     one = Cluster(ready.lab, tmp_path)

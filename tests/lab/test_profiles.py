@@ -10,7 +10,7 @@ import httpx
 import pytest
 import yaml
 
-from r1deploy.cluster import hostfile, inventory
+from r1deploy.cluster import hostfile, inventories
 from r1deploy.lab import places, upstreams
 from tests.lab.conftest import HOSTS, Cluster
 
@@ -44,7 +44,7 @@ def metax(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterato
         "service": {"ready_timeout": 180},
     }
     (folder / "r1deploy.yaml").write_text(yaml.safe_dump(settings))
-    rows = inventory.render(hostfile.read(lab.layout.hostfile))
+    rows = inventories.render(hostfile.read(lab.layout.hostfile))
     assert "slots=16" in rows
     (folder / "inventory.ini").write_text(rows.replace("slots=16", "slots=8"))
     found = Cluster(lab, folder)

@@ -19,7 +19,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from r1deploy import content
-from r1deploy.cluster import hostfile, inventory
+from r1deploy.cluster import hostfile, inventories
 from r1deploy.cluster.hostfile import HostEntry
 from r1deploy.errors import ErrorCode, R1Error
 from r1deploy.onhost import chips
@@ -155,7 +155,7 @@ HOSTVARS = st.fixed_dictionaries(
 @given(st.dictionaries(NAMES | st.text(min_size=1, max_size=5), HOSTVARS, max_size=4), st.integers(1, 16))
 def test_hostvars_are_hosts_or_refused(found: dict[str, dict[str, object]], slots: int) -> None:
     try:
-        hosts = inventory.hosts_from_hostvars(list(found), found, slots)
+        hosts = inventories.hosts_from_hostvars(list(found), found, slots)
     except R1Error as error:
         assert error.code in ErrorCode and error.fix and error.message.encode("utf-8", "replace")
         return
@@ -188,12 +188,12 @@ def test_inventory_of_a_hostfile_is_read_by_ansible_as_the_same_hosts(
     assume(all(hostfile.address_problem(address) is None for address in addresses))
     entries = [HostEntry(address, 16, kind) for address in addresses]
     path = tmp_path / "inventory.ini"
-    path.write_text(inventory.render(entries), encoding="utf-8")
-    read = InventoryManager(loader=DataLoader(), sources=[str(path)]).groups[inventory.GROUP].get_hosts()
+    path.write_text(inventories.render(entries), encoding="utf-8")
+    read = InventoryManager(loader=DataLoader(), sources=[str(path)]).groups[inventories.GROUP].get_hosts()
     hostvars = {host.name: dict(host.get_vars()) for host in read}
-    hosts = inventory.hosts_from_hostvars([host.name for host in read], hostvars, 1)
+    hosts = inventories.hosts_from_hostvars([host.name for host in read], hostvars, 1)
     assert [(row.address, row.slots) for row in hosts] == [(row.address, row.slots) for row in entries]
-    assert hostfile.parse(inventory.to_hostfile(hosts), "again")
+    assert hostfile.parse(inventories.to_hostfile(hosts), "again")
 
 
 # What the smi tool prints

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from r1deploy.cluster import hostfile, inventory
+from r1deploy.cluster import hostfile, inventories
 from r1deploy.cluster.host import Host
 from r1deploy.cluster.hostfile import HostEntry
 from r1deploy.errors import ConfigError
@@ -21,7 +21,7 @@ FLAGSCALE = "10.0.0.7 slots=16 type=gpu\n10.0.0.8 slots=16 type=gpu\ngpu-9 slots
 
 def hosts_of(text: str) -> list[str]:
     """Return the host lines of an inventory."""
-    return text.split(f"[{inventory.GROUP}]\n", 1)[1].splitlines()
+    return text.split(f"[{inventories.GROUP}]\n", 1)[1].splitlines()
 
 
 @pytest.mark.parametrize(
@@ -44,7 +44,7 @@ def hosts_of(text: str) -> list[str]:
     ],
 )
 def test_render(entries: list[HostEntry], lines: list[str]) -> None:
-    text = inventory.render(entries)
+    text = inventories.render(entries)
     assert hosts_of(text) == lines
     assert text.startswith("# ") and "head" in text.split("[", 1)[0]
 
@@ -54,7 +54,7 @@ def test_hosts_from_hostvars() -> None:
         "head": {"ansible_host": "203.0.113.5", "r1_address": "10.0.0.1", "slots": 16, "ansible_port": 2222},
         "w1": {"ansible_host": "10.0.0.2", "slots": "8", "type": "cpu", "ansible_user": "ops"},
     }
-    assert inventory.hosts_from_hostvars(["head", "w1", "w2"], hostvars, 4) == [
+    assert inventories.hosts_from_hostvars(["head", "w1", "w2"], hostvars, 4) == [
         Host("head", "10.0.0.1", 16, "gpu", 2222, None, True, "203.0.113.5"),
         Host("w1", "10.0.0.2", 8, "cpu", None, "ops", False),
         Host("w2", "w2", 4, "gpu", None, None, False),
@@ -83,7 +83,7 @@ def test_hosts_from_hostvars() -> None:
 def test_bad_hostvars(found: dict[str, object], code: str, says: str) -> None:
     hostvars: dict[str, dict[str, object]] = {"node1": {"ansible_host": "10.0.0.1"}, "node2": found}
     with pytest.raises(ConfigError) as caught:
-        inventory.hosts_from_hostvars(["node1", "node2"], hostvars, 16)
+        inventories.hosts_from_hostvars(["node1", "node2"], hostvars, 16)
     assert (caught.value.code, caught.value.host) == (code, "node2")
     assert says in caught.value.message and "node2" in caught.value.message
     assert caught.value.fix
@@ -91,13 +91,13 @@ def test_bad_hostvars(found: dict[str, object], code: str, says: str) -> None:
 
 def test_all_problems_at_once() -> None:
     with pytest.raises(ConfigError) as caught:
-        inventory.hosts_from_hostvars(["a", "b"], {"a": {"slots": 0}, "b": {"type": "x", "ansible_port": 0}}, 16)
+        inventories.hosts_from_hostvars(["a", "b"], {"a": {"slots": 0}, "b": {"type": "x", "ansible_port": 0}}, 16)
     assert len(caught.value.message.splitlines()) == 4
 
 
 def test_no_host() -> None:
     with pytest.raises(ConfigError) as caught:
-        inventory.hosts_from_hostvars([], {}, 16)
+        inventories.hosts_from_hostvars([], {}, 16)
     assert caught.value.code == "INVENTORY_EMPTY"
 
 
@@ -114,13 +114,13 @@ def ansible_hosts(path: Path) -> list[Host]:
     )
     assert "WARNING" not in run.stderr
     found = json.loads(run.stdout)
-    return inventory.hosts_from_hostvars(found[inventory.GROUP]["hosts"], found["_meta"]["hostvars"], 1)
+    return inventories.hosts_from_hostvars(found[inventories.GROUP]["hosts"], found["_meta"]["hostvars"], 1)
 
 
 def test_an_inventory_is_read_without_contacting_its_hosts(tmp_path: Path) -> None:
     """field.md 3.14: what stands in files is read from files."""
     path, mark, ssh = tmp_path / "inventory.ini", tmp_path / "called", tmp_path / "bin" / "ssh"
-    path.write_text(inventory.render(hostfile.parse(FLAGSCALE, "hosts")), encoding="utf-8")
+    path.write_text(inventories.render(hostfile.parse(FLAGSCALE, "hosts")), encoding="utf-8")
     ssh.parent.mkdir()
     ssh.write_text(f'#!/bin/sh\necho "$@" >> {mark}\nexit 255\n', encoding="utf-8")
     ssh.chmod(0o755)
@@ -141,9 +141,9 @@ def test_an_inventory_is_read_without_contacting_its_hosts(tmp_path: Path) -> No
 @pytest.mark.skipif(not ANSIBLE_INVENTORY.exists(), reason="ansible-inventory is not installed beside Python")
 def test_hostfile_through_ansible_and_back(tmp_path: Path) -> None:
     path = tmp_path / "inventory.ini"
-    path.write_text(inventory.render(hostfile.parse(FLAGSCALE, "hosts")), encoding="utf-8")
+    path.write_text(inventories.render(hostfile.parse(FLAGSCALE, "hosts")), encoding="utf-8")
     assert not hostfile.looks_like_hostfile(path)
     hosts = ansible_hosts(path)
     assert [host.name for host in hosts] == ["node1", "node2", "gpu-9"]
     assert [host.is_head for host in hosts] == [True, False, False]
-    assert inventory.to_hostfile(hosts) == FLAGSCALE
+    assert inventories.to_hostfile(hosts) == FLAGSCALE

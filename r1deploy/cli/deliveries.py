@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from r1deploy.cli.app import HERE, Folder, Json, Set, app, flags_of
-from r1deploy.cli.findings import report
+from r1deploy.cli.outcome import report
 
 vendor_app = typer.Typer(help="What the vendor delivers by mail.", no_args_is_help=True)
 app.add_typer(vendor_app, name="vendor")

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from r1deploy.cli.app import HERE, Folder, Json, Set, app
-from r1deploy.cli.findings import report
+from r1deploy.cli.outcome import report
 from r1deploy.ui import lines
 
 weights_app = typer.Typer(help="The checkpoint on the hosts: pull it, verify it, push it.", no_args_is_help=True)
