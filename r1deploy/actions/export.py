@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -24,7 +25,7 @@ from r1deploy.ssh import PASSWORD, login_of_all
 
 # Of the collection, what only the CLI uses: its configuration, its look at the hosts.
 IGNORED = shutil.ignore_patterns("__pycache__", ".*", "action", "ansible.cfg", "inventory.yml", "probe.yml")
-PARTS = ("LICENSE", "README.md", "galaxy.yml", "meta", "playbooks", "plugins", "roles")
+PARTS = ("LICENSE", "README.md", "meta", "playbooks", "plugins", "roles")
 # A password is no part of an export; the name is the key above it.
 UNSAID = frozenset({"name", "grouped", *PASSWORD})
 # Paths on the machine that runs Ansible, each in one variable; the folder itself has none of the exporter's.
@@ -72,7 +73,8 @@ def write(view: View, target: Path) -> list[str]:
 def command_of(view: View, with_api_key: bool) -> str:
     """The command that runs the folder, with what it has to be given."""
     words = ["ansible-playbook site.yml"]
-    words += ["-e patch_key_file=/path/to/private_key.pem"] if view.desired.settings.patch.backends else []
+    patch = view.desired.settings.patch
+    words += ["-e patch_key_file=/path/to/private_key.pem"] if patch.encrypted and patch.backends else []
     words += [f"-e config_api_key_file=/path/to/{SECRET}"] if with_api_key else []
     return " ".join(words)
 
@@ -138,7 +140,7 @@ def write_inventory(view: View, folder: Path, everywhere: dict[str, Any], rows: 
     """Write ``hosts.yml``, ``group_vars`` and ``host_vars``. In: variables of all hosts, and those of each."""
     for name in ("group_vars", "host_vars"):
         (folder / name).mkdir(parents=True)
-    groups = {
+    groups: dict[str, Any] = {
         name: {"hosts": {host: {} for host in members}} if members else {} for name, members in groups_of(view).items()
     }
     hosts = {"all": {"hosts": {name: {} for name in rows}, "children": groups}}
@@ -164,8 +166,12 @@ def write_collections(folder: Path) -> None:
             shutil.copytree(source, place / name, ignore=IGNORED)
         else:
             shutil.copyfile(source, place / name)
-    needed = yaml.safe_load((content.TOP / "galaxy.yml").read_text(encoding="utf-8"))["dependencies"]
-    rows = [f'  - name: {name}\n    version: "{version}"\n' for name, version in needed.items()]
+    metadata = yaml.safe_load((content.TOP / "galaxy.yml").read_text(encoding="utf-8"))
+    del metadata["build_ignore"]
+    # As in a collection that ansible-galaxy installed: where it reads the version.
+    manifest = json.dumps({"collection_info": metadata, "format": 1}, indent=2)
+    (place / "MANIFEST.json").write_text(f"{manifest}\n", encoding="utf-8")
+    rows = [f'  - name: {name}\n    version: "{version}"\n' for name, version in metadata["dependencies"].items()]
     text = "".join(
         ["---\n# The package ansible has them; with ansible-core alone they are needed.\ncollections:\n", *rows]
     )

@@ -5,7 +5,6 @@ from __future__ import annotations
 import ast
 import inspect
 import re
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,7 @@ import pytest
 import yaml
 
 from r1deploy import content
-from r1deploy.actions import export, variables
+from r1deploy.actions import variables
 
 ROLES = sorted(path.name for path in content.ROLES.iterdir())
 # Roles and modules of ours are named in full: so they are found wherever the collection lies.
@@ -297,17 +296,3 @@ def test_a_task_is_named_by_what_is_done(path: Path) -> None:
         if {"ansible.builtin.assert", "ansible.builtin.fail"} & row.keys():
             assert re.match(r"(Check|Compare)\b", name) or name in before, f"{name}: judges a task of another name"
         before.append(name)
-
-
-def test_what_is_exported_needs_no_package_of_ours(tmp_path: Path) -> None:
-    """Whoever has the folder alone runs it: nothing that Ansible loads there imports r1deploy."""
-    shutil.copytree(content.PLAYBOOKS, tmp_path / "playbooks", ignore=export.IGNORED)
-    shutil.copytree(content.ROLES, tmp_path / "roles", ignore=export.IGNORED)
-    scripts = sorted(tmp_path.rglob("*.py"))
-    assert {"r1_tree.py", "r1_pull.py", "r1guest.py", "trees.py"} <= {path.name for path in scripts}
-    assert not [path for path in tmp_path.rglob("*") if path.is_symlink()]
-    for path in scripts:
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-            names = [row.name for row in node.names] if isinstance(node, ast.Import) else []
-            names += [node.module or ""] if isinstance(node, ast.ImportFrom) and not node.level else []
-            assert [name for name in names if name.split(".")[0] == "r1deploy"] == [], path.name
