@@ -60,9 +60,10 @@ lint: $(VENV)/.ready
 	@$(BIN)/mypy
 	@$(BIN)/ansible-lint --offline --profile production -q
 
-# What the program says of itself; docs/errors.md is written by hand, a test holds it.
+# What the program and the roles say of themselves; docs/errors.md is written by hand, a test holds it.
 docs: $(VENV)/.ready
 	@$(BIN)/python -m typer r1deploy.cli.main utils docs --name r1deploy --output docs/cli.md
+	@$(BIN)/python -m tests.roles.readmes
 
 clean:
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis dist

@@ -32,7 +32,13 @@ UNSAID = frozenset({"name", "grouped", *PASSWORD})
 HERE = "{{ inventory_dir | dirname }}"
 PLACES = {"r1_files": Template(f"{HERE}/files"), "r1_staging": Template(f"{HERE}/.staging")}
 # What is too large or too secret to be in the folder: a path on the machine where it was written.
-PATHS = ("image_tarball", "image_registry_password_file", "sources_mirrors", "ansible_ssh_private_key_file")
+PATHS = (
+    "image_tarball",
+    "image_registry_password_file",
+    "sources_mirrors",
+    "ansible_ssh_private_key_file",
+    "ansible_ssh_extra_args",
+)
 SITE = """\
 ---
 # Every step on every host, in its order. What is done already is left as it is; --tags names steps: host, image, ...
@@ -90,7 +96,7 @@ def readme(view: View, command: str, variables: Mapping[str, Any]) -> str:
             command=command,
             secret=SECRET,
             steps=STEP_NAMES,
-            paths=[name for name in PATHS if variables.get(name)],
+            paths=[name for name in PATHS if "/" in str(variables.get(name, ""))],
             version=__version__,
         )
     )
