@@ -123,7 +123,9 @@ def variables_of(view: View) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]
     }
     same = shared(rows.values())
     apart = {name: {key: row[key] for key in row if key not in same} for name, row in rows.items()}
-    return {**login_of_all(settings.ssh).ansible(), **roles, **PLACES, **same}, apart
+    # Defined, since Ansible checks the variables of all steps, whatever --tags says.
+    key = {"config_api_key_file": Template(f"{{{{ r1_files }}}}/{SECRET}")} if settings.service.api_key_file else {}
+    return {**login_of_all(settings.ssh).ansible(), **roles, **PLACES, **key, **same}, apart
 
 
 def shared(rows: Iterable[Mapping[str, Any]]) -> dict[str, Any]:

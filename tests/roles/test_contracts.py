@@ -105,6 +105,15 @@ def test_every_variable_has_the_type_it_says(role: str, entry: str) -> None:
         assert row["type"] != "list" or "elements" in row, name
 
 
+@pytest.mark.parametrize("path", sorted(content.PLAYBOOKS.glob("*.yml")), ids=lambda path: str(path.stem))
+def test_a_play_has_the_tag_of_its_step(path: Path) -> None:
+    """``--tags image``: the tag is the first word of the play's name. What only looks has none."""
+    for play in read(path):
+        tag = str(play["name"]).partition(":")[0].lower()
+        assert play.get("tags", []) == ([] if tag in ("probe", "inventory") else [tag]), play["name"]
+        assert not play.get("tags") or tag in ROLES
+
+
 def short(role: str) -> str:
     """A role's own name. In: its full one, as a play or another role has it."""
     assert role.startswith(FULL), role
@@ -296,3 +305,11 @@ def test_a_task_is_named_by_what_is_done(path: Path) -> None:
         if {"ansible.builtin.assert", "ansible.builtin.fail"} & row.keys():
             assert re.match(r"(Check|Compare)\b", name) or name in before, f"{name}: judges a task of another name"
         before.append(name)
+
+
+@pytest.mark.parametrize(("role", "entry"), POINTS)
+def test_an_entry_point_says_what_it_does(role: str, entry: str) -> None:
+    """In one line, as ``ansible-doc`` lists it."""
+    found = read(content.ROLES / role / "meta" / "argument_specs.yml")["argument_specs"][entry]
+    assert set(found) == {"short_description", "options"} and found["options"], "an entry point without variables"
+    assert not found["short_description"].endswith(".")

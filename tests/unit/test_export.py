@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import json
 import os
 import re
 import subprocess
@@ -75,7 +76,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     settings = {
         "service.api_key_file": str(given / "key"),
         "site.ca_bundle": str(given / "ca.pem"),
-        "image.tarball": "/srv/images/baai.tar",
+        "image.tarball": "/of-the-exporter/baai.tar",
     }
     assert export.write(view("node1", "node2", **settings), target)[0] == f"wrote {target}"
     return target
@@ -132,7 +133,7 @@ def test_ansible_reads_it_wherever_it_lies(folder: Path, tmp_path: Path) -> None
 def test_no_path_of_this_machine_but_what_cannot_be_inside(folder: Path) -> None:
     """One variable each; the README names it."""
     written = texts(folder)
-    here = re.compile(rf"/srv/|{re.escape(str(folder.parent.parent))}|{re.escape(str(content.TOP))}")
+    here = re.compile(rf"/of-the-exporter/|{re.escape(str(folder.parent.parent))}|{re.escape(str(content.TOP))}")
     assert [name for name, text in written.items() if here.search(text)] == ["inventory/group_vars/all.yml"]
     lines = [line for line in written["inventory/group_vars/all.yml"].splitlines() if here.search(line)]
     assert [line.partition(":")[0] for line in lines] == ["image_tarball"]
@@ -187,6 +188,20 @@ def test_the_play_finds_roles_and_modules(folder: Path) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
     plays = re.findall(r"play #\d+ .*?: (\w+):.*TAGS: \[(\w+)\]", done.stdout)
     assert {tag for _, tag in plays} == set(STEP_NAMES) and all(name.lower() == tag for name, tag in plays)
+
+
+def test_check_mode_of_one_step_tells_what_it_would_do(folder: Path, tmp_path: Path) -> None:
+    """``--tags host --check``, this machine plays the head: by the play's tag the role's tasks run, and do nothing."""
+    place = tmp_path / "state"
+    folders = [{"path": str(place), "mode": "0755"}, {"path": str(place / "bin"), "mode": "0755"}]
+    given = {"ansible_connection": "local", "ansible_python_interpreter": sys.executable, "ansible_become": False}
+    given |= {"host_state_dir": str(place), "host_folders": folders}
+    argv = ("site.yml", "--check", "--limit", "node1", "-e", json.dumps(given))
+    done = run(folder, "ansible-playbook", *argv, "--tags", "host")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert re.search(r"^node1 .* changed=2 ", done.stdout, re.M), done.stdout
+    assert "r1deploy.cluster.host : Make the folders" in done.stdout and "Look at the image" not in done.stdout
+    assert not place.exists()
 
 
 def test_nothing_in_it_needs_a_package_of_ours(folder: Path) -> None:
