@@ -60,9 +60,10 @@ lint: $(VENV)/.ready
 	@$(BIN)/mypy
 	@$(BIN)/ansible-lint --offline --profile production -q
 
-# docs/cli.md and docs/settings.md are what the program says of itself; then the site, its links checked.
+# What the program and the roles say of themselves; then the site, its links checked.
 docs: $(VENV)/.ready
 	@$(BIN)/python docs/reference.py
+	@$(BIN)/python -m tests.roles.readmes
 	@$(BIN)/python -m sphinx -q -W --keep-going -b html docs docs/_build
 	@echo "== docs/_build/index.html"
 

@@ -10,6 +10,8 @@ from typing import Any
 import yaml
 
 TEXT = "tag:yaml.org,2002:str"
+# People read an exported inventory: a long text goes over several lines.
+LONG, WIDTH = 80, 120
 
 
 class Template(str):
@@ -26,9 +28,36 @@ class _Dumper(yaml.SafeDumper):
                 key.tag, key.style = TEXT, None
         return node
 
+    def increase_indent(self, flow: bool = False, indentless: bool = False) -> None:
+        """A list stands below its key, further in."""
+        super().increase_indent(flow, False)
+
+    def write_double_quoted(self, text: str, split: bool = True) -> None:
+        """Each line but the last ends with a backslash: so a word of any length may go on in the next one."""
+        self.write_indicator('"', True)
+        for character in text:
+            word = _escaped(character)
+            if split and self.column + len(word) >= WIDTH:
+                self.stream.write("\\")
+                self.write_indent()
+                # What begins a line is no part of the text, unless it is escaped.
+                word = "\\ " if word == " " else word
+            self.stream.write(word)
+            self.column += len(word)
+        self.write_indicator('"', False)
+
     def ignore_aliases(self, data: Any) -> bool:
         """The same list twice is written twice: people read an exported inventory."""
         return True
+
+
+def _escaped(character: str) -> str:
+    """A character as it stands in double quotes."""
+    named = {'"': '\\"', "\\": "\\\\", "\n": "\\n", "\t": "\\t"}
+    if character in named or character.isprintable():
+        return named.get(character, character)
+    number = ord(character)
+    return f"\\x{number:02X}" if number < 0x100 else f"\\u{number:04X}" if number < 0x10000 else f"\\U{number:08X}"
 
 
 def _data(dumper: Any, text: str) -> Any:
@@ -36,7 +65,7 @@ def _data(dumper: Any, text: str) -> Any:
 
     Nothing that YAML reads as anything but a text has room for a template.
     """
-    style = "'" if text.isprintable() else '"'
+    style = "'" if text.isprintable() and len(text) <= LONG else '"'
     plain = dumper.resolve(yaml.ScalarNode, text, (True, False))
     return dumper.represent_scalar("!unsafe" if plain == TEXT else TEXT, text, style=style)
 
@@ -51,4 +80,4 @@ _Dumper.add_representer(Template, _template)
 
 def dump(document: dict[str, Any]) -> str:
     """A document of an inventory as YAML. In: texts are data, ``Template``s are evaluated."""
-    return yaml.dump(document, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=10_000)
+    return yaml.dump(document, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=WIDTH)

@@ -96,6 +96,7 @@ def clean_environment(folder: Path, asking: bool) -> Iterator[None]:
     own = Path(sys.executable).parent
     os.environ["PATH"] = os.pathsep.join([str(launcher(folder, own)), str(own), before.get("PATH", os.defpath)])
     os.environ["ANSIBLE_CONFIG"] = str(content.PLAYBOOKS / "ansible.cfg")
+    os.environ["ANSIBLE_COLLECTIONS_PATH"] = content.collections_path(folder / "collections")
     temporary = folder / "tmp"
     temporary.mkdir(exist_ok=True)
     # What Ansible itself puts down here, and a module that it runs here and that is ended with it.

@@ -21,9 +21,7 @@ def exported(cluster: Cluster, folder: Path) -> Path:
 
 
 def run(cluster: Cluster, folder: Path, *argv: str) -> subprocess.CompletedProcess[str]:
-    done = plain_ansible(
-        folder, "playbooks/bootstrap.yml", "-e", f"patch_key_file={cluster.lab.layout.vendor_key}", *argv
-    )
+    done = plain_ansible(folder, "site.yml", "-e", f"patch_key_file={cluster.lab.layout.vendor_key}", *argv)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-1000:]
     return done
 

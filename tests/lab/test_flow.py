@@ -199,12 +199,14 @@ def test_export_runs_with_plain_ansible(ready: Cluster, tmp_path: Path) -> None:
     text = "".join(path.read_text(errors="replace") for path in target.rglob("*") if path.is_file())
     assert secret not in text
     ready.sh("node2", "rm /var/lib/r1deploy/releases/*/config/*/env.sh")
-    argv = ["playbooks/bootstrap.yml", "-e", f"patch_key_file={ready.lab.layout.vendor_key}"]
+    assert str(ready.folder) not in text, "no path of the machine that wrote it"
+    argv = ["site.yml", "-e", f"patch_key_file={ready.lab.layout.vendor_key}"]
     first = plain_ansible(target, *argv)
     assert first.returncode == 0, first.stdout[-3000:]
     assert ready.plan() == []
-    second = plain_ansible(target, *argv)
-    assert second.returncode == 0
-    recap = second.stdout.split("PLAY RECAP")[1]
-    assert "node2" in recap
-    assert all("changed=0" in line for line in recap.splitlines() if line.startswith("node2")), recap
+    for more in ([], ["--check"]):
+        again = plain_ansible(target, *argv, *more)
+        assert again.returncode == 0, again.stdout[-3000:]
+        recap = again.stdout.split("PLAY RECAP")[1]
+        assert {host: f"{host} " in recap for host in HOSTS} == dict.fromkeys(HOSTS, True), recap
+        assert recap.count("changed=0") == len(HOSTS), (more, recap)

@@ -27,8 +27,8 @@ def ansible(ready: Cluster, tmp_path: Path) -> Callable[..., subprocess.Complete
     assert ready.r1("export", str(target)).code == 0
 
     def run(role: str, host: str, **variables: object) -> subprocess.CompletedProcess[str]:
-        play = [{"name": role, "hosts": host, "gather_facts": False, "roles": [{"role": role}]}]
-        path = target / "playbooks" / f"only-{role}.yml"
+        play = [{"name": role, "hosts": host, "gather_facts": False, "roles": [{"role": f"r1deploy.cluster.{role}"}]}]
+        path = target / f"only-{role}.yml"
         path.write_text(yaml.safe_dump(play))
         return plain_ansible(target, str(path), "-e", json.dumps(variables))
 
@@ -239,7 +239,7 @@ def test_no_secret_in_the_loudest_output_of_plain_ansible(ready: Cluster, tmp_pa
     assert ready.r1("export", str(target), env=env).code == 0
     ready.sh("node1", f"rm {TREES}/flagscale-*/patched.json")
     argv = ["-e", f"patch_key_file={ready.lab.layout.vendor_key}", "-e", f"config_api_key_file={tmp_path / SECRET}"]
-    done = plain_ansible(target, "playbooks/bootstrap.yml", "-vvv", "--diff", *argv)
+    done = plain_ansible(target, "site.yml", "-vvv", "--diff", *argv)
     try:
         assert done.returncode == 0, done.stdout[-3000:]
         assert json.loads(ready.r1("plan", "--json", env=env).out)["changes"] == []

@@ -14,7 +14,7 @@ from r1deploy import content, shipping
 FILES = [
     *sorted(shipping.PACKAGE.glob("*.py")),
     *sorted(content.ROLES.glob("*/files/*.py")),
-    *sorted(content.PLAYBOOKS.parent.glob("playbooks/library/*.py")),
+    *sorted(content.PLAYBOOKS.parent.glob("plugins/modules/*.py")),
     *sorted(content.PLAYBOOKS.parent.glob("plugins/modules/*.py")),
 ]
 NAMES = [f"{path.parent.name}/{path.name}" for path in FILES]

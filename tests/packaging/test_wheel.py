@@ -16,14 +16,14 @@ import r1deploy
 
 TOP = Path(__file__).resolve().parents[2]
 ONHOST = sorted((TOP / "r1deploy" / "onhost").glob("*.py"))
-CONTENT = ("playbooks", "roles", "templates", "inventory")
+CONTENT = ("LICENSE", "README.md", "galaxy.yml", "inventory", "meta", "playbooks", "plugins", "roles", "templates")
 # What git ignores, laid where a build could pick it up.
 JUNK = (
     "r1deploy/__pycache__/junk.pyc",
     "r1deploy/lab/standins/vllm/build/junk.o",
     "r1deploy/lab/standins/flagscale/dist/junk.whl",
     "playbooks/.ansible/junk",
-    "playbooks/library/__pycache__/junk.pyc",
+    "plugins/modules/__pycache__/junk.pyc",
     "roles/host/files/__pycache__/r1guest.pyc",
     ".venv/junk",
     "demo/junk",
@@ -51,10 +51,8 @@ def shipped() -> dict[str, str]:
     return found
 
 
-@pytest.fixture(scope="module")
-def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A wheel of a copy of the checkout in which ignored files lie about."""
-    folder = tmp_path_factory.mktemp("wheel")
+def copied(folder: Path) -> Path:
+    """A copy of the checkout in which ignored files lie about."""
     copy = folder / "copy"
     for name in git_files():
         (copy / name).parent.mkdir(parents=True, exist_ok=True)
@@ -62,6 +60,14 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name in JUNK:
         (copy / name).parent.mkdir(parents=True, exist_ok=True)
         (copy / name).write_text("junk", encoding="utf-8")
+    return copy
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A wheel of such a copy."""
+    folder = tmp_path_factory.mktemp("wheel")
+    copy = copied(folder)
     argv = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(folder), str(copy)]
     done = subprocess.run(argv, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
@@ -107,7 +113,11 @@ def test_it_holds_what_git_holds_and_nothing_else(wheel: Path) -> None:
     [
         "r1deploy/_content/playbooks/bootstrap.yml",
         "r1deploy/_content/playbooks/ansible.cfg",
-        "r1deploy/_content/playbooks/module_utils/onhost/trees.py",
+        "r1deploy/_content/galaxy.yml",
+        "r1deploy/_content/meta/runtime.yml",
+        "r1deploy/_content/plugins/action/r1_probe.py",
+        "r1deploy/_content/plugins/modules/r1_tree.py",
+        "r1deploy/_content/plugins/module_utils/onhost/trees.py",
         "r1deploy/onhost/probe.py",
         "r1deploy/_content/roles/host/files/r1trust.py",
         "r1deploy/_content/roles/service/tasks/start.yml",
@@ -184,6 +194,26 @@ print(sorted(render(settings, hosts, release_of(settings, inputs), inputs, {"a":
     done = bare(venv / "bin" / "python", "-c", code)
     assert done.returncode == 0, done.stderr
     assert "'env.sh', 'hostfile.txt'" in done.stdout
+
+
+def test_ansible_finds_the_collection_of_the_wheel(venv: Path, tmp_path: Path) -> None:
+    """Every play's roles and modules, and the plugin that imports r1deploy: run for a host that is this machine."""
+    code = f"""
+from pathlib import Path
+from r1deploy import content
+print(content.collections_path(Path({str(tmp_path)!r})), content.PLAYBOOKS)
+"""
+    search, playbooks = bare(venv / "bin" / "python", "-c", code).stdout.split()
+    code = "import sys; from ansible.cli.playbook import main; sys.exit(main())"
+    (tmp_path / "inventory").write_text("[cluster]\nnode1 ansible_connection=local\n", encoding="utf-8")
+    words = (f"ANSIBLE_COLLECTIONS_PATH={search}", f"HOME={tmp_path}", venv / "bin" / "python", "-c", code)
+    plays = sorted(Path(playbooks).glob("*.yml"))
+    done = bare(*words, "--syntax-check", "-i", tmp_path / "inventory", *plays)
+    assert done.returncode == 0, done.stdout + done.stderr
+    asked = ("-i", tmp_path / "inventory", "-e", f"r1_inventory_out={tmp_path / 'read'}")
+    done = bare(*words, *asked, f"{playbooks}/inventory.yml")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert '"name": "node1"' in (tmp_path / "read").read_text(encoding="utf-8")
 
 
 @pytest.mark.long

@@ -5,7 +5,6 @@ from __future__ import annotations
 import ast
 import inspect
 import re
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,9 +14,10 @@ import yaml
 
 from r1deploy import content
 from r1deploy.planning import rolevars
-from r1deploy.verbs import export
 
 ROLES = sorted(path.name for path in content.ROLES.iterdir())
+# Roles and modules of ours are named in full: so they are found wherever the collection lies.
+FULL = "r1deploy.cluster."
 # The playbook's own, for where trees wait on the controller.
 NO_ROLE = {"r1_staging"}
 # Modules that hand a line to a shell, or need no Python: none is wanted.
@@ -107,18 +107,34 @@ def test_every_variable_has_the_type_it_says(role: str, entry: str) -> None:
         assert row["type"] != "list" or "elements" in row, name
 
 
+@pytest.mark.parametrize("path", sorted(content.PLAYBOOKS.glob("*.yml")), ids=lambda path: str(path.stem))
+def test_a_play_has_the_tag_of_its_step(path: Path) -> None:
+    """``--tags image``: the tag is the first word of the play's name. What only looks has none."""
+    for play in read(path):
+        tag = str(play["name"]).partition(":")[0].lower()
+        assert play.get("tags", []) == ([] if tag in ("probe", "inventory") else [tag]), play["name"]
+        assert not play.get("tags") or tag in ROLES
+
+
+def short(role: str) -> str:
+    """A role's own name. In: its full one, as a play or another role has it."""
+    assert role.startswith(FULL), role
+    return role.removeprefix(FULL)
+
+
 def entered() -> list[tuple[str, str, str]]:
     """``(place, role, entry point)`` wherever a play or a role enters a role."""
     found = []
     for path in files():
         rows = read(path)
         place = str(path.relative_to(content.TOP))
-        found += [(place, row["role"], row.get("tasks_from", "main")) for play in rows for row in play.get("roles", [])]
+        calls = [row for play in rows for row in play.get("roles", [])]
+        found += [(place, short(row["role"]), row.get("tasks_from", "main")) for row in calls]
         for task in tasks(rows):
             for key in ("include_role", "import_role"):
                 call = task.get(f"ansible.builtin.{key}")
                 if call:
-                    found.append((place, call["name"], call.get("tasks_from", "main")))
+                    found.append((place, short(call["name"]), call.get("tasks_from", "main")))
     return found
 
 
@@ -193,7 +209,8 @@ def test_no_shell(path: Path) -> None:
 @pytest.mark.parametrize("path", files(), ids=lambda path: str(path.relative_to(content.TOP)))
 def test_modules_have_their_full_names(path: Path) -> None:
     for task in tasks(read(path)):
-        named = [key for key in task if "." in key or key.startswith("r1_")]
+        named = [key for key in task if "." in key]
+        assert all(key.startswith(FULL) for key in named if ".r1_" in key), task.get("name")
         if "block" not in task and "hosts" not in task:
             assert len(named) == 1, f"{task.get('name')}: {list(task)}"
 
@@ -292,15 +309,9 @@ def test_a_task_is_named_by_what_is_done(path: Path) -> None:
         before.append(name)
 
 
-def test_what_is_exported_needs_no_package_of_ours(tmp_path: Path) -> None:
-    """Whoever has the folder alone runs it: nothing that Ansible loads there imports r1deploy."""
-    shutil.copytree(content.PLAYBOOKS, tmp_path / "playbooks", ignore=export.IGNORED)
-    shutil.copytree(content.ROLES, tmp_path / "roles", ignore=export.IGNORED)
-    scripts = sorted(tmp_path.rglob("*.py"))
-    assert {"r1_tree.py", "r1_pull.py", "r1guest.py", "trees.py"} <= {path.name for path in scripts}
-    assert not [path for path in tmp_path.rglob("*") if path.is_symlink()]
-    for path in scripts:
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-            names = [row.name for row in node.names] if isinstance(node, ast.Import) else []
-            names += [node.module or ""] if isinstance(node, ast.ImportFrom) and not node.level else []
-            assert [name for name in names if name.split(".")[0] == "r1deploy"] == [], path.name
+@pytest.mark.parametrize(("role", "entry"), POINTS)
+def test_an_entry_point_says_what_it_does(role: str, entry: str) -> None:
+    """In one line, as ``ansible-doc`` lists it."""
+    found = read(content.ROLES / role / "meta" / "argument_specs.yml")["argument_specs"][entry]
+    assert set(found) == {"short_description", "options"} and found["options"], "an entry point without variables"
+    assert not found["short_description"].endswith(".")

@@ -69,6 +69,15 @@ def test_a_text_that_looks_like_something_else_stays_a_text(tmp_path: Path) -> N
     assert evaluated(path, "x") == {"in": words, "one": ""}
 
 
+def test_a_long_text_goes_over_several_lines_and_stays_the_same(tmp_path: Path) -> None:
+    """Within a word, at a space, at what is escaped: wherever the line ends."""
+    pieces = ["x" * 300, "a b " * 100, " " * 200, '"\\' * 150, "\n" * 130, "\t \x1b" * 100, "ü€😀\u2028 " * 60]
+    words = [*pieces, *(f"{'-' * n}  {' '.join(pieces)}" for n in range(90, 125, 5))]
+    path = write_overlay(tmp_path, Ssh(), {}, {"g": ("node1",)}, {"node1": {"x": {"in": words}}})
+    assert max(map(len, path.read_text().splitlines())) <= 140
+    assert evaluated(path, "x") == {"in": words}
+
+
 def test_our_own_templates_are_evaluated(tmp_path: Path) -> None:
     path = tmp_path / "inventory.yml"
     hosts = {"node1": {"x": Template("{{ inventory_hostname }}/files"), "y": "{{ inventory_hostname }}"}}

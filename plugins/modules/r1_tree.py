@@ -34,7 +34,7 @@ author:
 
 EXAMPLES = r"""
 - name: Record what was built
-  r1_tree:
+  r1deploy.cluster.r1_tree:
     root: /var/lib/r1deploy/trees/flagscale-0123456789ab
     parts: [FlagScale/build, wheels]
     state: recorded
@@ -54,7 +54,15 @@ files:
 import os
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible.module_utils.onhost.trees import STAMPS, load, load_manifest, record, stamps, store, verify
+from ansible_collections.r1deploy.cluster.plugins.module_utils.onhost.trees import (
+    STAMPS,
+    load,
+    load_manifest,
+    record,
+    stamps,
+    store,
+    verify,
+)
 
 
 def main() -> None:

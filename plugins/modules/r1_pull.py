@@ -39,7 +39,7 @@ author:
 
 EXAMPLES = r"""
 - name: Pull the vendor's image
-  r1_pull:
+  r1deploy.cluster.r1_pull:
     name: registry.example.com/vendor/image:v5
     username: robot
     password: "{{ lookup('ansible.builtin.file', '/root/token') }}"
@@ -60,7 +60,7 @@ from typing import Any
 from urllib.parse import quote, urlencode
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible.module_utils.onhost.enginesocket import Engine
+from ansible_collections.r1deploy.cluster.plugins.module_utils.onhost.enginesocket import Engine
 
 
 class Refused(Exception):
