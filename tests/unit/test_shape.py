@@ -3,22 +3,48 @@
 from __future__ import annotations
 
 import ast
-import re
 import subprocess
 import sys
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import yaml
 
-import r1deploy
 from r1deploy import content
-from r1deploy.errors import ErrorCode
 from r1deploy.planning.steps import STEPS
+from tests.sourcetree import MODULES, PACKAGE, tree_of
 
-PACKAGE = Path(r1deploy.__file__ or "").parent
-STANDINS = PACKAGE / "lab" / "standins"
+FILE_LINES, FUNCTION_LINES, MEDIAN_LINES, P90_LINES, PARAMETERS = 350, 60, 8, 20, 5
+# The rooms of the house, the highest first: an import goes down this list, or stays in its line.
+ROOMS = (
+    ("__main__",),
+    ("cli",),
+    ("lab",),
+    ("ui",),
+    ("verbs",),
+    ("serving",),
+    ("checkpoint",),
+    ("assurance",),
+    ("reporting",),
+    ("run",),
+    ("journal", "runlock"),
+    ("observe",),
+    ("connection", "session", "forwarding", "shipping", "dockercli"),
+    ("ansible",),
+    ("ssh",),
+    ("render",),
+    ("planning",),
+    ("modes",),
+    ("inputs",),
+    ("settings",),
+    ("cluster",),
+    ("onhost",),
+    ("content", "causes", "voice", "signals"),
+    ("errors", "units"),
+    ("r1deploy",),
+)
 HEAVY = ("ansible_runner", "docker", "fabric", "httpx", "jinja2")
 # Anything that reaches out of the process, or gives another answer at another time or place.
 IO = {
@@ -27,31 +53,18 @@ IO = {
     "tempfile", "threading", "time", "urllib", "uuid", "yaml",
 }  # fmt: skip
 CALLS = {"open", "print", "input", "exec", "eval", "now", "utcnow", "today", "read_text", "write_text", "getenv"}
+PURE = ("r1deploy.planning", "r1deploy.modes")
 ALLOWED_OUTSIDE = {
     "r1deploy",
     "r1deploy.settings",
+    "r1deploy.settings.gitlogin",
     "r1deploy.settings.model",
+    "r1deploy.settings.redact",
+    "r1deploy.settings.site",
     "r1deploy.cluster",
     "r1deploy.cluster.host",
+    "r1deploy.units",
 }
-
-
-def modules() -> dict[str, Path]:
-    """All modules of the package by their dotted names."""
-    found = {}
-    for path in sorted(PACKAGE.rglob("*.py")):
-        if STANDINS in path.parents or "_content" in path.parts:
-            continue
-        words = path.relative_to(PACKAGE.parent).with_suffix("").parts
-        found[".".join(words[:-1] if words[-1] == "__init__" else words)] = path
-    return found
-
-
-MODULES = modules()
-
-
-def tree_of(name: str) -> ast.Module:
-    return ast.parse(MODULES[name].read_text(encoding="utf-8"))
 
 
 def imports(body: list[ast.stmt], package: str, deep: bool) -> Iterator[str]:
@@ -85,7 +98,7 @@ def with_parents(name: str) -> set[str]:
 
 
 def test_planning_does_no_io_and_imports_nothing_that_does() -> None:
-    waiting = [name for name in MODULES if name.startswith("r1deploy.planning")]
+    waiting = [name for name in MODULES if name.startswith(PURE)]
     assert "r1deploy.planning.planner" in waiting
     seen: set[str] = set()
     outside: set[str] = set()
@@ -94,11 +107,11 @@ def test_planning_does_no_io_and_imports_nothing_that_does() -> None:
         if name in seen:
             continue
         seen.add(name)
-        if not name.startswith("r1deploy.planning"):
+        if not name.startswith(PURE):
             outside.add(name)
         tree = tree_of(name)
         for found in imports(tree.body, name, deep=True):
-            assert found.split(".")[0] not in IO, f"{name} imports {found}"
+            assert found.split(".")[0] not in IO or found == "urllib.parse", f"{name} imports {found}"
             waiting += [module for module in with_parents(found) if module in MODULES]
         called = {ast.unparse(node.func).split(".")[-1] for node in ast.walk(tree) if isinstance(node, ast.Call)}
         assert called & CALLS == set(), f"{name} calls {called & CALLS}"
@@ -114,23 +127,135 @@ def test_what_runs_on_hosts_needs_the_standard_library_only() -> None:
             assert found.startswith("r1deploy.onhost") or first in sys.stdlib_module_names, f"{name} imports {found}"
 
 
+def all_imports(name: str) -> set[str]:
+    """Modules of ours that a module names in any import: inside a function and for type checking too."""
+    package = name if MODULES[name].name == "__init__.py" else name.rpartition(".")[0]
+    named: set[str] = set()
+    for node in ast.walk(tree_of(name)):
+        if isinstance(node, ast.Import):
+            named |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            above = ".".join(package.split(".")[: len(package.split(".")) - node.level + 1]) if node.level else ""
+            source = ".".join(word for word in (above, node.module) if word)
+            wholes = {f"{source}.{alias.name}" for alias in node.names}
+            named |= {whole if whole in MODULES else source for whole in wholes}
+    return {module for module in named if module in MODULES and module != name}
+
+
+GRAPH = {name: all_imports(name) for name in MODULES}
+
+
 def test_no_circle_of_imports() -> None:
-    graph = {
-        name: {found for found in imports(tree_of(name).body, name, deep=False) if found in MODULES and found != name}
-        for name in MODULES
-    }
-    assert sum(map(len, graph.values())) > 50, "the search finds no imports"
+    assert sum(map(len, GRAPH.values())) > 50, "the search finds no imports"
     done: set[str] = set()
 
     def visit(name: str, path: tuple[str, ...]) -> None:
         assert name not in path, " → ".join((*path[path.index(name) :], name))
         if name not in done:
-            for found in sorted(graph[name]):
-                visit(found, (*path, name))
+            for below in sorted(GRAPH[name]):
+                visit(below, (*path, name))
             done.add(name)
 
-    for name in graph:
+    for name in GRAPH:
         visit(name, ())
+
+
+def room_of(name: str) -> str:
+    """``r1deploy.planning.steps`` → planning; the package itself is ``r1deploy``."""
+    return name.split(".")[1] if "." in name else name
+
+
+def test_every_module_has_a_room() -> None:
+    placed = [room for floor in ROOMS for room in floor]
+    assert len(placed) == len(set(placed))
+    assert {room_of(name) for name in MODULES} - set(placed) == set(), "put these somewhere in ROOMS"
+
+
+def test_no_import_goes_up() -> None:
+    floors = {room: number for number, floor in enumerate(ROOMS) for room in floor}
+    up = [
+        f"{name} imports {below}"
+        for name, imported in sorted(GRAPH.items())
+        for below in sorted(imported)
+        if floors.get(room_of(below), len(ROOMS)) < floors.get(room_of(name), -1)
+    ]
+    assert up == []
+
+
+def test_no_two_modules_have_one_name() -> None:
+    places: dict[str, list[str]] = {}
+    for path in MODULES.values():
+        if path.stem not in ("__init__", "__main__"):
+            places.setdefault(path.stem, []).append(str(path.relative_to(PACKAGE)))
+    assert {name: files for name, files in places.items() if len(files) > 1} == {}
+
+
+def sources() -> list[Path]:
+    """Every Python file of ours, tests and roles included."""
+    tops = ("r1deploy", "playbooks", "plugins", "roles", "tests", "docs", "benchmarks")
+    files = (path for top in tops for path in (PACKAGE.parent / top).rglob("*.py"))
+    return sorted(path for path in files if path.name != "r1guest.py" and "_content" not in path.parts)
+
+
+def test_no_file_is_long() -> None:
+    lengths = {path: len(path.read_text(encoding="utf-8").splitlines()) for path in sources()}
+    assert len(lengths) > 100
+    long = {str(path.relative_to(PACKAGE.parent)): lines for path, lines in lengths.items() if lines > FILE_LINES}
+    assert long == {}
+
+
+Function = ast.FunctionDef | ast.AsyncFunctionDef
+
+
+def functions() -> Iterator[tuple[str, Function]]:
+    """Every function and method of the program, those inside of others too, with its place."""
+    for name in MODULES:
+        for node in ast.walk(tree_of(name)):
+            if isinstance(node, Function):
+                yield f"{name}:{node.lineno} {node.name}", node
+
+
+def lines_of(function: Function) -> int:
+    """Lines from ``def`` to the end, without those of the docstring."""
+    lines = (function.end_lineno or function.lineno) - function.lineno + 1
+    first = function.body[0]
+    if isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant) and isinstance(first.value.value, str):
+        lines -= (first.end_lineno or first.lineno) - first.lineno + 1
+    return lines
+
+
+def test_functions_are_short() -> None:
+    lengths = {place: lines_of(function) for place, function in functions()}
+    assert {place: lines for place, lines in lengths.items() if lines > FUNCTION_LINES} == {}
+    ordered = sorted(lengths.values())
+    assert len(ordered) > 500
+    assert ordered[len(ordered) // 2] <= MEDIAN_LINES
+    assert ordered[len(ordered) * 9 // 10] <= P90_LINES
+
+
+def is_command(function: Function) -> bool:
+    """Whether Typer calls it: its parameters are the options of a command, one each."""
+    calls = (node.func for node in function.decorator_list if isinstance(node, ast.Call))
+    return any(isinstance(call, ast.Attribute) and call.attr in ("command", "callback") for call in calls)
+
+
+def test_functions_take_few_parameters() -> None:
+    """Without self and cls; ``*args`` and ``**kwargs`` count one each."""
+    many = {}
+    for place, function in functions():
+        asked = function.args
+        rows = (*asked.posonlyargs, *asked.args, *asked.kwonlyargs, asked.vararg, asked.kwarg)
+        names = [row.arg for row in rows if row and row.arg not in ("self", "cls")]
+        if len(names) > PARAMETERS and not is_command(function):
+            many[place] = names
+    assert many == {}
+
+
+def test_ruff_holds_the_complexity() -> None:
+    """Of each function, with ``ruff check`` in `make lint` and in CI."""
+    settings = tomllib.loads((PACKAGE.parent / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["ruff"]["lint"]
+    assert "C901" in settings["select"] and settings["mccabe"] == {"max-complexity": 12}
+    assert not [row for rows in settings["per-file-ignores"].values() for row in rows if row.startswith("C9")]
 
 
 @pytest.mark.parametrize("argv", [["--help"], ["--version"], ["bootstrap", "--help"]], ids=" ".join)
@@ -179,62 +304,3 @@ def test_a_step_has_the_same_name_everywhere() -> None:
 def test_every_play_of_a_step_stops_all_hosts_on_the_first_error() -> None:
     for play in yaml.safe_load((content.PLAYBOOKS / "bootstrap.yml").read_text(encoding="utf-8")):
         assert play["any_errors_fatal"] is True and play["gather_facts"] is False, play["name"]
-
-
-ERRORS = {
-    "R1Error", "UsageError", "ConfigError", "UnreachableError", "PreflightError", "ApplyError", "GateError",
-    "LockedError", "Interrupted",
-}  # fmt: skip
-# Where in a call its code stands.
-PLACES = {**dict.fromkeys(ERRORS, 0), "_failed": 0, "odd_one_out": 1, "Failure": 3, "Check": 4}
-
-
-def texts(node: ast.expr | None) -> set[str]:
-    """Texts that an expression may be; both branches of a condition."""
-    if isinstance(node, ast.Constant) and isinstance(node.value, str):
-        return {node.value}
-    if isinstance(node, ast.IfExp):
-        return texts(node.body) | texts(node.orelse)
-    return set()
-
-
-def codes_in(tree: ast.Module) -> Iterator[str]:
-    """Every code that a module gives to an error, a finding or a failure."""
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Call):
-            place = PLACES.get(ast.unparse(node.func).split(".")[-1])
-            if place is not None and len(node.args) > place:
-                yield from texts(node.args[place])
-            yield from (text for word in node.keywords if word.arg == "code" for text in texts(word.value))
-        elif isinstance(node, ast.Assign | ast.AnnAssign):
-            targets = node.targets if isinstance(node, ast.Assign) else [node.target]
-            for target in targets:
-                if isinstance(target, ast.Name) and target.id == "code":
-                    yield from texts(node.value)
-                if isinstance(target, ast.Tuple) and isinstance(node.value, ast.Tuple):
-                    for name, value in zip(target.elts, node.value.elts, strict=False):
-                        if isinstance(name, ast.Name) and name.id == "code":
-                            yield from texts(value)
-                if isinstance(target, ast.Name) and target.id == "CAUSES" and isinstance(node.value, ast.Tuple):
-                    for row in node.value.elts:
-                        assert isinstance(row, ast.Tuple)
-                        yield from texts(row.elts[1])
-
-
-def test_every_code_is_in_the_registry() -> None:
-    found = {code: name for name in MODULES for code in codes_in(tree_of(name)) if code.isupper()}
-    # One of each way in which a code is given.
-    assert {"KEY_MODE", "DRIVER_DIFFERS", "TOPOLOGY", "SSH_DNS", "GIT_DNS", "NO_TOKENS", "STEP_FAILED"} <= set(found)
-    assert {code: name for code, name in found.items() if code not in ErrorCode} == {}
-
-
-def test_every_code_of_the_registry_is_used() -> None:
-    said = {
-        word
-        for name in MODULES
-        if name != "r1deploy.errors"
-        for node in ast.walk(tree_of(name))
-        if isinstance(node, ast.Constant) and isinstance(node.value, str)
-        for word in re.findall(r"[A-Z][A-Z0-9_]+", node.value)
-    }
-    assert set(ErrorCode) - said == set()
