@@ -18,9 +18,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from r1deploy.ansible.overlay import Template
 from r1deploy.cluster.host import Host
 from r1deploy.errors import UnreachableError
+from r1deploy.inventorytext import Template
 from r1deploy.settings import redact
 from r1deploy.settings.model import Ssh
 

@@ -9,13 +9,11 @@ from typing import Any
 
 import yaml
 
+from r1deploy.inventorytext import Template
+
 TEXT = "tag:yaml.org,2002:str"
 # People read an exported inventory: a long text goes over several lines.
 LONG, WIDTH = 80, 120
-
-
-class Template(str):
-    """A text that Ansible shall evaluate: only what r1deploy itself wrote, never with a value of anybody's in it."""
 
 
 class _Dumper(yaml.SafeDumper):

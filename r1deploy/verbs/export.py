@@ -12,8 +12,8 @@ import yaml
 
 from r1deploy import __version__, content
 from r1deploy.ansible import overlay
-from r1deploy.ansible.overlay import Template
 from r1deploy.errors import UsageError
+from r1deploy.inventorytext import Template
 from r1deploy.observe.blocking import refuse_unreachable
 from r1deploy.observe.view import View, lock_of, look
 from r1deploy.planning.rolevars import fixed_groups, host_vars, role_vars

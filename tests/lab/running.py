@@ -29,7 +29,7 @@ from r1deploy.observe.context import open_context
 from r1deploy.observe.view import lock_of, look
 from r1deploy.onhost.holder import GRACE_SECONDS
 from r1deploy.render import SECRET
-from tests.lab.conftest import HOSTS, Cluster
+from tests.lab.conftest import HOSTS, Cluster, Ran
 
 
 class Running:
@@ -268,3 +268,20 @@ def ansibles(cluster: Cluster) -> list[str]:
             if "ansible-playbook" in command and f"{cluster.folder}/" in command:
                 rows.append(command)
     return rows
+
+
+def refused(done: Ran, exit_code: int, *words: str) -> None:
+    """The run was refused with this exit code and these words, within 80 columns, without a traceback."""
+    assert done.code == exit_code, done.text
+    for word in words:
+        assert word in done.text, (word, done.text)
+    assert "Traceback" not in done.text
+    prose = [line for line in done.err.splitlines() if "/" not in line]
+    assert max(map(len, prose), default=0) <= 80, done.err
+
+
+def apart(cluster: Cluster, tmp_path: Path) -> Cluster:
+    """The same hosts with a folder of its own: no lock file yet."""
+    for name in ("r1deploy.yaml", "inventory.ini"):
+        shutil.copy(cluster.folder / name, tmp_path / name)
+    return Cluster(cluster.lab, tmp_path)

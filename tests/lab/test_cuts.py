@@ -15,8 +15,7 @@ from typing import Any
 import pytest
 
 from tests.lab.conftest import HOSTS, Cluster
-from tests.lab.running import Running, assert_hosts_let_go, assert_nothing_left, state
-from tests.lab.test_flow_faults import refused
+from tests.lab.running import Running, assert_hosts_let_go, assert_nothing_left, refused, state
 
 pytestmark = pytest.mark.lab
 TREES = "/var/lib/r1deploy/trees"

@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from r1deploy.lab.places import network_prefix
-from tests.lab.conftest import HOSTS, NAME, Cluster, Ran
+from tests.lab.conftest import HOSTS, NAME, Cluster
+from tests.lab.running import apart, refused
 
 pytestmark = pytest.mark.lab
 NET = network_prefix()
@@ -25,23 +26,6 @@ def unchanged(ready: Cluster) -> Iterator[Cluster]:
     before = ready.fingerprint()
     yield ready
     assert ready.fingerprint() == before
-
-
-def refused(done: Ran, exit_code: int, *words: str) -> None:
-    """The run was refused with this exit code and these words, within 80 columns, without a traceback."""
-    assert done.code == exit_code, done.text
-    for word in words:
-        assert word in done.text, (word, done.text)
-    assert "Traceback" not in done.text
-    prose = [line for line in done.err.splitlines() if "/" not in line]
-    assert max(map(len, prose), default=0) <= 80, done.err
-
-
-def apart(cluster: Cluster, tmp_path: Path) -> Cluster:
-    """The same hosts with a folder of its own: no lock file yet."""
-    for name in ("r1deploy.yaml", "inventory.ini"):
-        shutil.copy(cluster.folder / name, tmp_path / name)
-    return Cluster(cluster.lab, tmp_path)
 
 
 # 1: the hostfile. Every form is a unit test; here the file meets the command line.

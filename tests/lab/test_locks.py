@@ -11,8 +11,7 @@ import pytest
 
 from r1deploy.runlock import SILENCE_SECONDS
 from tests.lab.conftest import Cluster
-from tests.lab.running import Running, assert_nothing_left
-from tests.lab.test_flow_faults import refused
+from tests.lab.running import Running, assert_nothing_left, refused
 
 pytestmark = pytest.mark.lab
 TREES = "/var/lib/r1deploy/trees"

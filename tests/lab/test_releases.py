@@ -14,8 +14,8 @@ import httpx
 import pytest
 
 from tests.lab.conftest import HOSTS, Cluster
+from tests.lab.running import apart, refused
 from tests.lab.test_flow import started
-from tests.lab.test_flow_faults import apart, refused
 
 pytestmark = pytest.mark.lab
 

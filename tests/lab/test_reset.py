@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.lab.conftest import HOSTS, Cluster
-from tests.lab.test_flow_faults import apart, refused
+from tests.lab.running import apart, refused
 
 pytestmark = pytest.mark.lab
 # Everything but what the engine, kernel and logs own. Times of folders change when something in them came and went.

@@ -11,8 +11,8 @@ import pytest
 
 from r1deploy.lab.places import network_prefix
 from tests.lab.conftest import NAME, Cluster
+from tests.lab.running import apart, refused
 from tests.lab.test_flow import started
-from tests.lab.test_flow_faults import apart, refused
 
 pytestmark = pytest.mark.lab
 NET = network_prefix()

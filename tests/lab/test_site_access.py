@@ -19,7 +19,7 @@ import pytest
 
 from r1deploy.lab.places import gateway, network_prefix
 from tests.lab.conftest import NAME, Cluster
-from tests.lab.test_flow_faults import apart, refused
+from tests.lab.running import apart, refused
 
 pytestmark = [pytest.mark.lab, pytest.mark.long]
 NET = network_prefix()

@@ -14,7 +14,7 @@ from r1deploy.lab import places
 from r1deploy.lab.labcluster import answers
 from r1deploy.lab.places import VENDOR_IMAGE, network_prefix
 from tests.lab.conftest import HOSTS, Cluster
-from tests.lab.test_flow_faults import apart, refused
+from tests.lab.running import apart, refused
 
 pytestmark = [pytest.mark.lab, pytest.mark.long]
 NET = network_prefix()

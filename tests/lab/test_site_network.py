@@ -15,7 +15,7 @@ import yaml
 from r1deploy.lab.places import gateway, network_prefix
 from tests.lab import standin_web as web
 from tests.lab.conftest import Cluster
-from tests.lab.test_flow_faults import apart, refused
+from tests.lab.running import apart, refused
 
 pytestmark = [pytest.mark.lab, pytest.mark.long]
 NET = network_prefix()

@@ -16,7 +16,7 @@ import pytest
 
 from r1deploy.lab.places import gateway, network_prefix
 from tests.lab.conftest import HOSTS, Cluster
-from tests.lab.test_flow_faults import apart, refused
+from tests.lab.running import apart, refused
 from tests.lab.test_site_access import HERE, tunnel
 
 pytestmark = pytest.mark.lab

@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from tests.lab.conftest import HOSTS, Cluster, Ran
-from tests.lab.test_flow_faults import apart, refused
+from tests.lab.running import apart, refused
 
 pytestmark = [pytest.mark.lab, pytest.mark.long]
 PORT = 5055

@@ -13,8 +13,7 @@ import yaml
 
 from r1deploy.render import SECRET
 from tests.lab.conftest import Cluster
-from tests.lab.running import assert_nothing_left, plain_ansible
-from tests.lab.test_flow_faults import apart, refused
+from tests.lab.running import apart, assert_nothing_left, plain_ansible, refused
 
 pytestmark = pytest.mark.lab
 TREES = "/var/lib/r1deploy/trees"

@@ -13,8 +13,8 @@ import pytest
 import yaml
 
 from r1deploy.ansible import overlay
-from r1deploy.ansible.overlay import Template
 from r1deploy.ansible.runner import Play, write_overlay
+from r1deploy.inventorytext import Template
 from r1deploy.settings.model import Ssh
 from r1deploy.ssh import login_of_all
 

@@ -42,7 +42,7 @@ ROOMS = (
     ("cluster",),
     ("onhost",),
     ("content", "causes", "voice", "signals"),
-    ("errors", "units"),
+    ("errors", "units", "inventorytext"),
     ("r1deploy",),
 )
 HEAVY = ("ansible_runner", "docker", "fabric", "httpx", "jinja2")
