@@ -28,7 +28,6 @@ PLAYBOOKS = TOP / "playbooks"
 ROLES = TOP / "roles"
 TEMPLATES = TOP / "templates"
 HELPERS = ROLES / "host" / "files"
-PROFILES = PACKAGE / "settings" / "profiles"
 
 
 def collections_path(folder: Path) -> str:

@@ -39,7 +39,7 @@ def damage(seen: Weights) -> str:
     """Missing and broken shards of a copy."""
     said = [f"missing {few(seen.missing)}"] if seen.missing else []
     bad = [f"{name} ({seen.why[name]})" if name in seen.why else name for name in seen.bad]
-    said += [f"cut or damaged {few(bad)}"] if bad else []
+    said += [f"truncated or damaged {few(bad)}"] if bad else []
     return "; ".join(said)
 
 

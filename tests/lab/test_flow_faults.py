@@ -257,7 +257,7 @@ def test_worker_never_joins(ready: Cluster) -> None:
         (f"cp -r {WEIGHTS} {WEIGHTS}.away; rm $(ls {WEIGHTS}/*.safetensors | head -1)", ("WEIGHTS_DAMAGED", "missing")),
         (
             f"cp -r {WEIGHTS} {WEIGHTS}.away; truncate -s -4 $(ls {WEIGHTS}/*.safetensors | head -1)",
-            ("cut or damaged",),
+            ("truncated or damaged",),
         ),
     ],
     ids=["all", "a shard", "cut"],

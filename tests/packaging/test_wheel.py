@@ -150,14 +150,14 @@ def test_bytes_are_the_same(wheel: Path) -> None:
 
 
 def test_content_is_inside_of_site_packages(venv: Path) -> None:
-    names = ("TOP", "PLAYBOOKS", "ROLES", "TEMPLATES", "HELPERS", "PROFILES")
+    names = ("TOP", "PLAYBOOKS", "ROLES", "TEMPLATES", "HELPERS")
     code = f"from r1deploy import content; [print(getattr(content, name)) for name in {names}]"
     done = bare(venv / "bin" / "python", "-c", code)
     assert done.returncode == 0, done.stderr
     (site,) = venv.glob("lib/python*/site-packages")
     paths = [Path(line) for line in done.stdout.splitlines()]
     assert paths[0] == site / "r1deploy" / "_content"
-    assert len(paths) == 6 and all(path.is_dir() and path.is_relative_to(site) for path in paths)
+    assert len(paths) == 5 and all(path.is_dir() and path.is_relative_to(site) for path in paths)
 
 
 def test_version(venv: Path) -> None:

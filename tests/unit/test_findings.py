@@ -50,7 +50,7 @@ WHOLE = {
         ({"shards": 0}, "WEIGHTS_MISSING", "the disk: no safetensors"),
         ({"config": False}, "WEIGHTS_MISSING", "the disk: no config.json"),
         ({"missing": ["b"]}, "WEIGHTS_DAMAGED", "the disk: missing b"),
-        ({"bad": ["c"], "why": {"c": "too short"}}, "WEIGHTS_DAMAGED", "the disk: cut or damaged c (too short)"),
+        ({"bad": ["c"], "why": {"c": "too short"}}, "WEIGHTS_DAMAGED", "the disk: truncated or damaged c (too short)"),
         ({"missing": list("abcdefg")}, "WEIGHTS_DAMAGED", "the disk: missing a, b, c, d, e and 2 more"),
         ({"outside": {".": "/else"}}, "WEIGHTS_MISSING", "/w leads to /else: no volume of the container has that"),
     ],
