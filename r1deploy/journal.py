@@ -104,4 +104,6 @@ def _logged(text: str) -> str:
 
 def logs_of(cluster: str) -> dict[str, str]:
     """Run id → path of its log on this machine, for the runs that did anything."""
-    return {path.name.split("-")[1]: str(path) for path in (state_home() / "runs" / cluster).glob("*-*-*.jsonl")}
+    paths = (state_home() / "runs" / cluster).glob("*-*-*.jsonl")
+    # An older r1deploy made an empty one for each run.
+    return {path.name.split("-")[1]: str(path) for path in paths if path.stat().st_size}

@@ -103,19 +103,21 @@ def bootstrap_command(
     from r1deploy.verbs.bootstrap import Options, bootstrap, check
     from r1deploy.verbs.plan import moves
 
-    with progress() as shown:
-        run = with_bundle(open_run(folder, inventory, sets, shown, wait=wait), bundle)
-        options = Options(upgrades(upgrade), limit, skip_unreachable)
+    shown = progress()
+    run = with_bundle(open_run(folder, inventory, sets, shown, wait=wait), bundle)
+    options = Options(upgrades(upgrade), limit, skip_unreachable)
 
-        def confirm(view: View) -> None:
-            lines.say("\n".join([*lines.moved_lines(moves(run, view)), *lines.plan_lines(view.plan, verbose)]))
-            agreed("Go on?", yes)
+    def confirm(view: View) -> None:
+        lines.say("\n".join([*lines.moved_lines(moves(run, view)), *lines.plan_lines(view.plan, verbose)]))
+        agreed("Go on?", yes)
 
-        if only_check:
-            lines.show(*lines.plan_lines(check(run, options).plan, verbose))
-        else:
+    if only_check:
+        lines.show(*lines.plan_lines(check(run, options).plan, verbose))
+    else:
+        with shown:
             done = bootstrap(run, options, confirm)
-            lines.show(*lines.done_lines(done.applied, done.view, verbose))
+        # Not before the table is closed: it would be drawn over.
+        lines.show(*lines.done_lines(done.applied, done.view, verbose))
     remember_inventory(run.context, lines.say)
 
 

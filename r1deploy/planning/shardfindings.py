@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from r1deploy.planning.observed import Weights
@@ -22,17 +22,24 @@ class Verdict:
 
 
 def judged(seen: Weights, place: str) -> Verdict:
-    """Judge a copy of the checkpoint. In: what was seen of it, and its place in words."""
+    """Judge a copy of the checkpoint, by the first thing that is wrong. In: what was seen of it; its place in words."""
+    return next(faults(seen, place), Verdict(f"{seen.shards} shards, {size_of(seen.bytes)}"))
+
+
+def faults(seen: Weights, place: str) -> Iterator[Verdict]:
+    """All that is wrong with a copy, what hides the rest first."""
     if seen.outside:
         links = [f"{seen.path if name == '.' else name} leads to {to}" for name, to in seen.outside.items()]
-        return Verdict(f"{', '.join(links)}: no volume of the container has that", "WEIGHTS_MISSING", ELSEWHERE)
+        yield Verdict(f"{', '.join(links)}: no volume of the container has that", "WEIGHTS_MISSING", ELSEWHERE)
     if not seen.exists:
-        return Verdict(f"{place} is not there", "WEIGHTS_MISSING")
-    if not seen.shards or not seen.config:
-        return Verdict(f"{place}: {'no config.json' if seen.shards else 'no safetensors'}", "WEIGHTS_MISSING")
+        yield Verdict(f"{place} is not there", "WEIGHTS_MISSING")
+        return
+    if not seen.shards:
+        yield Verdict(f"{place}: no safetensors", "WEIGHTS_MISSING")
+    if not seen.config:
+        yield Verdict(f"{place}: no config.json", "WEIGHTS_MISSING")
     if seen.missing or seen.bad:
-        return Verdict(f"{place}: {damage(seen)}", "WEIGHTS_DAMAGED")
-    return Verdict(f"{seen.shards} shards, {size_of(seen.bytes)}")
+        yield Verdict(f"{place}: {damage(seen)}", "WEIGHTS_DAMAGED")
 
 
 def damage(seen: Weights) -> str:

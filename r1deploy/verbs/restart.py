@@ -2,23 +2,51 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from r1deploy.observe.blocking import refuse_blocked
+from r1deploy.observe.view import View
+from r1deploy.planning.changes import UNPAUSED
 from r1deploy.run import Run
 from r1deploy.serving.switching import Served
+from r1deploy.signals import Stopped
 from r1deploy.verbs import serve, stop
+
+# What a service that hangs or died has of the host, and gives back when it is ended.
+CURED = frozenset({"PORT_TAKEN", "CHIP_BUSY", "MEMORY_LOW"})
 
 
 def restart(run: Run) -> Served:
     """End the service and serve what bootstrap prepared. Raises as ``stop`` and ``serve`` do.
 
-    What forbids to serve is refused before anything is stopped.
+    What forbids to serve is refused before anything is stopped, but for what the stop itself mends.
     """
     view = serve.survey(run)
     run.refuse_held(view)
-    serve.refuse_unprepared(view)
-    with run.hold(view, "restart"):
+    refuse_incurable(run, view)
+    with run.hold(view, "restart"), serve_mends():
         view = serve.survey(run)
-        serve.refuse_unprepared(view)
+        refuse_incurable(run, view)
         run.say("Stopped." if stop.end(run, view) else "Nothing runs.")
         view = serve.survey(run)
         serve.refuse_unprepared(view)
         return serve.start(run, view)
+
+
+def refuse_incurable(run: Run, view: View) -> None:
+    """Raise PreflightError where the release is not whole, or something forbids to serve that no stop mends."""
+    runs = bool(stop.running_on(run, view))
+    if any(not (runs and row.reason == UNPAUSED) for row in view.plan.changes):
+        raise serve.not_bootstrapped(view)
+    refuse_blocked(tuple(row for row in view.plan.blockers("serve") if not (runs and row.code in CURED)))
+
+
+@contextmanager
+def serve_mends() -> Iterator[None]:
+    """After a signal ``serve`` goes on; another ``restart`` would end what was started."""
+    try:
+        yield
+    except Stopped as stopped:
+        stopped.fix = stopped.fix or "r1deploy serve goes on from here"
+        raise

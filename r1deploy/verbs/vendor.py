@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from pydantic import ValidationError
+
 from r1deploy.errors import PreflightError, UsageError
 from r1deploy.inputs.git import blobs
 from r1deploy.inputs.key import KEY, prove_key
@@ -19,7 +21,7 @@ from r1deploy.onhost.sums import parse_sums
 from r1deploy.planning.clusterchecks import fitting
 from r1deploy.planning.findings import Check, failed, passed
 from r1deploy.planning.observed import Weights
-from r1deploy.planning.shardfindings import few, judged
+from r1deploy.planning.shardfindings import faults, few, judged
 from r1deploy.settings import lockfile
 from r1deploy.settings.lockfile import Lock
 from r1deploy.settings.model import Settings
@@ -170,13 +172,19 @@ def weights(settings: Settings, delivery: Path) -> Iterator[Check]:
         yield failed("WEIGHTS_MISSING", "weights", "no checkpoint (safetensors) in it", fix)
     for folder in folders:
         place = str(folder.relative_to(delivery))
-        seen = Weights.model_validate(shards.look_checkpoint(str(folder)))
-        verdict = judged(seen, place)
-        if verdict.code is not None:
-            fix = "copy these shards again; then ask the vendor" if verdict.code == "WEIGHTS_DAMAGED" else ASK
-            yield failed(verdict.code, "weights", verdict.said, fix)
-        else:
-            yield passed("weights", f"{place}: {verdict.said}")
+        again = "copy these shards again; then ask the vendor"
+        try:
+            seen = Weights.model_validate(shards.look_checkpoint(str(folder)))
+        except ValidationError as error:
+            said = f"{place}: {error.errors(include_url=False, include_input=False)[0]['msg']}"
+            yield failed("WEIGHTS_DAMAGED", "weights", said, again)
+            continue
+        wrong = list(faults(seen, place))
+        for row in wrong:
+            yield failed(str(row.code), "weights", row.said, again if row.code == "WEIGHTS_DAMAGED" else ASK)
+        if not wrong:
+            yield passed("weights", f"{place}: {judged(seen, place).said}")
+        if not (seen.missing or seen.bad):
             yield fitting(settings, seen.bytes, seen.layers)
 
 

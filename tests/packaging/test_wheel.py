@@ -120,7 +120,7 @@ def test_it_holds_what_git_holds_and_nothing_else(wheel: Path) -> None:
         "r1deploy/_content/plugins/module_utils/onhost/trees.py",
         "r1deploy/onhost/probe.py",
         "r1deploy/_content/roles/host/files/r1trust.py",
-        "r1deploy/_content/roles/service/tasks/start.yml",
+        "r1deploy/_content/roles/service/tasks/script.yml",
         "r1deploy/_content/roles/config/meta/argument_specs.yml",
         "r1deploy/_content/templates/env.sh.j2",
         "r1deploy/settings/profiles/iluvatar-bi-v150.yaml",
@@ -184,12 +184,12 @@ def test_renders_away_from_a_checkout(venv: Path) -> None:
     code = """
 from r1deploy.cluster.host import Host
 from r1deploy.planning.release import Inputs, release_of
-from r1deploy.render import render
+from r1deploy.render import Material, render
 from r1deploy.settings.load import from_profile
 settings = from_profile("iluvatar-bi-v150")
 inputs = Inputs(None, "1" * 40, "2" * 40, {})
 hosts = (Host("a", "10.0.0.1", 16, is_head=True),)
-print(sorted(render(settings, hosts, release_of(settings, inputs), inputs, {"a": "eth0"}).files["a"]))
+print(sorted(render(Material(settings, hosts, release_of(settings, inputs), inputs, {"a": "eth0"})).files["a"]))
 """
     done = bare(venv / "bin" / "python", "-c", code)
     assert done.returncode == 0, done.stderr

@@ -73,7 +73,7 @@ def test_a_long_text_goes_over_several_lines_and_stays_the_same(tmp_path: Path) 
     """Within a word, at a space, at what is escaped: wherever the line ends."""
     pieces = ["x" * 300, "a b " * 100, " " * 200, '"\\' * 150, "\n" * 130, "\t \x1b" * 100, "ü€😀\u2028 " * 60]
     words = [*pieces, *(f"{'-' * n}  {' '.join(pieces)}" for n in range(90, 125, 5))]
-    path = write_overlay(tmp_path, Ssh(), {}, {"g": ("node1",)}, {"node1": {"x": {"in": words}}})
+    path = write_overlay(tmp_path, Ssh(), Play("x.yml", {"g": ("node1",)}, {}, {"node1": {"x": {"in": words}}}))
     assert max(map(len, path.read_text().splitlines())) <= 140
     assert evaluated(path, "x") == {"in": words}
 
