@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from pathlib import Path
-from typing import ClassVar, Final, TypedDict, Unpack
+from typing import TYPE_CHECKING, ClassVar, Final, TypedDict, Unpack
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 # Every code that is raised anywhere, with one line for the docs. Tests hold it against the sources.
 ErrorCode: Final[dict[str, str]] = {

@@ -9,6 +9,7 @@ import importlib
 import pkgutil
 from collections.abc import Iterator
 
+from r1deploy.errors import ConfigError
 from r1deploy.modes.base import MODES, Mode
 from r1deploy.settings.model import Settings
 
@@ -17,7 +18,9 @@ for _module in pkgutil.iter_modules(__path__):
 
 
 def mode_of(name: str) -> Mode:
-    """The way of serving of that name, which the settings or a record of theirs gave. Raises KeyError."""
+    """The way of serving of that name. Raises ConfigError."""
+    if not is_known(name):
+        raise ConfigError("SETTINGS_VALUE", f"service.mode: {unknown(name)}")
     return MODES[name]
 
 
@@ -27,7 +30,12 @@ def faults(settings: Settings) -> Iterator[tuple[tuple[str, ...], str]]:
     if is_known(name):
         yield from mode_of(name).faults(settings)
     else:
-        yield ("service", "mode"), f"{name} is no way of serving; one of {', '.join(sorted(MODES))}"
+        yield ("service", "mode"), unknown(name)
+
+
+def unknown(name: str) -> str:
+    """The sentence for a name that no class has."""
+    return f"{name} is no way of serving; one of {', '.join(sorted(MODES))}"
 
 
 def is_known(name: str) -> bool:

@@ -143,8 +143,12 @@ def look_checkpoint(folder: str, places: Mapping[str, str] | None = None) -> dic
     return found
 
 
+# No model has more; what says so is not one.
+MOST_LAYERS = 10**6
+
+
 def _layers(folder: str) -> int | None:
     """The model's number of layers, as its configuration says."""
     config = read_json(os.path.join(folder, CONFIG))
     layers = config.get("num_hidden_layers") if isinstance(config, dict) else None
-    return layers if isinstance(layers, int) and layers > 0 else None
+    return layers if isinstance(layers, int) and 0 < layers <= MOST_LAYERS else None

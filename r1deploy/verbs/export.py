@@ -12,7 +12,7 @@ import yaml
 
 from r1deploy import __version__, content
 from r1deploy.ansible import overlay
-from r1deploy.errors import UsageError
+from r1deploy.errors import ConfigError, UsageError
 from r1deploy.inventorytext import Template
 from r1deploy.observe.blocking import refuse_unreachable
 from r1deploy.observe.view import View, lock_of, look
@@ -59,13 +59,13 @@ def export(run: Run, target: Path) -> list[str]:
 
 def write(view: View, target: Path) -> list[str]:
     """Write the folder for what was found of a cluster. Returns what to tell of it."""
+    ca = ca_of(view)
     view.rendered.write(target / "files")
     secrets = list((target / "files").rglob(SECRET))
     for path in secrets:
         path.unlink()
-    ca = view.desired.settings.site.ca_bundle
-    if ca:
-        shutil.copyfile(ca, target / "ca.pem")
+    if ca is not None:
+        (target / "ca.pem").write_bytes(ca)
     everywhere, rows = variables_of(view)
     write_inventory(view, target / "inventory", everywhere, rows)
     write_collections(target / "collections")
@@ -75,6 +75,15 @@ def write(view: View, target: Path) -> list[str]:
     (target / "README.md").write_text(readme(view, command, everywhere), encoding="utf-8")
     told = [f"wrote {target}", f"run: cd {target} && {command}"]
     return [*told, f"{SECRET} holds one line, mode 0600: export VLLM_API_KEY=..."] if secrets else told
+
+
+def ca_of(view: View) -> bytes | None:
+    """The site's CAs; None: it has none of its own. Raises ConfigError, before anything is written."""
+    path = view.desired.settings.site.ca_bundle
+    try:
+        return Path(path).read_bytes() if path else None
+    except OSError as error:
+        raise ConfigError("SETTINGS_VALUE", f"site.ca_bundle: {error}", fix="name the PEM file with the CAs") from None
 
 
 def command_of(view: View, with_api_key: bool) -> str:

@@ -17,14 +17,16 @@ from r1deploy.inputs.locking import patch_paths
 from r1deploy.inputs.tarball import Tarball, inspect
 from r1deploy.observe.context import settings_in
 from r1deploy.onhost import shards
+from r1deploy.onhost.gather import whole
 from r1deploy.onhost.sums import parse_sums
 from r1deploy.planning.clusterchecks import fitting
 from r1deploy.planning.findings import Check, failed, passed
 from r1deploy.planning.observed import Weights
-from r1deploy.planning.shardfindings import faults, few, judged
+from r1deploy.planning.shardfindings import faults, few
 from r1deploy.settings import lockfile
 from r1deploy.settings.lockfile import Lock
 from r1deploy.settings.model import Settings
+from r1deploy.units import size_of
 from r1deploy.verbs.preflight import Findings, findings
 from r1deploy.voice import Progress
 
@@ -174,17 +176,16 @@ def weights(settings: Settings, delivery: Path) -> Iterator[Check]:
         place = str(folder.relative_to(delivery))
         again = "copy these shards again; then ask the vendor"
         try:
-            seen = Weights.model_validate(shards.look_checkpoint(str(folder)))
+            seen = Weights.model_validate(whole(shards.look_checkpoint(str(folder))))
         except ValidationError as error:
-            said = f"{place}: {error.errors(include_url=False, include_input=False)[0]['msg']}"
+            row = error.errors(include_url=False, include_input=False)[0]
+            said = f"{place}: {'.'.join(map(str, row['loc']))[:200]}: {row['msg']}"
             yield failed("WEIGHTS_DAMAGED", "weights", said, again)
             continue
-        wrong = list(faults(seen, place))
-        for row in wrong:
-            yield failed(str(row.code), "weights", row.said, again if row.code == "WEIGHTS_DAMAGED" else ASK)
-        if not wrong:
-            yield passed("weights", f"{place}: {judged(seen, place).said}")
+        for fault in faults(seen, place):
+            yield failed(str(fault.code), "weights", fault.said, again if fault.code == "WEIGHTS_DAMAGED" else ASK)
         if not (seen.missing or seen.bad):
+            yield passed("weights", f"{place}: {seen.shards} shards, {size_of(seen.bytes)}")
             yield fitting(settings, seen.bytes, seen.layers)
 
 

@@ -17,6 +17,7 @@ import yaml
 import r1deploy
 from r1deploy import content
 from r1deploy.cluster.host import Host
+from r1deploy.errors import ConfigError
 from r1deploy.observe.probing import Probed
 from r1deploy.observe.view import View, desire
 from r1deploy.planning.observed import Observed, observed_of
@@ -216,3 +217,9 @@ def test_nothing_in_it_needs_a_package_of_ours(folder: Path) -> None:
             found = [row.name for row in node.names] if isinstance(node, ast.Import) else []
             found += [node.module or ""] if isinstance(node, ast.ImportFrom) and not node.level else []
             assert [name for name in found if name.split(".")[0] == "r1deploy"] == [], path.name
+
+
+def test_a_missing_ca_is_said_before_anything_is_written(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="ca_bundle"):
+        export.write(view("node1", **{"site.ca_bundle": str(tmp_path / "no.pem")}), tmp_path / "made")
+    assert list(tmp_path.iterdir()) == []

@@ -56,6 +56,7 @@ CALLS = {"open", "print", "input", "exec", "eval", "now", "utcnow", "today", "re
 PURE = ("r1deploy.planning", "r1deploy.modes")
 ALLOWED_OUTSIDE = {
     "r1deploy",
+    "r1deploy.errors",
     "r1deploy.settings",
     "r1deploy.settings.gitlogin",
     "r1deploy.settings.model",
