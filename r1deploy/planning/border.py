@@ -22,30 +22,30 @@ PUBLIC_KEY = re.compile(r"[a-z][A-Za-z0-9@.-]* [A-Za-z0-9+/_-]+=*")
 
 
 def _like(pattern: re.Pattern[str], what: str) -> AfterValidator:
-    def check(found: str) -> str:
-        if not pattern.fullmatch(found):
+    def check(text: str) -> str:
+        if not pattern.fullmatch(text):
             raise ValueError(f"it is not {what}")
-        return found
+        return text
 
     return AfterValidator(check)
 
 
-def _a_place(found: dict[str, str]) -> dict[str, str]:
-    if set(found) != {"release", "config"}:
+def _a_place(place: dict[str, str]) -> dict[str, str]:
+    if set(place) != {"release", "config"}:
         raise ValueError("it is not a release and a configuration")
-    return found
+    return place
 
 
-def _a_leftover(found: str) -> str:
-    if not found.startswith("/") or "/../" in found or not NAME.fullmatch(found.rpartition("/")[2]):
+def _a_leftover(path: str) -> str:
+    if not path.startswith("/") or "/../" in path or not NAME.fullmatch(path.rpartition("/")[2]):
         raise ValueError("it is not the path of a file of ours")
-    return found
+    return path
 
 
-def _a_mode(found: str) -> str:
-    if not is_known(found):
+def _a_mode(name: str) -> str:
+    if not is_known(name):
         raise ValueError("it is no way of serving")
-    return found
+    return name
 
 
 # What a machine may have of anything; a float holds it exactly.

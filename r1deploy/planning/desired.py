@@ -65,9 +65,9 @@ class Desired:
         wanted = self.settings.builder
         return next((host for host in self.hosts if host.name == wanted), self.hosts[0])
 
-    def has_image(self, found: Image | None) -> bool:
+    def has_image(self, image: Image | None) -> bool:
         """Whether an image of a host is the wanted one: by the id that its engine gives it, or by a digest of it."""
-        return found is not None and not {found.id, *found.digests}.isdisjoint(self.image_digests)
+        return image is not None and not {image.id, *image.digests}.isdisjoint(self.image_digests)
 
     @property
     def candidate_name(self) -> str:

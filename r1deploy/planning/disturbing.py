@@ -15,26 +15,26 @@ from r1deploy.planning.whatserves import in_use, pids_in
 def busy(look: Look, changes: list[Change]) -> Iterator[Check]:
     """bootstrap never touches the running service: what would recreate or rebuild under it is refused."""
     for host in look.desired.hosts:
-        found = look.observed.get(host.name)
-        if found is None:
+        seen = look.observed.get(host.name)
+        if seen is None:
             continue
         mine = [row for row in changes if row.host == host.name]
-        for name, (pid, what) in disturbed(look, found, mine).items():
+        for name, (pid, what) in disturbed(look, seen, mine).items():
             said = f"{name} serves (pid {pid}); {' and '.join(what)} would disturb it"
             fix = "r1deploy stop, then bootstrap"
             row = failed("SERVICE_RUNNING", "running service", said, fix, BOOTSTRAP)
             yield row.at(host.name)
 
 
-def disturbed(look: Look, found: Observed, changes: list[Change]) -> dict[str, tuple[int, list[str]]]:
+def disturbed(look: Look, seen: Observed, changes: list[Change]) -> dict[str, tuple[int, list[str]]]:
     """What serves on a host and would be disturbed: container → a pid in it, and by what."""
     hit: dict[str, tuple[int, list[str]]] = {}
-    container = look.container_on(found)
-    inside = pids_in(found, container.name) if container else []
+    container = look.container_on(seen)
+    inside = pids_in(seen, container.name) if container else []
     steps = {row.step for row in changes if row.step in ("container", "install") and row.reason != UNPAUSED}
     if container and inside and steps:
         hit[container.name] = (inside[0], sorted(steps))
-    used = in_use(found)
+    used = in_use(seen)
     for row in changes:
         tree = rebuilds(look.desired, row)
         if tree in used:

@@ -50,23 +50,23 @@ def version_of(text: str | None) -> tuple[int, ...]:
     return tuple(numbers[:3])
 
 
-def seen(_: Desired, host: Host, found: Observed) -> Iterator[Check]:
+def incomplete(_: Desired, host: Host, seen: Observed) -> Iterator[Check]:
     """Parts of the probe that failed, each by its name: never "nothing there"."""
-    for part, why in found.problems.items():
+    for part, why in seen.problems.items():
         fix = "look again; if it stays, see on the host what hangs there: its disks, its shares, its smi tool"
         yield failed("PROBE_INCOMPLETE", "probe", f"{part}: {why}", fix)
 
 
-def python(_: Desired, host: Host, found: Observed) -> Iterator[Check]:
+def python(_: Desired, host: Host, seen: Observed) -> Iterator[Check]:
     """Ansible's modules need Python 3.8 on the host."""
-    said = f"Python {found.host.python}"
-    if version_of(found.host.python) >= MIN_PYTHON:
+    said = f"Python {seen.host.python}"
+    if version_of(seen.host.python) >= MIN_PYTHON:
         yield passed("python", said)
     else:
         yield failed("PYTHON_OLD", "python", said, "install Python 3.8 or newer on the host")
 
 
-def tools(desired: Desired, host: Host, found: Observed) -> Iterator[Check]:
+def tools(desired: Desired, host: Host, seen: Observed) -> Iterator[Check]:
     """What Ansible's modules call on the hosts."""
     wanted = {"requests": "python3-requests"}
     if len(desired.hosts) > 1:
@@ -75,7 +75,7 @@ def tools(desired: Desired, host: Host, found: Observed) -> Iterator[Check]:
         wanted["git"] = "git"
     if host.is_head:
         wanted["ssh_keygen"] = "openssh-client"
-    missing = [name for name in wanted if not found.host.tools.get(name)]
+    missing = [name for name in wanted if not seen.host.tools.get(name)]
     if missing:
         fix = f"apt-get install {' '.join(wanted[name] for name in missing)}"
         yield failed("TOOLS_MISSING", "tools", f"missing: {', '.join(missing)}", fix, BOOTSTRAP)
@@ -83,42 +83,42 @@ def tools(desired: Desired, host: Host, found: Observed) -> Iterator[Check]:
         yield passed("tools", ", ".join(wanted))
 
 
-def sudo(_: Desired, host: Host, found: Observed) -> Iterator[Check]:
+def sudo(_: Desired, host: Host, seen: Observed) -> Iterator[Check]:
     """Everything runs as root on the host."""
-    login = found.host.login
-    if found.host.sudo:
+    login = seen.host.login
+    if seen.host.sudo:
         yield passed("sudo", f"{login} is root on the host")
     else:
         fix = f"log in as root, or: echo '{login} ALL=(ALL) NOPASSWD:ALL' > /etc/sudoers.d/r1deploy"
         yield failed("SUDO_REFUSED", "sudo", f"{login} cannot become root", fix)
 
 
-def engine(_: Desired, host: Host, found: Observed) -> Iterator[Check]:
+def engine(_: Desired, host: Host, seen: Observed) -> Iterator[Check]:
     """A Docker Engine that answers, not too old."""
-    if not found.engine.ok:
+    if not seen.engine.ok:
         fix = "systemctl start docker (or: apt-get install docker.io)"
-        yield failed("ENGINE_DOWN", "engine", found.engine.error or "no answer", fix)
+        yield failed("ENGINE_DOWN", "engine", seen.engine.error or "no answer", fix)
         return
-    said = f"Docker Engine {found.engine.version}"
-    if version_of(found.engine.version) >= MIN_ENGINE:
+    said = f"Docker Engine {seen.engine.version}"
+    if version_of(seen.engine.version) >= MIN_ENGINE:
         yield passed("engine", said)
     else:
         yield failed("ENGINE_OLD", "engine", said, "install Docker Engine 20.10 or newer")
-    if found.engine.isolated:
-        how, fix = ISOLATED[found.engine.isolated]
+    if seen.engine.isolated:
+        how, fix = ISOLATED[seen.engine.isolated]
         yield failed("ENGINE_ISOLATED", "engine", f"{said} {how}", fix)
 
 
-def disk(desired: Desired, host: Host, found: Observed) -> Iterator[Check]:
+def disk(desired: Desired, host: Host, seen: Observed) -> Iterator[Check]:
     """Room for what has still to come: the image, the trees."""
     wanted = desired.settings.disk
-    if found.engine.ok and not desired.has_image(found.image):
-        said = f"{found.engine.free_gib:.0f} GiB free in {found.engine.root}, the image needs {wanted.engine_gib}"
-        yield from room("disk engine", found.engine.free_gib >= wanted.engine_gib, said, "disk.engine_gib")
-    if not found.state.trees.get(desired.release.flagscale.name):
+    if seen.engine.ok and not desired.has_image(seen.image):
+        said = f"{seen.engine.free_gib:.0f} GiB free in {seen.engine.root}, the image needs {wanted.engine_gib}"
+        yield from room("disk engine", seen.engine.free_gib >= wanted.engine_gib, said, "disk.engine_gib")
+    if not seen.state.trees.get(desired.release.flagscale.name):
         top = desired.layout.top
-        said = f"{found.state.free_gib:.0f} GiB free for {top}, a release needs {wanted.state_gib}"
-        yield from room("disk state", found.state.free_gib >= wanted.state_gib, said, "disk.state_gib")
+        said = f"{seen.state.free_gib:.0f} GiB free for {top}, a release needs {wanted.state_gib}"
+        yield from room("disk state", seen.state.free_gib >= wanted.state_gib, said, "disk.state_gib")
 
 
 def room(name: str, enough: bool, said: str, setting: str) -> Iterator[Check]:
@@ -129,17 +129,17 @@ def room(name: str, enough: bool, said: str, setting: str) -> Iterator[Check]:
         yield failed("DISK_FULL", name, said, f"free space, or lower {setting}", BOOTSTRAP)
 
 
-def tarball(desired: Desired, host: Host, found: Observed) -> Iterator[Check]:
+def tarball(desired: Desired, host: Host, seen: Observed) -> Iterator[Check]:
     """The image of the tarball runs on this machine, and its engine can unpack it."""
-    if desired.has_image(found.image):
+    if desired.has_image(seen.image):
         return
-    own, wanted = ARCHITECTURES.get(found.host.arch, found.host.arch), desired.image_arch
+    own, wanted = ARCHITECTURES.get(seen.host.arch, seen.host.arch), desired.image_arch
     if wanted is not None:
         said = f"the image is for {wanted}, the host is {own}"
         fix = f"ask for the image for {own}"
         yield passed("image", said) if own == wanted else failed("IMAGE_ARCH", "image", said, fix, BOOTSTRAP)
-    if desired.image_packed == "zstd" and found.engine.ok:
-        version = found.engine.version
+    if desired.image_packed == "zstd" and seen.engine.ok:
+        version = seen.engine.version
         said = f"the tarball is packed with zstd, Docker Engine {version} reads it"
         if version_of(version) >= MIN_ENGINE_ZSTD:
             yield passed("image", said)
@@ -150,19 +150,19 @@ def tarball(desired: Desired, host: Host, found: Observed) -> Iterator[Check]:
         yield failed("ENGINE_OLD", "image", f"{said} from 23.0 on", fix, BOOTSTRAP)
 
 
-def address(desired: Desired, host: Host, found: Observed) -> Iterator[Check]:
+def address(desired: Desired, host: Host, seen: Observed) -> Iterator[Check]:
     """The hostfile's address is on an interface of the host, and its own name is no loopback."""
-    if found.net.nic is not None:
-        yield passed("address", f"{host.address} on {found.net.nic}")
+    if seen.net.nic is not None:
+        yield passed("address", f"{host.address} on {seen.net.nic}")
     else:
         fix = "put the address of the cluster's network in the hostfile"
         yield failed("ADDRESS_ELSEWHERE", "address", f"no interface carries {host.address}", fix)
-    own = found.net.hostname_ip or ""
-    said = f"{found.host.hostname} is {own or 'not resolved'}"
+    own = seen.net.hostname_ip or ""
+    said = f"{seen.host.hostname} is {own or 'not resolved'}"
     if len(desired.hosts) == 1 or not own.startswith("127."):
         yield passed("hostname", said)
     else:
-        fix = f"on the host: {hosts_line(host.address, found.host.hostname)}"
+        fix = f"on the host: {hosts_line(host.address, seen.host.hostname)}"
         yield failed("HOSTNAME_LOOPBACK", "hostname", said, fix, SERVE)
 
 
@@ -173,11 +173,11 @@ def hosts_line(address: str, name: str) -> str:
     return f"cp /etc/hosts /etc/hosts.old && (sed -E {take} /etc/hosts.old; {line}) > /etc/hosts"
 
 
-def interfaces(desired: Desired, host: Host, found: Observed) -> Iterator[Check]:
+def interfaces(desired: Desired, host: Host, seen: Observed) -> Iterator[Check]:
     """Interfaces that the settings name are on the host: the same value goes to all hosts."""
-    there = [name for name in found.net.nics if name != "lo"]
+    there = [name for name in seen.net.nics if name != "lo"]
     for name, value in named_interfaces(desired.settings.env).items():
-        missing = absent(name, value, found.net.nics)
+        missing = absent(name, value, seen.net.nics)
         if not missing:
             yield passed("interfaces", f"env.{name}: {value}")
             continue
@@ -187,45 +187,45 @@ def interfaces(desired: Desired, host: Host, found: Observed) -> Iterator[Check]
         yield failed("INTERFACE_MISSING", "interfaces", said, fix)
 
 
-def ports(desired: Desired, host: Host, found: Observed) -> Iterator[Check]:
+def ports(desired: Desired, host: Host, seen: Observed) -> Iterator[Check]:
     """The ports of the way of serving are free on the head."""
     if not host.is_head:
         return
     settings = desired.settings
     for setting, port in mode_of(settings.service.mode).ports(settings).items():
-        if port not in found.net.ports_taken:
+        if port not in seen.net.ports_taken:
             yield passed("port", f"port {port} is free")
         else:
             fix = f"ss -ltnp 'sport = :{port}', or set {setting}"
             yield failed("PORT_TAKEN", "port", f"port {port} is taken", fix, SERVE)
 
 
-def chips(desired: Desired, host: Host, found: Observed) -> Iterator[Check]:
+def chips(desired: Desired, host: Host, seen: Observed) -> Iterator[Check]:
     """As many healthy chips as slots, of the profile's kind."""
-    seen = found.chips
-    if seen.error:
-        yield failed("DRIVER_MISSING", "chips", seen.error, "install the vendor's driver on the host")
+    shown = seen.chips
+    if shown.error:
+        yield failed("DRIVER_MISSING", "chips", shown.error, "install the vendor's driver on the host")
         return
     prefixes = tuple(desired.settings.chip.name_prefixes)
-    sick = [chip for chip in seen.chips if not chip.name.startswith(prefixes)]
+    sick = [chip for chip in shown.chips if not chip.name.startswith(prefixes)]
     if sick:
         said = f"chip {', '.join(str(chip.index) for chip in sick)}: {sick[0].name!r}"
         yield failed("CHIP_SICK", "chips", said, "see the host's kernel log; reboot it or replace the board")
-    elif len(seen.chips) != host.slots or seen.pci > len(seen.chips):
-        said = f"{len(seen.chips)} chips, slots={host.slots}" + (f", {seen.pci} on PCI" if seen.pci else "")
-        fix = f"slots={len(seen.chips)} in the inventory, or find the missing chips"
+    elif len(shown.chips) != host.slots or shown.pci > len(shown.chips):
+        said = f"{len(shown.chips)} chips, slots={host.slots}" + (f", {shown.pci} on PCI" if shown.pci else "")
+        fix = f"slots={len(shown.chips)} in the inventory, or find the missing chips"
         yield failed("CHIPS_MISMATCH", "chips", said, fix)
     else:
-        name = seen.chips[0].name if seen.chips else "no chips"
-        yield passed("chips", f"{len(seen.chips)} × {name}, driver {seen.driver}")
-    if seen.driver is None:
+        name = shown.chips[0].name if shown.chips else "no chips"
+        yield passed("chips", f"{len(shown.chips)} × {name}, driver {shown.driver}")
+    if shown.driver is None:
         yield failed("DRIVER_MISSING", "driver", "the smi tool shows no driver version", "reinstall the driver")
 
 
-def idle_chips(desired: Desired, host: Host, found: Observed) -> Iterator[Check]:
+def idle_chips(desired: Desired, host: Host, seen: Observed) -> Iterator[Check]:
     """No chip's memory is in use before the start."""
     limit = desired.settings.chip.idle_memory_mib
-    busy = [f"{chip.index} ({chip.used_mib} MiB)" for chip in found.chips.chips if chip.used_mib > limit]
+    busy = [f"{chip.index} ({chip.used_mib} MiB)" for chip in seen.chips.chips if chip.used_mib > limit]
     if busy:
         fix = "end what uses the chips, then try again"
         yield failed("CHIP_BUSY", "chip memory", f"memory in use on chip {', '.join(busy)}", fix, SERVE)
@@ -233,12 +233,12 @@ def idle_chips(desired: Desired, host: Host, found: Observed) -> Iterator[Check]
         yield passed("chip memory", f"all under {limit} MiB")
 
 
-def memory(desired: Desired, host: Host, found: Observed) -> Iterator[Check]:
+def memory(desired: Desired, host: Host, seen: Observed) -> Iterator[Check]:
     """Memory for the build, the loading and the container's shm; a running engine has taken its own already."""
-    if "memory" in found.problems:
+    if "memory" in seen.problems:
         return
-    free, need = found.memory.available_mib / 1024, desired.settings.memory.available_gib
-    said = f"{free:.0f} of {found.memory.total_mib / 1024:.0f} GiB of memory available, {need} needed"
+    free, need = seen.memory.available_mib / 1024, desired.settings.memory.available_gib
+    said = f"{free:.0f} of {seen.memory.total_mib / 1024:.0f} GiB of memory available, {need} needed"
     if free >= need:
         yield passed("memory", said)
     else:
@@ -246,12 +246,12 @@ def memory(desired: Desired, host: Host, found: Observed) -> Iterator[Check]:
         yield failed("MEMORY_LOW", "memory", said, fix)
 
 
-def shm(desired: Desired, host: Host, found: Observed) -> Iterator[Check]:
+def shm(desired: Desired, host: Host, seen: Observed) -> Iterator[Check]:
     """With the host's /dev mounted, the container has the host's /dev/shm, whatever --shm-size says."""
     mounted = any(volume.split(":")[1:2] == ["/dev"] for volume in desired.settings.container.volumes)
-    if "memory" in found.problems or not mounted:
+    if "memory" in seen.problems or not mounted:
         return
-    has, need = found.memory.shm_mib, size_of(desired.settings.container) >> 20
+    has, need = seen.memory.shm_mib, size_of(desired.settings.container) >> 20
     said = f"/dev/shm of {has} MiB, container.shm_size asks for {need} MiB"
     if has >= need:
         yield passed("shm", said)
@@ -259,9 +259,9 @@ def shm(desired: Desired, host: Host, found: Observed) -> Iterator[Check]:
         yield failed("SHM_SMALL", "shm", said, f"mount -o remount,size={need}m /dev/shm (and in /etc/fstab)", SERVE)
 
 
-def foreign(desired: Desired, host: Host, found: Observed) -> Iterator[Check]:
+def foreign(desired: Desired, host: Host, seen: Observed) -> Iterator[Check]:
     """Nobody else's Ray or vLLM may live on the hosts of the service."""
-    rows = found.processes.foreign
+    rows = seen.processes.foreign
     if not rows:
         yield passed("foreign processes", "none")
         return
@@ -273,10 +273,10 @@ def foreign(desired: Desired, host: Host, found: Observed) -> Iterator[Check]:
     yield failed("FOREIGN_PROCESSES", "foreign processes", said, fix, SERVE)
 
 
-def names(desired: Desired, host: Host, found: Observed) -> Iterator[Check]:
+def names(desired: Desired, host: Host, seen: Observed) -> Iterator[Check]:
     """No stranger holds our container's name."""
     for name in (desired.settings.container.name, desired.candidate_name):
-        row = found.container_named(name)
+        row = seen.container_named(name)
         if row is not None and row.cluster != desired.settings.cluster:
             said = f"{name} is not of this cluster (image {row.image[7:19]}); {differences(desired, row.spec)}"
             fix = f"docker rename {name} {name}-old, or set container.name"
@@ -289,11 +289,11 @@ def differences(desired: Desired, spec: Mapping[str, object]) -> str:
     return f"differs in {', '.join(rows)}" if rows else "same settings, no label of ours"
 
 
-def weights(_: Desired, host: Host, found: Observed) -> Iterator[Check]:
+def weights(_: Desired, host: Host, seen: Observed) -> Iterator[Check]:
     """The checkpoint is there, and each shard is as long as its header says."""
-    if found.weights is None:
+    if seen.weights is None:
         return
-    verdict = judged(found.weights, found.weights.path)
+    verdict = judged(seen.weights, seen.weights.path)
     if verdict.code is None:
         yield passed("weights", verdict.said)
     else:
@@ -303,7 +303,7 @@ def weights(_: Desired, host: Host, found: Observed) -> Iterator[Check]:
 
 Look = Callable[[Desired, Host, Observed], Iterable[Check]]
 ALWAYS: tuple[Look, ...] = (
-    seen,
+    incomplete,
     python,
     tools,
     sudo,

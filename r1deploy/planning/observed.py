@@ -253,6 +253,6 @@ def observed_of(answer: object) -> Observed:
 
 
 def _first(error: ValidationError) -> str:
-    found = error.errors(include_url=False, include_input=False)[0]
-    where = ".".join(str(part) for part in found["loc"])
-    return f"{where}: {found['msg']}"[:1000] if where else str(found["msg"])[:1000]
+    first = error.errors(include_url=False, include_input=False)[0]
+    where = ".".join(str(part) for part in first["loc"])
+    return f"{where}: {first['msg']}"[:1000] if where else str(first["msg"])[:1000]

@@ -52,9 +52,9 @@ def plan(desired: Desired, observed: Mapping[str, Observed]) -> Plan:
         for host in desired.hosts:
             if host.name not in observed:
                 continue
-            found = list(getattr(look, step)(host, observed[host.name]))
-            rows += [Change(step, host.name, *row) for row in found if isinstance(row, tuple)]
-            said = [row for row in found if isinstance(row, str)]
+            yielded = list(getattr(look, step)(host, observed[host.name]))
+            rows += [Change(step, host.name, *row) for row in yielded if isinstance(row, tuple)]
+            said = [row for row in yielded if isinstance(row, str)]
             noops += [Noop(step, host.name, row, not isinstance(row, Unknown)) for row in said]
     checks = (*check_all(desired, observed), *busy(look, rows))
     return Plan(tuple(rows), tuple(noops), checks, look.serving)

@@ -55,11 +55,11 @@ class ReleaseState(Part):
 
     @field_validator("records", mode="before")
     @classmethod
-    def _readable(cls, found: Any) -> Any:
+    def _readable(cls, records: Any) -> Any:
         """A record that was edited into another shape is drift of a file, not a probe that failed."""
-        if not isinstance(found, dict):
-            return found
-        return {name: row if _fits(Record, row) else None for name, row in found.items()}
+        if not isinstance(records, dict):
+            return records
+        return {name: row if _fits(Record, row) else None for name, row in records.items()}
 
 
 def _fits(kind: type[BaseModel], row: Any) -> bool:
@@ -133,6 +133,6 @@ class State(Part):
 
     @field_validator("history", mode="before")
     @classmethod
-    def _lines(cls, found: Any) -> Any:
+    def _lines(cls, lines: Any) -> Any:
         """A line that was edited into another shape tells nothing of a run."""
-        return [row for row in found if _fits(RunLine, row)] if isinstance(found, list | tuple) else found
+        return [row for row in lines if _fits(RunLine, row)] if isinstance(lines, list | tuple) else lines

@@ -28,10 +28,10 @@ def names_of(active: Active | None) -> dict[str, str]:
     """``release/config`` → active or previous."""
     if active is None:
         return {}
-    found = {f"{active.release}/{active.config}": "active"}
+    names = {f"{active.release}/{active.config}": "active"}
     if active.previous:
-        found.setdefault(f"{active.previous['release']}/{active.previous['config']}", "previous")
-    return found
+        names.setdefault(f"{active.previous['release']}/{active.previous['config']}", "previous")
+    return names
 
 
 def held(cluster: str, head: str, observed: Mapping[str, Observed]) -> list[Held]:
@@ -53,26 +53,26 @@ def held(cluster: str, head: str, observed: Mapping[str, Observed]) -> list[Held
 def missing(cluster: str, record: Record, observed: Mapping[str, Observed]) -> Iterator[str]:
     """What forbids to serve a record again, host by host."""
     for host in record.hosts:
-        found = observed.get(host.name)
-        if found is None:
+        seen = observed.get(host.name)
+        if seen is None:
             yield f"{host.name}: it does not answer"
             continue
-        for problem in problems_of(cluster, record, host.files, found):
+        for problem in problems_of(cluster, record, host.files, seen):
             yield f"{host.name}: {problem}"
 
 
-def problems_of(cluster: str, record: Record, files: Mapping[str, str], found: Observed) -> Iterator[str]:
+def problems_of(cluster: str, record: Record, files: Mapping[str, str], seen: Observed) -> Iterator[str]:
     """What is missing of a record on one host."""
     trees: dict[str, TreeState] = {}
     for name in record.trees:
-        tree = found.state.trees.get(name)
+        tree = seen.state.trees.get(name)
         if tree is None:
             yield f"the tree {name} is gone"
         elif tree.bad:
             yield f"the tree {name} is altered: {', '.join(tree.bad)}"
         else:
             trees[name] = tree
-    container = found.container_of(cluster, record.release)
+    container = seen.container_of(cluster, record.release)
     if container is None:
         yield "its container is gone"
     else:
@@ -82,7 +82,7 @@ def problems_of(cluster: str, record: Record, files: Mapping[str, str], found: O
         gone = [part for part in INSTALL_PARTS if part not in installed or not installed[part].intact]
         if container.running and gone:
             yield f"not whole in its container: {', '.join(gone)}"
-    state = found.state.releases.get(record.release)
+    state = seen.state.releases.get(record.release)
     has = state.configs.get(record.config, {}) if state else {}
     wrong = [name for name, digest in files.items() if has.get(name, (None, ""))[0] != digest]
     if wrong:
@@ -133,28 +133,28 @@ def unneeded(desired: Desired, observed: Mapping[str, Observed]) -> dict[str, di
     keep = {*names_of(head.active), desired.name}
     releases = {name.split("/")[0] for name in keep}
     trees = {desired.release.flaggems.name, desired.release.flagscale.name}
-    for found in observed.values():
-        for state in found.state.releases.values():
+    for seen in observed.values():
+        for state in seen.state.releases.values():
             trees |= {
                 tree for record in state.records.values() if record and record.release in releases
                 for tree in record.trees
             }  # fmt: skip
     rows: dict[str, dict[str, list[str]]] = {}
-    for host, found in observed.items():
+    for host, seen in observed.items():
         containers = [
             row.name
-            for row in found.containers
+            for row in seen.containers
             if row.cluster == cluster and row.release and row.release not in releases
         ]
-        paths = [at.release(name) for name in found.state.releases if name not in releases]
+        paths = [at.release(name) for name in seen.state.releases if name not in releases]
         paths += [
             at.config(name, config)
-            for name, state in found.state.releases.items()
+            for name, state in seen.state.releases.items()
             if name in releases
             for config in state.configs
             if f"{name}/{config}" not in keep
         ]
-        paths += [at.tree(name) for name in found.state.trees if name not in trees]
+        paths += [at.tree(name) for name in seen.state.trees if name not in trees]
         if containers or paths:
             rows[host] = {"containers": containers, "paths": paths}
     return rows

@@ -85,22 +85,22 @@ def serving(cluster: str, hosts: tuple[str, ...], observed: Mapping[str, Observe
         tuple(unrecorded(active, source, names, observed)),
         tuple(name for name in names if name not in observed),
         head.service.health if head and head.service.port == record.port else None,
-        any(pids_in(found, record.container) for found in observed.values()),
+        any(pids_in(seen, record.container) for seen in observed.values()),
     )
 
 
 def active_of(hosts: tuple[str, ...], observed: Mapping[str, Observed]) -> tuple[Active | None, str | None]:
     """What is active, and the host that says so: the head, or the first host that knows where the head does not."""
     for name in hosts:
-        found = observed.get(name)
-        if found is not None and found.state.active is not None:
-            return found.state.active, name
+        seen = observed.get(name)
+        if seen is not None and seen.state.active is not None:
+            return seen.state.active, name
     return None, None
 
 
-def record_of(active: Active, found: Observed) -> Record | None:
+def record_of(active: Active, seen: Observed) -> Record | None:
     """The record of what is active, as a host has it."""
-    state = found.state.releases.get(active.release)
+    state = seen.state.releases.get(active.release)
     return state.records.get(active.config) if state else None
 
 
@@ -114,10 +114,10 @@ def unrecorded(
     if not active.proven:
         return
     for name in names:
-        found = observed.get(name)
-        if found is None or name == source:
+        seen = observed.get(name)
+        if seen is None or name == source:
             continue
-        has = found.state.active
+        has = seen.state.active
         if has is None:
             yield Problem(name, "absent")
         elif has.proven and (has.release, has.config) != (active.release, active.config):
@@ -133,20 +133,20 @@ def problems(cluster: str, record: Record, observed: Mapping[str, Observed]) -> 
     """What holds the service of a record down, on the hosts that answered."""
     ray: dict[str, str | None] = {}
     for host in record.hosts:
-        found = observed.get(host.name)
-        if found is None:
+        seen = observed.get(host.name)
+        if seen is None:
             continue
-        container = found.container_named(record.container)
+        container = seen.container_named(record.container)
         wrong = standing(cluster, record, container)
         if wrong:
             yield Problem(host.name, wrong)
             continue
-        nodes = [row.gcs for row in found.processes.raylets if row.container == record.container]
+        nodes = [row.gcs for row in seen.processes.raylets if row.container == record.container]
         if nodes:
             ray[host.name] = nodes[0]
         elif needs_ray(record):
             yield Problem(host.name, f"no node of Ray in {record.container}")
-        if host == record.hosts[0] and not engines_in(found, record.container):
+        if host == record.hosts[0] and not engines_in(seen, record.container):
             yield Problem(host.name, f"no engine in {record.container}")
     head = ray.get(record.hosts[0].name)
     for name, gcs in ray.items():
@@ -163,23 +163,23 @@ def standing(cluster: str, record: Record, container: Container | None) -> str |
     return None if container.running else f"{container.name} is stopped"
 
 
-def engines_in(found: Observed, container: str) -> bool:
+def engines_in(seen: Observed, container: str) -> bool:
     """Whether an engine lives in a container."""
-    return any(row.container == container for row in found.processes.engines)
+    return any(row.container == container for row in seen.processes.engines)
 
 
-def pids_in(found: Observed, container: str) -> list[int]:
+def pids_in(seen: Observed, container: str) -> list[int]:
     """Processes of the engine and of Ray in a container."""
-    engines = [row.pid for row in found.processes.engines if row.container == container]
-    return engines + [row.pid for row in found.processes.raylets if row.container == container]
+    engines = [row.pid for row in seen.processes.engines if row.container == container]
+    return engines + [row.pid for row in seen.processes.raylets if row.container == container]
 
 
-def in_use(found: Observed) -> dict[str, tuple[str, int]]:
+def in_use(seen: Observed) -> dict[str, tuple[str, int]]:
     """Trees that a running service of a host needs: tree → the container that serves from it, and a pid in it."""
     trees: dict[str, tuple[str, int]] = {}
-    for row in found.containers:
-        pids = pids_in(found, row.name)
-        state = found.state.releases.get(row.release or "")
+    for row in seen.containers:
+        pids = pids_in(seen, row.name)
+        state = seen.state.releases.get(row.release or "")
         for record in state.records.values() if state and pids else ():
             trees |= dict.fromkeys(record.trees if record else (), (row.name, pids[0]))
     return trees
