@@ -81,21 +81,21 @@ class Login:
 
     def options(self, *, forwarding: bool = False) -> list[str]:
         """OpenSSH's options. The first one wins: what we need, then the inventory's, then the settings'."""
-        found = [*ours(forwarding=forwarding), "-o", f"ConnectTimeout={self.seconds}"]
-        found += ["-p", str(self.port)] if self.port else []
-        found += ["-i", str(Path(self.key).expanduser())] if self.key else []
-        found += ["-l", self.user] if self.user else []
-        return [*found, *self.arguments, *self.way()]
+        options = [*ours(forwarding=forwarding), "-o", f"ConnectTimeout={self.seconds}"]
+        options += ["-p", str(self.port)] if self.port else []
+        options += ["-i", str(Path(self.key).expanduser())] if self.key else []
+        options += ["-l", self.user] if self.user else []
+        return [*options, *self.arguments, *self.way()]
 
     def way(self) -> list[str]:
         """The settings' options that an ``ansible_ssh_common_args`` of the inventory goes before."""
         # Only this key: an agent with many keys runs into the server's limit of attempts.
-        found = ["-o", "IdentitiesOnly=yes"] if self.key else []
-        found += ["-o", f"UserKnownHostsFile={self.known_hosts}"] if self.known_hosts else []
+        options = ["-o", "IdentitiesOnly=yes"] if self.key else []
+        options += ["-o", f"UserKnownHostsFile={self.known_hosts}"] if self.known_hosts else []
         if self.jump:
             # -J would not hand our key and known_hosts to the jump host's connection.
-            found += ["-o", f"ProxyCommand={shlex.join(self.jump.openssh('-W', '%h:%p'))}"]
-        return found
+            options += ["-o", f"ProxyCommand={shlex.join(self.jump.openssh('-W', '%h:%p'))}"]
+        return options
 
     def ansible(self) -> dict[str, Any]:
         """Variables for all hosts; the inventory's hosts may say otherwise.
@@ -106,7 +106,7 @@ class Login:
         first = ["-o", "ControlMaster=auto", "-o", "ControlPersist=15s"]
         # A fast cipher first: trees of several GB go through these connections.
         first += ["-o", "Ciphers=^aes128-gcm@openssh.com"]
-        found: dict[str, Any] = {
+        variables: dict[str, Any] = {
             # Steps need root: a login that is not root's goes through sudo, unless the inventory says otherwise.
             "r1_own_login": getpass.getuser(),
             "ansible_become": Template("{{ (ansible_user | default(r1_own_login)) != 'root' }}"),
@@ -117,7 +117,7 @@ class Login:
             "ansible_ssh_extra_args": shlex.join(["-o", f"ConnectTimeout={self.seconds}", *self.way()]),
         }
         named = {"ansible_user": self.user, "ansible_port": self.port, "ansible_ssh_private_key_file": self.key}
-        return {**found, **{name: value for name, value in named.items() if value}}
+        return {**variables, **{name: value for name, value in named.items() if value}}
 
     def fabric(self) -> Any:
         """A ``fabric.Connection``, not yet open. Unknown host keys are refused. Raises UnreachableError."""
@@ -126,21 +126,21 @@ class Login:
 
         # Its errors come as exceptions; nobody needs them on the terminal too.
         logging.getLogger("paramiko").addHandler(logging.NullHandler())
-        found = self.resolved()
-        keys = [self.key] if self.key else found.get("identityfile", [])
+        resolved = self.resolved()
+        keys = [self.key] if self.key else resolved.get("identityfile", [])
         paths = [path for path in map(expanded, keys) if self.key or Path(path).exists()]
-        # All of ssh's configuration is in `found`; fabric's own reading of it would trust a jump host's key unseen.
+        # All of ssh's configuration is in `resolved`; fabric's own reading of it would trust a jump host's key unseen.
         connection = fabric.Connection(
-            found["hostname"][0],
-            user=found["user"][0],
-            port=int(found["port"][0]),
+            resolved["hostname"][0],
+            user=resolved["user"][0],
+            port=int(resolved["port"][0]),
             connect_timeout=self.seconds,
             connect_kwargs={"key_filename": paths, "look_for_keys": False} if paths else {},
-            gateway=gateway_of(found) or False,
+            gateway=gateway_of(resolved) or False,
             config=fabric.Config(overrides={"load_ssh_configs": False}),
         )
         connection.client.set_missing_host_key_policy(paramiko.RejectPolicy())
-        for path in map(expanded, found.get("userknownhostsfile", []) + found.get("globalknownhostsfile", [])):
+        for path in map(expanded, resolved.get("userknownhostsfile", []) + resolved.get("globalknownhostsfile", [])):
             if Path(path).is_file():
                 connection.client.load_system_host_keys(path)
         return connection
@@ -192,14 +192,14 @@ class Login:
 
     def known_as(self) -> tuple[str, str | None]:
         """The host's name in known_hosts, and which file that is; None: the user's own."""
-        found: Mapping[str, list[str]] = {}
+        resolved: Mapping[str, list[str]] = {}
         with contextlib.suppress(UnreachableError):  # ssh refuses its options: what we know is what there is
-            found = self.resolved()
-        file = expanded(found.get("userknownhostsfile", [self.known_hosts or OWN_KNOWN_HOSTS])[0])
+            resolved = self.resolved()
+        file = expanded(resolved.get("userknownhostsfile", [self.known_hosts or OWN_KNOWN_HOSTS])[0])
         shown = None if file == expanded(OWN_KNOWN_HOSTS) else file
-        if "hostkeyalias" in found:
-            return found["hostkeyalias"][0], shown
-        name, port = found.get("hostname", [self.address])[0], found.get("port", [str(self.port or 22)])[0]
+        if "hostkeyalias" in resolved:
+            return resolved["hostkeyalias"][0], shown
+        name, port = resolved.get("hostname", [self.address])[0], resolved.get("port", [str(self.port or 22)])[0]
         return name if port == "22" else f"[{name}]:{port}", shown
 
     def place(self) -> str:
@@ -207,26 +207,26 @@ class Login:
         return f"{f'{self.user}@' if self.user else ''}{self.address}{f':{self.port}' if self.port else ''}"
 
 
-def login_of(host: Host, found: Mapping[str, Any], ssh: Ssh) -> Login:
+def login_of(host: Host, variables: Mapping[str, Any], ssh: Ssh) -> Login:
     """The login of a host.
 
-    In: ``found``, the variables that Ansible read for it; the settings hold where they say nothing.
+    In: ``variables``, which Ansible read for it; the settings hold where they say nothing.
     """
-    password = first_of(found, PASSWORD)
+    password = first_of(variables, PASSWORD)
     if password is not None:
         redact.remember(str(password))
     base = login_of_all(ssh)
-    arguments = [str(found.get(f"ansible_ssh_{name}_args") or "") for name in ("common", "extra")]
+    arguments = [str(variables.get(f"ansible_ssh_{name}_args") or "") for name in ("common", "extra")]
     # The settings' own come back from Ansible; the inventory's stand in their place, with Ansible as here.
     own = arguments[1] in ("", base.ansible()["ansible_ssh_extra_args"])
     arguments = arguments[:1] if own else arguments
-    become, interpreter = found.get("ansible_become"), found.get("ansible_python_interpreter")
+    become, interpreter = variables.get("ansible_become"), variables.get("ansible_python_interpreter")
     return Login(
         host.name,
-        str(first_of(found, ADDRESS) or host.reach or host.address),
+        str(first_of(variables, ADDRESS) or host.reach or host.address),
         user=host.user or base.user,
         port=host.port or base.port,
-        key=str(first_of(found, KEY) or base.key or "") or None,
+        key=str(first_of(variables, KEY) or base.key or "") or None,
         known_hosts=base.known_hosts if own else None,
         jump=base.jump if own else None,
         arguments=tuple(word for text in arguments for word in shlex.split(text)),
@@ -250,9 +250,9 @@ def login_of_all(ssh: Ssh) -> Login:
     return replace(base, user=ssh.user, port=ssh.port, jump=jump)
 
 
-def first_of(found: Mapping[str, Any], names: Sequence[str]) -> Any:
+def first_of(variables: Mapping[str, Any], names: Sequence[str]) -> Any:
     """The first value that is set."""
-    return next((found[name] for name in names if found.get(name) not in (None, "")), None)
+    return next((variables[name] for name in names if variables.get(name) not in (None, "")), None)
 
 
 def python_words(interpreter: str | None) -> str:
@@ -297,27 +297,27 @@ def configuration(host: str, arguments: tuple[str, ...]) -> dict[str, list[str]]
         message = f"{host}: ssh refuses its options"
         fix = "correct ansible_ssh_common_args in the inventory, or ~/.ssh/config"
         raise UnreachableError("SSH_FAILED", message, host=host, evidence=said, fix=fix)
-    found: dict[str, list[str]] = {}
+    options: dict[str, list[str]] = {}
     for line in done.stdout.decode("utf-8", "replace").splitlines():
         word, _, value = line.partition(" ")
-        found.setdefault(word, []).extend(value.split() if word.endswith("knownhostsfile") else [value])
-    return found
+        options.setdefault(word, []).extend(value.split() if word.endswith("knownhostsfile") else [value])
+    return options
 
 
-def gateway_of(found: Mapping[str, list[str]]) -> str | None:
+def gateway_of(resolved: Mapping[str, list[str]]) -> str | None:
     """The command that leads to the host through its jump hosts; None: there are none."""
-    command = found.get("proxycommand", ["none"])[0]
+    command = resolved.get("proxycommand", ["none"])[0]
     if command != "none":
         # Not left to fabric, which takes %p for 22.
-        tokens = {"%h": found["hostname"][0], "%p": found["port"][0], "%r": found["user"][0]}
+        tokens = {"%h": resolved["hostname"][0], "%p": resolved["port"][0], "%r": resolved["user"][0]}
         return re.sub("%[hpr]", lambda token: tokens[token.group()], command)
-    jumps = found.get("proxyjump", ["none"])[0]
+    jumps = resolved.get("proxyjump", ["none"])[0]
     if jumps == "none":
         return None
     *before, last = jumps.split(",")
     user, _, place = last.rpartition("@")
     name, _, port = place.removeprefix("ssh://").partition(":")
-    argv = ["ssh", *ours(), "-W", f"{found['hostname'][0]}:{found['port'][0]}"]
+    argv = ["ssh", *ours(), "-W", f"{resolved['hostname'][0]}:{resolved['port'][0]}"]
     argv += ["-J", ",".join(before)] if before else []
     argv += ["-l", user.removeprefix("ssh://")] if user else []
     argv += ["-p", port] if port else []
