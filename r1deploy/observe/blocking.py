@@ -53,11 +53,11 @@ def unreachable(failures: list[Failure], of: int) -> R1Error:
 
 def hosts_of(view: View, host: str | None) -> list[Host]:
     """The named host, or all of them. Raises UsageError LIMIT_EMPTY, UnreachableError."""
-    hosts = [found for found in view.desired.hosts if host in (None, found.name)]
+    hosts = [one for one in view.desired.hosts if host in (None, one.name)]
     if not hosts:
-        names = ", ".join(found.name for found in view.desired.hosts)
+        names = ", ".join(one.name for one in view.desired.hosts)
         raise UsageError("LIMIT_EMPTY", f"--host {host}: no such host", fix=f"hosts are: {names}")
-    failures = [view.probed.failures[found.name] for found in hosts if found.name in view.probed.failures]
+    failures = [view.probed.failures[one.name] for one in hosts if one.name in view.probed.failures]
     if failures:
         raise unreachable(failures, len(hosts))
     return hosts
@@ -65,10 +65,10 @@ def hosts_of(view: View, host: str | None) -> list[Host]:
 
 def container_of(view: View, host: Host) -> str:
     """The active container of a host, else the one that bootstrap prepared. Raises PreflightError CONTAINER_MISSING."""
-    found = view.probed.observed[host.name]
+    seen = view.probed.observed[host.name]
     settings = view.desired.settings
-    active = found.container_named(settings.container.name)
-    for row in (active, found.container_of(settings.cluster, view.desired.release.id)):
+    active = seen.container_named(settings.container.name)
+    for row in (active, seen.container_of(settings.cluster, view.desired.release.id)):
         if row is not None and row.cluster == settings.cluster and row.running:
             return row.name
     message = f"{host.name}: no container of the cluster {settings.cluster} runs there"

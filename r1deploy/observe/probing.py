@@ -89,17 +89,17 @@ def probe(target: Target, settings: Settings, folders: tuple[str, ...] = ()) -> 
             outcome = again if not attempt else merged(outcome, again, left)
         rows = rows_of(target, outcome, rows_file)
     hosts = hosts_in(rows, settings)
-    found = Probed(hosts, login=by_name(rows))
-    found.failures = {failure.host: named(failure) for failure in outcome.failures}
+    probed = Probed(hosts, login=by_name(rows))
+    probed.failures = {failure.host: named(failure) for failure in outcome.failures}
     for host in hosts:
         answer = outcome.results.get(host.name)
-        if answer is None and host.name not in found.failures:
-            found.failures[host.name] = incomplete(host.name, "no answer")
-        if answer is not None and host.name not in found.failures:
-            take(found, host.name, answer)
-    found.grouped = all(row["grouped"] for row in rows)
-    found.hosts = tuple(numbered(host, found.observed.get(host.name)) for host in hosts)
-    return found
+        if answer is None and host.name not in probed.failures:
+            probed.failures[host.name] = incomplete(host.name, "no answer")
+        if answer is not None and host.name not in probed.failures:
+            take(probed, host.name, answer)
+    probed.grouped = all(row["grouped"] for row in rows)
+    probed.hosts = tuple(numbered(host, probed.observed.get(host.name)) for host in hosts)
+    return probed
 
 
 def rows_of(target: Target, outcome: Outcome, path: Path) -> list[dict[str, Any]]:
@@ -173,12 +173,12 @@ def by_name(rows: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
     return {row["name"]: row for row in rows}
 
 
-def take(found: Probed, name: str, answer: Mapping[str, Any]) -> None:
+def take(probed: Probed, name: str, answer: Mapping[str, Any]) -> None:
     """Read one host's answer; what does not fit the schema is "incomplete", never "nothing there"."""
     try:
-        found.observed[name] = observed_of(answer.get("probe"))
+        probed.observed[name] = observed_of(answer.get("probe"))
     except Incomplete as error:
-        found.failures[name] = incomplete(name, str(error))
+        probed.failures[name] = incomplete(name, str(error))
 
 
 def named(failure: Failure) -> Failure:

@@ -58,10 +58,10 @@ def placeholder(settings: Settings) -> Lock:
 
 def lock_of_any(context: Context, say: Say) -> Lock:
     """The lock, or a placeholder where upstream cannot be asked: to look, stop or reset nobody needs upstream."""
-    found, problems = resolved(context.settings, lockfile.read(context.lock_path), frozenset(), lambda _: None)
+    lock, problems = resolved(context.settings, lockfile.read(context.lock_path), frozenset(), lambda _: None)
     for problem in problems:
         say(f"not resolved: {problem.message} ({problem.code})")
-    return placeholder(context.settings) if problems else found
+    return placeholder(context.settings) if problems else lock
 
 
 def inputs_of(lock: Lock) -> Inputs:
@@ -125,7 +125,7 @@ def beside(view: View) -> View:
     """The view of somebody who only looks: while a run is at work, what it has laid down is not left over."""
     if run_of(view) is None:
         return view
-    files = {(host, path) for host, found in view.probed.observed.items() for path in found.state.leftovers}
+    files = {(host, path) for host, seen in view.probed.observed.items() for path in seen.state.leftovers}
     changes = tuple(row for row in view.plan.changes if (row.host, row.field) not in files)
     return replace(view, plan=replace(view.plan, changes=changes))
 
@@ -138,11 +138,11 @@ def record_of(view: View) -> Record:
 def adopt(settings: Settings, lock: Lock, probed: Probed) -> Lock | None:
     """A lock with the id of the image that the builder has under the wanted name."""
     name = settings.builder or probed.hosts[0].name
-    found = probed.observed.get(name)
-    if found is None or found.image is None:
+    seen = probed.observed.get(name)
+    if seen is None or seen.image is None:
         return None
-    manifest = next((digest for digest in found.image.digests if digest != found.image.id), None)
-    image = LockedImage(name=settings.image.name, id=found.image.id, manifest=manifest)
+    manifest = next((digest for digest in seen.image.digests if digest != seen.image.id), None)
+    image = LockedImage(name=settings.image.name, id=seen.image.id, manifest=manifest)
     return lock.model_copy(update={"image": image})
 
 

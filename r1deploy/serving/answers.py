@@ -79,8 +79,8 @@ def last_answer(cluster: str, serving: Serving) -> str | None:
     """When the last real answer of what is active came, as far as the hosts or this machine know."""
     times = [serving.active.answered] if serving.active else []
     try:
-        found = json.loads(memory(cluster).read_text(encoding="utf-8"))
-        times += [found["time"]] if found["name"] == serving.name else []
+        remembered = json.loads(memory(cluster).read_text(encoding="utf-8"))
+        times += [remembered["time"]] if remembered["name"] == serving.name else []
     except (OSError, ValueError, KeyError, TypeError):
         pass  # no answer came to this machine yet, or the file is of somebody else's making
     read = [time for time in map(read_time, times) if time is not None]
@@ -90,7 +90,7 @@ def last_answer(cluster: str, serving: Serving) -> str | None:
 def read_time(text: object) -> datetime.datetime | None:
     """A time with its zone; None where a text is none."""
     try:
-        found = datetime.datetime.fromisoformat(str(text))
+        moment = datetime.datetime.fromisoformat(str(text))
     except ValueError:
         return None
-    return found if found.tzinfo else None
+    return moment if moment.tzinfo else None

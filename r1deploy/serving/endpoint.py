@@ -71,11 +71,11 @@ class _Models(BaseModel):
 def answer_of(body: bytes) -> Answer | None:
     """The answer in the body of a chat completion; None where it is none."""
     try:
-        found = _Completion.model_validate_json(body)
+        completion = _Completion.model_validate_json(body)
     except ValidationError:
         return None
-    message = found.choices[0].message
-    tokens = found.usage.completion_tokens if found.usage else None
+    message = completion.choices[0].message
+    tokens = completion.usage.completion_tokens if completion.usage else None
     reasoning = message.reasoning_content or message.reasoning or ""
     return Answer((message.content or "").strip(), tokens or 0, reasoning.strip())
 
@@ -150,14 +150,14 @@ class Endpoint:
         """Model ids."""
         answer = self._send("GET", "/v1/models")
         try:
-            found = (
+            listed = (
                 _Models.model_validate_json(answer.content)
                 if answer is not None and answer.status_code == 200
                 else None
             )
         except ValidationError:
             return None
-        return [row.id for row in found.data] if found else None
+        return [row.id for row in listed.data] if listed else None
 
     def complete(self, seconds: float) -> Answer | None:
         """One chat completion; it may hold no token."""

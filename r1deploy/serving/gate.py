@@ -49,18 +49,18 @@ class Gate:
 
     def _look(self, nodes: bool) -> dict[str, Any]:
         order = {"op": "watch", "log": self.log, "pid_file": self.pid, "offset": self._offset, "nodes": nodes}
-        found = self._ask(self._remote, order) or {}
-        text = str(found.get("log") or "")
+        answer = self._ask(self._remote, order) or {}
+        text = str(answer.get("log") or "")
         self.tail = [line.rstrip() for line in re.split(r"[\r\n]+", text) if line.strip()][-15:]
-        return dict(found)
+        return dict(answer)
 
     def join(self) -> tuple[str, ...]:
         """Wait until Ray has all nodes and chips. Raises GateError that names the missing ones."""
         wanted = {host.address: host for host in self._record.hosts}
         deadline = time.monotonic() + self._settings.service.join_timeout
         while True:
-            found = self._look(nodes=True)
-            nodes = {str(address): int(chips) for address, chips in found.get("nodes") or []}
+            state = self._look(nodes=True)
+            nodes = {str(address): int(chips) for address, chips in state.get("nodes") or []}
             missing = [host for address, host in wanted.items() if address not in nodes]
             short = [host for address, host in wanted.items() if nodes.get(address, host.slots) != host.slots]
             if not missing and not short:
@@ -96,9 +96,9 @@ class Gate:
         differ = []
         for name in names:
             with contextlib.suppress(UnreachableError), self._run.remote(self._view, name) as remote:
-                found = self._ask(remote, {"op": "versions"})
-                if found and found != own:
-                    differ.append(f"{found} on {name}")
+                theirs = self._ask(remote, {"op": "versions"})
+                if theirs and theirs != own:
+                    differ.append(f"{theirs} on {name}")
         return f"; {own} on {self._record.hosts[0].name} and {', '.join(differ)} do not join" if own and differ else ""
 
     def ready(self, endpoint: Endpoint, nodes: tuple[str, ...]) -> Passed:
@@ -106,9 +106,9 @@ class Gate:
         limit = self._settings.service.ready_timeout
         deadline = time.monotonic() + limit
         while endpoint.health() != 200:
-            found = self._look(nodes=False)
+            state = self._look(nodes=False)
             self._report()
-            if found.get("alive") is False:
+            if state.get("alive") is False:
                 raise self._failed("ENGINE_DIED", "the engine ended before it answered")
             if time.monotonic() > deadline:
                 said = f"; {endpoint.refused}" if endpoint.refused else ""
@@ -133,9 +133,9 @@ class Gate:
 
     def _report(self) -> None:
         for line in reversed(self.tail):
-            found = LOADING.search(line)
-            if found:
-                self._run.bar("loading weights", int(found.group(2)), int(found.group(3)))
+            match = LOADING.search(line)
+            if match:
+                self._run.bar("loading weights", int(match.group(2)), int(match.group(3)))
                 return
 
     def _failed(self, code: str, message: str) -> GateError:

@@ -141,12 +141,12 @@ def use(context: Context, source: Path, say: Say) -> Context:
 def theirs(unpacked: Unpacked, source: Path) -> Lock:
     """The lock that the bundle was made of. Raises PreflightError BUNDLE_DAMAGED."""
     try:
-        found = lockfile.read(unpacked.path(bundlefile.LOCK))
+        lock = lockfile.read(unpacked.path(bundlefile.LOCK))
     except ConfigError as error:
         raise bundlefile.damaged(source, f"its {bundlefile.LOCK} cannot be read: {error.message}") from None
-    if found is None:
+    if lock is None:
         raise bundlefile.damaged(source, f"it has no {bundlefile.LOCK}")
-    return found
+    return lock
 
 
 def other(held: Lock, mine: Lock, source: Path) -> ConfigError:

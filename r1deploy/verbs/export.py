@@ -149,10 +149,10 @@ def groups_of(view: View) -> dict[str, tuple[str, ...]]:
     """Groups of the plays: every host in every step, since here the roles decide what is to do."""
     everyone = tuple(host.name for host in view.desired.hosts)
     builder = view.desired.builder.name
-    found: dict[str, tuple[str, ...]] = {f"drift_{step}": everyone for step in STEPS}
-    found["drift_patch"] = (builder,)
-    found["ship_sources"] = found["ship_vllm"] = (builder,) if len(everyone) > 1 else ()
-    return {**found, **fixed_groups(view.desired)}
+    groups: dict[str, tuple[str, ...]] = {f"drift_{step}": everyone for step in STEPS}
+    groups["drift_patch"] = (builder,)
+    groups["ship_sources"] = groups["ship_vllm"] = (builder,) if len(everyone) > 1 else ()
+    return {**groups, **fixed_groups(view.desired)}
 
 
 def write_inventory(view: View, folder: Path, everywhere: dict[str, Any], rows: dict[str, dict[str, Any]]) -> None:

@@ -37,15 +37,15 @@ def choose(rows: list[Held], wanted: str | None) -> Held:
         if len(fits) > 1:
             known = ", ".join(row.name for row in fits)
             raise PreflightError("ROLLBACK_AMBIGUOUS", f"{wanted} may be {known}", fix="name it whole")
-    found = fits[0]
-    if found.state == "active":
-        raise PreflightError("ROLLBACK_NOTHING", f"release {found.name} is the active one", fix=fix)
-    if found.problems:
+    chosen = fits[0]
+    if chosen.state == "active":
+        raise PreflightError("ROLLBACK_NOTHING", f"release {chosen.name} is the active one", fix=fix)
+    if chosen.problems:
         raise PreflightError(
             "ROLLBACK_INCOMPLETE",
-            f"release {found.name} is not whole: {found.problems[0]}; nothing was touched",
-            host=found.problems[0].split(":")[0],
-            evidence=found.problems if len(found.problems) > 1 else (),
+            f"release {chosen.name} is not whole: {chosen.problems[0]}; nothing was touched",
+            host=chosen.problems[0].split(":")[0],
+            evidence=chosen.problems if len(chosen.problems) > 1 else (),
             fix="set r1deploy.yaml back to what that release was made of, then bootstrap and serve",
         )
-    return found
+    return chosen

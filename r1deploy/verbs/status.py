@@ -44,21 +44,21 @@ def status(run: Run, *, token: bool = False) -> dict[str, Any]:
     }
 
 
-def problems(found: Serving) -> list[str]:
+def problems(serving: Serving) -> list[str]:
     """What is wrong with the service, a line each; of one that was stopped nothing is missing."""
-    rows = [] if found.stopped else [f"{row.host}: {row.text}" for row in found.problems]
-    return rows + [f"{row.host}: active.json: {row.text}" for row in found.unrecorded]
+    rows = [] if serving.stopped else [f"{row.host}: {row.text}" for row in serving.problems]
+    return rows + [f"{row.host}: active.json: {row.text}" for row in serving.unrecorded]
 
 
-def word(found: Serving, serves: bool | None) -> str:
+def word(serving: Serving, serves: bool | None) -> str:
     """The service in one word. In: whether it serves, where a token was asked for with that."""
     if serves is not False:
         return "serves" if serves else "unknown"
-    if found.active is None or found.stopped:
+    if serving.active is None or serving.stopped:
         return "stopped"
-    if found.problems:
+    if serving.problems:
         return "incomplete"
-    return "no token" if found.serves else "no answer" if found.active.proven else "starting"
+    return "no token" if serving.serves else "no answer" if serving.active.proven else "starting"
 
 
 def probed_answer(run: Run, view: View, record: Record) -> dict[str, Any] | None:
@@ -84,8 +84,8 @@ def row(view: View, name: str) -> dict[str, Any]:
     failure = view.probed.failures.get(name)
     if failure is not None:
         return {"name": name, "error": failure.code, "detail": failure.message, "steps": {}}
-    found = view.probed.observed[name]
-    container = found.container_of(view.desired.settings.cluster, view.desired.release.id)
+    seen = view.probed.observed[name]
+    container = seen.container_of(view.desired.settings.cluster, view.desired.release.id)
     steps = {step: None if view.plan.unknown(step, name) else name not in view.plan.hosts_of(step) for step in STEPS}
     return {
         "name": name,
@@ -95,9 +95,9 @@ def row(view: View, name: str) -> dict[str, Any]:
         "running": container.running if container else False,
         "paused": container.paused if container else False,
         "started_at": container.started_at if container else None,
-        "chips": len(found.chips.chips),
-        "driver": found.chips.driver,
-        "ray": bool(found.processes.raylets),
-        "engine": bool(found.processes.engines),
-        "foreign": len(found.processes.foreign),
+        "chips": len(seen.chips.chips),
+        "driver": seen.chips.driver,
+        "ray": bool(seen.processes.raylets),
+        "engine": bool(seen.processes.engines),
+        "foreign": len(seen.processes.foreign),
     }

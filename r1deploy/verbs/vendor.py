@@ -81,8 +81,8 @@ def sums(delivery: Path, progress: Progress) -> Iterator[Check]:
             continue
         lost = [name for name in wanted if not (listing.parent / name).is_file()]
         there = {name: listing.parent / name for name in wanted if name not in lost}
-        found = hash_all(there, progress)
-        bad = [f"no {name}" for name in lost] + [f"{name} has another" for name in there if found[name] != wanted[name]]
+        has = hash_all(there, progress)
+        bad = [f"no {name}" for name in lost] + [f"{name} has another" for name in there if has[name] != wanted[name]]
         if bad:
             fix = "copy the files again; then ask the vendor"
             yield failed("DELIVERY_DAMAGED", "sha256", f"{place}: {few(bad)}", fix)
@@ -99,13 +99,13 @@ def hash_all(paths: Mapping[str, Path], progress: Progress) -> dict[str, str]:
         with paths[name].open("rb") as stream:
             return name, hashlib.file_digest(stream, "sha256").hexdigest()
 
-    found = {}
+    digests = {}
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         for name, digest in pool.map(one, paths):
-            found[name] = digest
+            digests[name] = digest
             done += sizes[name]
             progress("delivery", done, sum(sizes.values()))
-    return found
+    return digests
 
 
 def image(settings: Settings, lock: Lock | None, delivery: Path, progress: Progress) -> Iterator[Check]:
@@ -162,8 +162,8 @@ def ciphertexts(settings: Settings, lock: Lock | None) -> Mapping[str, str]:
     """sha256 of the encrypted patches: the locked ones, or upstream's at patch.commit. Raises PreflightError."""
     if lock and lock.patch and lock.patch.commit == settings.patch.commit and lock.patch.ciphertexts:
         return lock.patch.ciphertexts
-    found = blobs(settings, settings.patch.commit, patch_paths(settings))
-    return {name: hashlib.sha256(data).hexdigest() for name, data in found.items()}
+    files = blobs(settings, settings.patch.commit, patch_paths(settings))
+    return {name: hashlib.sha256(data).hexdigest() for name, data in files.items()}
 
 
 def weights(settings: Settings, delivery: Path) -> Iterator[Check]:
@@ -191,5 +191,5 @@ def weights(settings: Settings, delivery: Path) -> Iterator[Check]:
 
 def checkpoints(delivery: Path, index: str) -> Sequence[Path]:
     """Folders that hold shards or an index of them."""
-    found = {path.parent for path in files_below(delivery) if path.suffix == ".safetensors" or path.name == index}
-    return sorted(found)
+    folders = {path.parent for path in files_below(delivery) if path.suffix == ".safetensors" or path.name == index}
+    return sorted(folders)
