@@ -57,7 +57,7 @@ class Rendered:
 
 def environment() -> Environment:
     """Jinja2 as strict as it gets; ``shell`` quotes a value for sh."""
-    found = Environment(
+    jinja = Environment(
         loader=FileSystemLoader(str(content.TEMPLATES)),
         undefined=StrictUndefined,
         trim_blocks=True,
@@ -65,8 +65,8 @@ def environment() -> Environment:
         keep_trailing_newline=True,
         autoescape=False,
     )
-    found.filters["shell"] = lambda value: shlex.quote(str(value))
-    return found
+    jinja.filters["shell"] = lambda value: shlex.quote(str(value))
+    return jinja
 
 
 @dataclass(frozen=True)

@@ -234,10 +234,10 @@ class Session:
         """Wait for the end; the exit code. Raises UnreachableError where the connection ended first."""
         while not self._channel.status_event.wait(1.0):
             self._remote.check_link()
-        found = int(self._channel.recv_exit_status())
-        if found == -1 and not self._remote.alive:
+        code = int(self._channel.recv_exit_status())
+        if code == -1 and not self._remote.alive:
             raise self._remote.silent("the connection ended")
-        return found
+        return code
 
     def close(self) -> None:
         """End the command's channel."""

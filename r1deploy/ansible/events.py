@@ -43,14 +43,14 @@ def event_of(raw: dict[str, Any]) -> Event | None:
     return Event(kind, step, _word(data.get("task")), _word(data.get("host")) or None, result)
 
 
-def _word(found: object) -> str:
+def _word(value: object) -> str:
     """A text as it is; what is none is empty."""
-    return found if isinstance(found, str) else ""
+    return value if isinstance(value, str) else ""
 
 
-def mapping(found: object) -> dict[str, Any]:
+def mapping(value: object) -> dict[str, Any]:
     """A mapping as it is; a module may answer with anything."""
-    return found if isinstance(found, dict) else {}
+    return value if isinstance(value, dict) else {}
 
 
 def step_of(play: str) -> str:

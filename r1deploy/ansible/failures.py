@@ -38,9 +38,9 @@ def _parts(result: dict[str, Any]) -> list[dict[str, Any]]:
     return [result, *(row for row in map(mapping, items if isinstance(items, list) else ()) if row.get("failed"))]
 
 
-def _texts(found: object) -> list[str]:
+def _texts(value: object) -> list[str]:
     """A list's entries as texts; what is no list is none."""
-    return [str(line) for line in found] if isinstance(found, list) else []
+    return [str(line) for line in value] if isinstance(value, list) else []
 
 
 def failure_of(event: Event, login: Login | None = None) -> Failure:
@@ -71,10 +71,10 @@ def failure_of(event: Event, login: Login | None = None) -> Failure:
 def up_to(pattern: str, lines: tuple[str, ...]) -> tuple[str, ...]:
     """The lines that a pattern is found in, and two before; what a tool says after its cause is its own traceback."""
     text = "\n".join(lines)
-    found = re.search(pattern, text)
-    if not found:
+    match = re.search(pattern, text)
+    if not match:
         return lines
-    first, last = (text.count("\n", 0, place) for place in found.span())
+    first, last = (text.count("\n", 0, place) for place in match.span())
     return lines[max(0, first - 2) : last + 1]
 
 

@@ -40,24 +40,24 @@ def end_marked(folder: Path) -> None:
     """End what has the run's folder in its environment or arguments: the supervisor was killed and cannot."""
     until = time.monotonic() + supervisor.PATIENCE_SECONDS
     while time.monotonic() < until:
-        found = marked(folder)
-        for pid in found:
+        pids = marked(folder)
+        for pid in pids:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
-        if not found:
+        if not pids:
             return
         time.sleep(0.01)
 
 
 def marked(folder: Path) -> list[int]:
     """Processes other than this one that know the folder of a run."""
-    found, mark = [], bytes(folder)
+    pids, mark = [], bytes(folder)
     for entry in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):
             known = mark in (entry / "environ").read_bytes() or mark in (entry / "cmdline").read_bytes()
             if known and int(entry.name) != os.getpid():
-                found.append(int(entry.name))
-    return found
+                pids.append(int(entry.name))
+    return pids
 
 
 class Leash:

@@ -126,8 +126,8 @@ def control_folder(folder: Path) -> Path:
         place = Path(base) / f"r1deploy-cp-{os.getuid()}"
         with contextlib.suppress(OSError):
             place.mkdir(mode=0o700, exist_ok=True)
-            found = place.lstat()
-            private = stat.S_ISDIR(found.st_mode) and found.st_uid == os.getuid() and not found.st_mode & 0o077
+            status = place.lstat()
+            private = stat.S_ISDIR(status.st_mode) and status.st_uid == os.getuid() and not status.st_mode & 0o077
             if private and len(str(place)) <= LONGEST_CONTROL_FOLDER:
                 return place
     return own
@@ -167,7 +167,7 @@ def write_overlay(folder: Path, ssh: Ssh, play: Play) -> Path:
                 **login_of_all(ssh).ansible(),
                 **play.variables,
             },
-            "hosts": {name: dict(found) for name, found in play.host_vars.items()},
+            "hosts": {name: dict(variables) for name, variables in play.host_vars.items()},
             "children": {name: {"hosts": {key: {} for key in hosts}} for name, hosts in play.groups.items()},
         }
     }
@@ -260,7 +260,7 @@ def said(folder: Path) -> tuple[str, ...]:
 def read_inventory(path: Path) -> list[dict[str, Any]] | None:
     """What the probe's plugin wrote of the inventory; None where no play started."""
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        rows = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
-    return list(found)
+    return list(rows)

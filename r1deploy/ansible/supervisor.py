@@ -40,12 +40,12 @@ def descendants() -> list[int]:
                 state, parent = stream.read().rsplit(")", 1)[1].split()[:2]
             if state not in "ZX":
                 children.setdefault(int(parent), []).append(pid)
-    found, waiting = [], [os.getpid()]
+    pids, waiting = [], [os.getpid()]
     while waiting:
         below = children.get(waiting.pop(), [])
-        found += below
+        pids += below
         waiting += below
-    return found
+    return pids
 
 
 def reap(statuses: dict[int, int]) -> bool:

@@ -25,10 +25,10 @@ def manifest_of(settings: Settings) -> dict[str, str] | None:
         return None
     path = Path(settings.weights.manifest)
     try:
-        found: dict[str, str] = parse_sums(path.read_text(encoding="utf-8"))
+        sums: dict[str, str] = parse_sums(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise PreflightError("MANIFEST_INVALID", f"{path}: {error}", fix=FIXES["MANIFEST_INVALID"]) from None
-    return found
+    return sums
 
 
 def prove(hosts: Hosts, host: Host, sums: Mapping[str, str] | None, hashing: bool, progress: Progress) -> Answer:

@@ -106,14 +106,14 @@ KINDS: dict[str, type[Part]] = {
 }
 
 
-def row_of(op: str, found: object) -> Row | None:
+def row_of(op: str, line: object) -> Row | None:
     """A line of the script with its kind, where it has the shape that it must; else None. In: what it was to do."""
-    kind = found.get("kind") if isinstance(found, dict) else None
+    kind = line.get("kind") if isinstance(line, dict) else None
     if not isinstance(kind, str) or kind not in KINDS:
         return None
     shape = ENDS.get(op, KINDS[kind]) if kind == "done" else KINDS[kind]
     try:
-        row = shape.model_validate_json(json.dumps(found), strict=True)
+        row = shape.model_validate_json(json.dumps(line), strict=True)
     except (ValidationError, RecursionError):
         return None
     return {"kind": kind, **row.model_dump(mode="json")}

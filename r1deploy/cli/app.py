@@ -41,10 +41,10 @@ class Root(TyperGroup):
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
         """The verb, which knows its group; None where there is none of that name."""
-        found: Any = super().get_command(ctx, cmd_name)
-        if found is not None:
-            found.rich_help_panel = next((group for group, names in GROUPS.items() if cmd_name in names), None)
-        return found
+        command: Any = super().get_command(ctx, cmd_name)
+        if command is not None:
+            command.rich_help_panel = next((group for group, names in GROUPS.items() if cmd_name in names), None)
+        return command
 
     def invoke(self, ctx: Any) -> Any:
         """Run the verb. Raises Unread."""

@@ -97,11 +97,11 @@ def upgrade_all(arguments: list[str]) -> list[str]:
 
     What follows it is a name, unless it is an option or the path of an inventory.
     """
-    found = list(arguments)
+    words = list(arguments)
     for at, word in enumerate(ours(arguments)):
         if word == "--upgrade" and not named(arguments[at + 1 : at + 2]):
-            found[at] = "--upgrade=all"
-    return found
+            words[at] = "--upgrade=all"
+    return words
 
 
 def named(following: list[str]) -> bool:

@@ -12,11 +12,11 @@ if TYPE_CHECKING:
     from r1deploy.verbs.preflight import Findings
 
 
-def report(found: Findings, json: bool, verbose: bool = True, whole: str = "cluster") -> None:
+def report(findings: Findings, json: bool, verbose: bool = True, whole: str = "cluster") -> None:
     """Print findings; ends with their exit code where one failed. In: the word for what has no host."""
     if json:
-        lines.document({"ok": not found.exit_code, "checks": lines.check_rows(found.checks)})
+        lines.document({"ok": not findings.exit_code, "checks": lines.check_rows(findings.checks)})
     else:
-        lines.show(*lines.check_lines(found.checks, verbose, whole), lines.verdict(found.checks))
-    if found.exit_code:
-        raise typer.Exit(found.exit_code)
+        lines.show(*lines.check_lines(findings.checks, verbose, whole), lines.verdict(findings.checks))
+    if findings.exit_code:
+        raise typer.Exit(findings.exit_code)

@@ -153,12 +153,12 @@ def status_command(
     if watch:
         watched(lambda: lines.status_lines(look()))
         return
-    found = look()
+    answer = look()
     if json:
-        lines.document(found)
+        lines.document(answer)
     else:
-        lines.show(*lines.status_lines(found))
-    if all(row["error"] for row in found["hosts"]):
+        lines.show(*lines.status_lines(answer))
+    if all(row["error"] for row in answer["hosts"]):
         raise typer.Exit(UnreachableError.exit_code)
 
 

@@ -94,7 +94,7 @@ def unpacked(stream: io.BufferedReader[Any]) -> tuple[str, Any]:
 
 def members_of(stream: Any) -> Members:
     """All members of an archive. Raises TarError, EOFError where it is cut."""
-    found, number, kept = Members(), 0, 0
+    members, number, kept = Members(), 0, 0
     with tarfile.open(fileobj=stream, mode="r|", bufsize=BLOCK, tarinfo=tarfiles.Member) as archive:
         while member := archive.next():
             tarfiles.forget(archive)
@@ -103,7 +103,7 @@ def members_of(stream: Any) -> Members:
                 raise tarfile.ReadError(f"it holds more than {tarfiles.MOST_MEMBERS} files: it is no image")
             name = str(PurePosixPath(member.name))
             if member.issym():
-                found.links[name] = os.path.normpath(PurePosixPath(name).parent / member.linkname)
+                members.links[name] = os.path.normpath(PurePosixPath(name).parent / member.linkname)
             content = archive.extractfile(member) if member.isfile() else None
             if content is None:
                 continue
@@ -115,11 +115,11 @@ def members_of(stream: Any) -> Members:
                     parts.append(block)
             if size != member.size:
                 raise EOFError(f"it ends inside of {name}")
-            found.sums[name], found.sizes[name] = digest.hexdigest(), size
+            members.sums[name], members.sizes[name] = digest.hexdigest(), size
             # What may be JSON; a layer is not.
             if parts and parts[0][:1] in (b"{", b"["):
-                found.kept[name] = b"".join(parts)
+                members.kept[name] = b"".join(parts)
                 kept += size
                 if kept > KEEP_ALL:
                     raise tarfile.ReadError("its small files are too many: it is no image")
-    return found
+    return members

@@ -151,9 +151,9 @@ def write(target: Path, image: str, repositories: tuple[Repository, ...], files:
 
 
 def _member(name: str, size: int) -> tarfile.TarInfo:
-    found = tarfile.TarInfo(name)
-    found.size, found.mode = size, 0o644
-    return found
+    member = tarfile.TarInfo(name)
+    member.size, member.mode = size, 0o644
+    return member
 
 
 def unpack(source: Path, cache: Path) -> Unpacked:
@@ -204,7 +204,7 @@ def _extract(source: Path, folder: Path) -> tuple[Manifest, str]:
                 manifest, data = _manifest(source, archive)
                 if sum(entry.size for entry in manifest.files.values()) > size:
                     raise damaged(source, "its files are larger than it is")
-                found = _files(source, archive, manifest, folder)
+                extracted = _files(source, archive, manifest, folder)
         except (tarfile.TarError, OSError, EOFError, ValueError) as error:
             if isinstance(error, OSError) and error.errno == errno.ENOSPC:
                 fix = f"free space in {folder.parent}, or set XDG_CACHE_HOME to a larger disk"
@@ -214,7 +214,7 @@ def _extract(source: Path, folder: Path) -> tuple[Manifest, str]:
             pass
         if raw.read(TRAILER) != stream.digest.hexdigest().encode():
             raise damaged(source, "its sha256 is not the one it ends with")
-    missing = sorted(set(manifest.files) - found)
+    missing = sorted(set(manifest.files) - extracted)
     if missing:
         raise damaged(source, f"it lacks {', '.join(missing[:5])}")
     (folder / MANIFEST).write_bytes(data)
@@ -238,10 +238,10 @@ def _manifest(source: Path, archive: tarfile.TarFile) -> tuple[Manifest, bytes]:
 
 def _files(source: Path, archive: tarfile.TarFile, manifest: Manifest, folder: Path) -> set[str]:
     """Extract what the manifest names, once each, under the names and with the sizes that it gives."""
-    found: set[str] = set()
+    extracted: set[str] = set()
     while member := archive.next():
         tarfiles.forget(archive)
-        wanted = None if member.name in found else manifest.files.get(member.name)
+        wanted = None if member.name in extracted else manifest.files.get(member.name)
         stream = archive.extractfile(member) if member.isreg() and not member.sparse else None
         if wanted is None or stream is None:
             raise damaged(source, f"it holds {member.name!r}, which its manifest does not name")
@@ -256,5 +256,5 @@ def _files(source: Path, archive: tarfile.TarFile, manifest: Manifest, folder: P
                 target.write(chunk)
         if digest.hexdigest() != wanted.sha256:
             raise damaged(source, f"{member.name} has another sha256 than the manifest says")
-        found.add(member.name)
-    return found
+        extracted.add(member.name)
+    return extracted

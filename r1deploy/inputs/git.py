@@ -81,10 +81,10 @@ def commit_of(settings: Settings, source: Source) -> str:
         return source.ref
     wanted = (f"refs/tags/{source.ref}^{{}}", f"refs/heads/{source.ref}", f"refs/tags/{source.ref}")
     rows = git(settings, "ls-remote", source.url, *wanted).decode().splitlines()
-    found = {name: commit for commit, name in (row.split("\t") for row in rows)}
+    refs = {name: commit for commit, name in (row.split("\t") for row in rows)}
     for name in wanted:
-        if name in found:
-            return found[name]
+        if name in refs:
+            return refs[name]
     raise PreflightError(
         "GIT_REF_GONE",
         f"{without_login(source.url)} has no branch or tag {source.ref}",
@@ -128,12 +128,12 @@ def blobs(settings: Settings, commit: str, paths: list[str]) -> dict[str, bytes]
     if not paths:
         return {}
     clone = clone_with(settings, commit)
-    found = {}
+    files = {}
     for path in paths:
         try:
-            found[path] = git(settings, "-C", str(clone), "show", f"{commit}:{path}")
+            files[path] = git(settings, "-C", str(clone), "show", f"{commit}:{path}")
         except PreflightError as error:
             message = f"FlagScale {commit[:12]} has no {path}"
             fix = "check patch.device_type and patch.backends"
             raise PreflightError("PATCH_MISSING", message, evidence=error.evidence, fix=fix) from None
-    return found
+    return files

@@ -31,9 +31,9 @@ def resolve(settings: Settings, lock: Lock | None, upgrade: frozenset[str], say:
 
     In: names to resolve anew (``flaggems``, ``flagscale``, ``image``). Raises PreflightError with all that cannot be.
     """
-    found, problems = resolved(settings, lock, upgrade, say)
+    fresh, problems = resolved(settings, lock, upgrade, say)
     if not problems:
-        return found
+        return fresh
     first = problems[0]
     if len(problems) == 1:
         raise first
@@ -56,14 +56,14 @@ def resolved(
         "patch": lambda: resolved_patch(settings, old.patch, say),
         "image": lambda: resolved_image(settings, old.image, upgrade, say),
     }
-    found: dict[str, object] = {}
+    entries: dict[str, object] = {}
     problems: list[PreflightError] = []
     for name, part in parts.items():
         try:
-            found[name] = part()
+            entries[name] = part()
         except PreflightError as error:
             problems.append(error)
-    return Lock.model_validate({"version": 1, **found}), problems
+    return Lock.model_validate({"version": 1, **entries}), problems
 
 
 def resolved_source(
@@ -84,8 +84,8 @@ def resolved_patch(settings: Settings, held: LockedPatch | None, say: Say) -> Lo
     paths = patch_paths(settings)
     if held and held.commit == settings.patch.commit and sorted(held.ciphertexts) == sorted(paths):
         return held
-    found = blobs(settings, settings.patch.commit, paths)
-    digests = {path: hashlib.sha256(data).hexdigest() for path, data in found.items()}
+    files = blobs(settings, settings.patch.commit, paths)
+    digests = {path: hashlib.sha256(data).hexdigest() for path, data in files.items()}
     if paths:
         say(f"locked {len(paths)} patches of FlagScale {settings.patch.commit[:12]}")
     return LockedPatch(commit=settings.patch.commit, ciphertexts=digests)

@@ -165,12 +165,12 @@ def _image(path: Path, name: str, members: Members) -> tuple[_Row, _Config]:
     if len(layers) != len(wanted):
         raise _damaged(path, f"{len(layers)} of {len(wanted)} layers")
     for layer, digest in zip(layers, wanted, strict=True):
-        found = members.sum_of(layer)
-        if found is None:
+        actual = members.sum_of(layer)
+        if actual is None:
             raise _damaged(path, f"the layer {layer} is not in it")
         # By its content as it is unpacked, or (OCI layout) by its name, packed or not.
-        if f"sha256:{found}" != digest and found != PurePosixPath(layer).name:
-            raise _damaged(path, f"the layer {layer} has the sha256 {found[:12]}")
+        if f"sha256:{actual}" != digest and actual != PurePosixPath(layer).name:
+            raise _damaged(path, f"the layer {layer} has the sha256 {actual[:12]}")
     return row, config
 
 
@@ -200,17 +200,17 @@ def _damaged(path: Path, why: str) -> PreflightError:
 def lock_image(settings: Settings) -> LockedImage:
     """What r1deploy.lock keeps of the tarball that the settings name. Raises PreflightError."""
     path, expected = Path(settings.image.tarball or ""), settings.image.sha256
-    found = inspect(path, settings.image.name)
-    if expected and found.sha256 != expected:
-        raise _damaged(path, f"sha256 {found.sha256[:12]}, image.sha256 says {expected[:12]}")
-    remember(path, found.sha256)
+    image = inspect(path, settings.image.name)
+    if expected and image.sha256 != expected:
+        raise _damaged(path, f"sha256 {image.sha256[:12]}, image.sha256 says {expected[:12]}")
+    remember(path, image.sha256)
     return LockedImage(
         name=settings.image.name,
-        id=found.image_id,
-        manifest=found.manifest,
-        tarball_sha256=found.sha256,
-        arch=found.arch,
-        packed=found.packed,
+        id=image.image_id,
+        manifest=image.manifest,
+        tarball_sha256=image.sha256,
+        arch=image.arch,
+        packed=image.packed,
     )
 
 

@@ -22,9 +22,9 @@ class Member(tarfile.TarInfo):
 
     @classmethod
     def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> Member:
-        found = super().frombuf(buf, encoding, errors)
-        if found.type in _HEADERS | _NAMES and found.size > LONGEST_HEADER:
-            raise tarfile.ReadError(f"a header of {found.size} bytes")
-        if found.type == tarfile.GNUTYPE_SPARSE:
+        member = super().frombuf(buf, encoding, errors)
+        if member.type in _HEADERS | _NAMES and member.size > LONGEST_HEADER:
+            raise tarfile.ReadError(f"a header of {member.size} bytes")
+        if member.type == tarfile.GNUTYPE_SPARSE:
             raise tarfile.ReadError("a file with holes")
-        return found
+        return member

@@ -35,19 +35,19 @@ def upstreams(settings: Settings, lock: Lock) -> list[Upstream]:
     facts = patch_facts(settings, patch.commit)
     base = str(facts["commit"])
     scale = tuple(dict.fromkeys((flagscale.commit, patch.commit, base)))
-    found = [gems, Upstream("FlagScale", settings.flagscale.url, scale)]
+    repositories = [gems, Upstream("FlagScale", settings.flagscale.url, scale)]
     for name, commit in (facts.get("backends_commit") or {}).items():
         url, linked = submodule(settings, base, str(name))
-        found.append(Upstream(str(name), url, tuple(dict.fromkeys((linked, str(commit))))))
-    return found
+        repositories.append(Upstream(str(name), url, tuple(dict.fromkeys((linked, str(commit))))))
+    return repositories
 
 
 def patch_facts(settings: Settings, commit: str) -> dict[str, Any]:
     """What the patch says of itself (diff.yaml): its base commit, and the backends' commits."""
     path = f"hardware/{settings.patch.device_type}/{settings.patch.backends[-1]}/diff.yaml"
     try:
-        found = yaml.safe_load(blobs(settings, commit, [path])[path])
-        return {"commit": str(found["commit"]), "backends_commit": dict(found.get("backends_commit") or {})}
+        facts = yaml.safe_load(blobs(settings, commit, [path])[path])
+        return {"commit": str(facts["commit"]), "backends_commit": dict(facts.get("backends_commit") or {})}
     except (yaml.YAMLError, KeyError, TypeError, ValueError) as error:
         raise PreflightError("PATCH_MISSING", f"FlagScale {commit[:12]}: {path} is not as expected: {error}") from None
 
@@ -70,8 +70,8 @@ def prove_upstreams(settings: Settings, lock: Lock) -> str:
 
     Asked of the remote each time: only the commits themselves travel where the server can filter.
     """
-    found = upstreams(settings, lock)
-    for row in found:
+    repositories = upstreams(settings, lock)
+    for row in repositories:
         with tempfile.TemporaryDirectory(prefix="r1-git-") as folder:
             git(settings, "init", "-q", "--bare", folder)
             want = ("fetch", "-q", "--no-tags", "--depth", "1", "--filter", "tree:0", row.url, *row.commits)
@@ -79,7 +79,7 @@ def prove_upstreams(settings: Settings, lock: Lock) -> str:
                 git(settings, "-C", folder, *want)
             except PreflightError as error:
                 raise lacking(error, row.url, row.commits) from None
-    return f"{sum(len(row.commits) for row in found)} commits of {len(found)} repositories can be had"
+    return f"{sum(len(row.commits) for row in repositories)} commits of {len(repositories)} repositories can be had"
 
 
 def lacking(error: PreflightError, url: str, commits: tuple[str, ...]) -> PreflightError:

@@ -35,13 +35,13 @@ def annotated(profile: str) -> str:
     It loads to exactly the settings of the profile alone. Raises ConfigError (PROFILE_UNKNOWN).
     """
     settings = from_profile(profile)
-    found = values(settings)
+    held = values(settings)
     lines = HEADER.splitlines()
     for path, node in schema.nodes().items():
         if len(path) == 1:
             lines.append("")
         margin = "  " * (len(path) - 1)
-        written = _written(path, node, found)
+        written = _written(path, node, held)
         live = node.kind == "section" or (path in DECIDED and _matters(path, settings))
         lines.append(f"{margin}# {node.field.description}")
         lines += written if live else [f"{margin}#{line.removeprefix(margin)}" for line in written]
@@ -93,12 +93,12 @@ def _scalar(value: object) -> str:
 
 def values(settings: Settings) -> dict[schema.Path, object]:
     """Return the value of each leaf and each whole mapping."""
-    found: dict[schema.Path, object] = {}
+    held: dict[schema.Path, object] = {}
     for path, value in leaves(settings):
         if path in schema.nodes():
-            found[path] = value
+            held[path] = value
             continue
-        mapping = found.setdefault(path[:-1], {})
+        mapping = held.setdefault(path[:-1], {})
         assert isinstance(mapping, dict)  # `leaves` gives a mapping either by its keys or whole
         mapping[path[-1]] = value
-    return found
+    return held
