@@ -15,7 +15,7 @@ ROW = 40 if struct.calcsize("P") == 8 else 32
 
 def own_addresses() -> dict[str, str]:
     """``{address: interface}`` of all addresses, second ones of an interface and IPv6 too. Raises OSError."""
-    found: dict[str, str] = {}
+    addresses: dict[str, str] = {}
     room = ctypes.create_string_buffer(ROOM)
     order = struct.pack("iP", ROOM, ctypes.addressof(room))
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as asked:
@@ -23,8 +23,8 @@ def own_addresses() -> dict[str, str]:
     for start in range(0, used, ROW):
         label = room.raw[start : start + 16].split(b"\0")[0].decode("utf-8", "replace")
         # A second address may carry a label of its own, such as eth0:1.
-        found.setdefault(socket.inet_ntoa(room.raw[start + 20 : start + 24]), label.split(":")[0])
-    return {**found, **_of_ipv6()}
+        addresses.setdefault(socket.inet_ntoa(room.raw[start + 20 : start + 24]), label.split(":")[0])
+    return {**addresses, **_of_ipv6()}
 
 
 def _of_ipv6() -> dict[str, str]:

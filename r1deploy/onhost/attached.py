@@ -22,16 +22,16 @@ POLITE_SECONDS = 2.0
 
 def carriers(mark: bytes) -> list[int]:
     """Processes with the mark in their environment."""
-    found = []
+    pids = []
     for name in os.listdir("/proc"):
         if name.isdigit():
             try:
                 with open(os.path.join("/proc", name, "environ"), "rb") as stream:
                     if mark in stream.read().split(b"\0"):
-                        found.append(int(name))
+                        pids.append(int(name))
             except OSError:
                 continue  # it ended
-    return found
+    return pids
 
 
 def end(child: subprocess.Popen[bytes], mark: bytes) -> None:

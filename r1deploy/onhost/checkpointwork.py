@@ -73,11 +73,11 @@ def unmark(request: Order) -> Answer:
 def verify(request: Order) -> Answer:
     """Headers first; then sha256 of every file, on all cores, against the sums that are ordered or lie there."""
     path = request["path"]
-    found = look_checkpoint(path)
+    headers = look_checkpoint(path)
     answer: Answer = {
-        "weights": found, "sums": {}, "differ": [], "absent": [], "unlisted": [], "hashed": 0, "seconds": 0,
+        "weights": headers, "sums": {}, "differ": [], "absent": [], "unlisted": [], "hashed": 0, "seconds": 0,
     }  # fmt: skip
-    if not found["exists"] or found["missing"] or found["bad"] or not found["shards"]:
+    if not headers["exists"] or headers["missing"] or headers["bad"] or not headers["shards"]:
         return answer
     wanted, answer["source"] = request.get("sums"), request.get("source")
     if wanted is None and os.path.exists(os.path.join(path, LISTING)):

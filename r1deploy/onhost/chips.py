@@ -24,7 +24,7 @@ Said = Tuple[int, str, str]
 def look_chips(request: Mapping[str, Any]) -> dict[str, Any]:
     """What the smi tool says of the chips: one row a chip, driver version, problems as ``error``."""
     chip = request["chip"]
-    found: dict[str, Any] = {
+    answer: dict[str, Any] = {
         "devices": len(glob.glob(chip["devices"])),
         "pci": pci_devices().count(chip["pci_vendor"]),
         "chips": [],
@@ -33,21 +33,21 @@ def look_chips(request: Mapping[str, Any]) -> dict[str, Any]:
     }
     tool = next((path for path in chip["smi"] if os.access(path, os.X_OK)), None)
     if tool is None:
-        found["error"] = f"none of {', '.join(chip['smi'])} is there"
-        return found
+        answer["error"] = f"none of {', '.join(chip['smi'])} is there"
+        return answer
     try:
         table, query, listing = ask(tool, chip)
     except (OSError, Refused) as error:
-        found["error"] = f"{tool}: {error}"
-        return found
-    found["driver"] = driver_of(table, chip)
+        answer["error"] = f"{tool}: {error}"
+        return answer
+    answer["driver"] = driver_of(table, chip)
     code, rows, errors = query
     if code != 0:
         said = (errors or rows).strip().splitlines()
-        found["error"] = f"{tool} fails: " + (said[-1][:300] if said else f"exit code {code}")
-        return found
-    found["chips"] = chips_of(rows, sick_of(listing, chip), chip)
-    return found
+        answer["error"] = f"{tool} fails: " + (said[-1][:300] if said else f"exit code {code}")
+        return answer
+    answer["chips"] = chips_of(rows, sick_of(listing, chip), chip)
+    return answer
 
 
 def pci_devices() -> list[str | None]:
@@ -87,15 +87,15 @@ def chips_of(rows: str, sick: Mapping[str, str], chip: Mapping[str, Any]) -> lis
 
     It does not count as a healthy one: the row itself could begin with the name of one.
     """
-    found: list[dict[str, Any]] = []
+    chips: list[dict[str, Any]] = []
     for row in re.finditer(chip["smi_pattern"], rows, re.MULTILINE):
-        known = [one["index"] for one in found]
+        known = [one["index"] for one in chips]
         one = chip_of(row.groupdict(), sick)
         if one is None or one["index"] in known:
             name = "not a chip: " + " ".join(row.group(0).split())
             one = {"index": len(known), "name": name[:80], "memory_mib": 0, "used_mib": 0}
-        found.append(one)
-    return found
+        chips.append(one)
+    return chips
 
 
 def chip_of(said: Mapping[str, Any], sick: Mapping[str, str]) -> dict[str, Any] | None:

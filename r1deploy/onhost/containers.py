@@ -62,21 +62,21 @@ def isolation_of(info: Mapping[str, Any]) -> str | None:
 
 def look_image(name: str) -> dict[str, Any] | None:
     """Id of an image by name, and the digests of its manifest where the engine knows them, or None."""
-    status, found = enginesocket.get("/images/" + name + "/json")
+    status, inspected = enginesocket.get("/images/" + name + "/json")
     if status != 200:
         return None
-    names = [name for name in found.get("RepoDigests") or [] if "@sha256:" in name]
+    names = [name for name in inspected.get("RepoDigests") or [] if "@sha256:" in name]
     digests = sorted({name.partition("@")[2] for name in names})[:50]
-    return {"id": found["Id"], "arch": found.get("Architecture"), "digests": digests}
+    return {"id": inspected["Id"], "arch": inspected.get("Architecture"), "digests": digests}
 
 
 def look_containers(request: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Containers of this cluster, by label, and any other that holds our name."""
     rows = []
     for identity in ids_of(request["cluster"], request["container"]):
-        status, found = enginesocket.get("/containers/" + identity + "/json")
+        status, inspected = enginesocket.get("/containers/" + identity + "/json")
         if status == 200:
-            rows.append(container_of(identity, found))
+            rows.append(container_of(identity, inspected))
     return sorted(rows, key=lambda row: str(row["name"]))
 
 
@@ -91,27 +91,27 @@ def ids_of(cluster: str, name: str) -> list[str]:
     return ids
 
 
-def container_of(identity: str, found: Mapping[str, Any]) -> dict[str, Any]:
+def container_of(identity: str, inspected: Mapping[str, Any]) -> dict[str, Any]:
     """What the plan needs of a container. In: its id and the engine's answer."""
-    labels = found["Config"].get("Labels") or {}
-    root = container_root(found)
+    labels = inspected["Config"].get("Labels") or {}
+    root = container_root(inspected)
     return {
-        "name": found["Name"].lstrip("/"),
+        "name": inspected["Name"].lstrip("/"),
         "id": identity,
-        "image": found["Image"],
-        "running": bool(found["State"].get("Running")),
-        "paused": bool(found["State"].get("Paused")),
-        "started_at": found["State"].get("StartedAt"),
+        "image": inspected["Image"],
+        "running": bool(inspected["State"].get("Running")),
+        "paused": bool(inspected["State"].get("Paused")),
+        "started_at": inspected["State"].get("StartedAt"),
         "cluster": labels.get(LABEL_CLUSTER),
         "release": labels.get(LABEL_RELEASE),
-        "spec": container_spec(found),
+        "spec": container_spec(inspected),
         "installed": installed_in(root) if root and labels.get(LABEL_RELEASE) else None,
     }
 
 
-def container_spec(found: Mapping[str, Any]) -> dict[str, Any]:
+def container_spec(inspected: Mapping[str, Any]) -> dict[str, Any]:
     """The attributes of a container that a release fixes."""
-    host, config = found["HostConfig"], found["Config"]
+    host, config = inspected["HostConfig"], inspected["Config"]
     return {
         "shm_size": host.get("ShmSize"),
         "interactive": config.get("OpenStdin"),
@@ -127,12 +127,12 @@ def container_spec(found: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def container_root(found: Mapping[str, Any]) -> str | None:
+def container_root(inspected: Mapping[str, Any]) -> str | None:
     """Folder through which a container's files can be read, or None."""
-    pid = found["State"].get("Pid") or 0
+    pid = inspected["State"].get("Pid") or 0
     if pid:
         return f"/proc/{pid:d}/root"
-    upper = (found.get("GraphDriver", {}).get("Data") or {}).get("UpperDir")
+    upper = (inspected.get("GraphDriver", {}).get("Data") or {}).get("UpperDir")
     return None if upper is None else str(upper)
 
 

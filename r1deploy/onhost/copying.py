@@ -49,13 +49,13 @@ def received_of(path: str, name: str, length: int) -> int:
         size = length_of(place)
         if size is not None:
             return min(size, length)
-    found = 0
+    arrived = 0
     # The folder may not be there yet, and rsync renames its file when that is whole.
     with contextlib.suppress(OSError):
         for row in os.scandir(folder):
             if row.name.startswith(f".{base}."):
-                found += row.stat().st_size
-    return found
+                arrived += row.stat().st_size
+    return arrived
 
 
 def refuse(code: int, tail: Sequence[str], place: str) -> NoReturn:

@@ -78,11 +78,11 @@ def main(text: str) -> int:
                 if handle is None:
                     continue
                 try:
-                    found = os.fstat(handle)
+                    status = os.fstat(handle)
                     place = start_of(handle, order["count"]) if first else 0
-                    if path in places and places[path][0] == found.st_ino and places[path][1] <= found.st_size:
+                    if path in places and places[path][0] == status.st_ino and places[path][1] <= status.st_size:
                         place = places[path][1]
-                    places[path] = (found.st_ino, copy(handle, place))
+                    places[path] = (status.st_ino, copy(handle, place))
                 finally:
                     os.close(handle)
             if not order["follow"]:

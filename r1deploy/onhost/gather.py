@@ -17,11 +17,11 @@ from typing import Any, Callable, Dict, Iterator, NoReturn, Sequence, Tuple
 
 # Names of parts, and what yields a value for each of them, one by one.
 Job = Tuple[Sequence[str], Callable[[], Iterator[Tuple[str, Any]]]]
-Found = Dict[str, Any]
+Parts = Dict[str, Any]
 Problems = Dict[str, str]
 
 
-def gather(jobs: Sequence[Job], seconds: float, limit: int) -> tuple[Found, Problems]:
+def gather(jobs: Sequence[Job], seconds: float, limit: int) -> tuple[Parts, Problems]:
     """(``{part: value}``, ``{part: why it is not there}``).
 
     In: ``(names, job)`` rows; a job yields ``(name, value)`` for its names, one by one. It may raise anything: then
@@ -33,21 +33,21 @@ def gather(jobs: Sequence[Job], seconds: float, limit: int) -> tuple[Found, Prob
         os.close(reading)
         _work(jobs, writing, limit)
     os.close(writing)
-    found: Found = {}
+    parts: Parts = {}
     problems: Problems = {}
-    ending = _read(reading, time.monotonic() + seconds, limit, found, problems)
+    ending = _read(reading, time.monotonic() + seconds, limit, parts, problems)
     os.close(reading)
     with contextlib.suppress(OSError):
         os.killpg(child, signal.SIGKILL)
     # Not waited for: a process that hangs in the kernel would not even notice the signal.
     os.waitpid(child, os.WNOHANG)
     for name in (name for names, _ in jobs for name in names):
-        if name not in found and name not in problems:
+        if name not in parts and name not in problems:
             problems[name] = ending or f"no answer in {seconds:.0f} s"
-    return found, problems
+    return parts, problems
 
 
-def _read(reading: int, until: float, limit: int, found: Found, problems: Problems) -> str | None:
+def _read(reading: int, until: float, limit: int, parts: Parts, problems: Problems) -> str | None:
     """Take the parts as they come; why there are no more, where that is not the time."""
     data = b""
     while True:
@@ -65,7 +65,7 @@ def _read(reading: int, until: float, limit: int, found: Found, problems: Proble
         for line in lines:
             name, value, problem = json.loads(line.decode("ascii"))
             if problem is None:
-                found[name] = value
+                parts[name] = value
             else:
                 problems[name] = problem
 

@@ -44,10 +44,10 @@ def read(path: str) -> Info | None:
     """What the lock file says, or None."""
     try:
         # A shorter text may have been written over a longer one: only the first document counts.
-        found = json.JSONDecoder().raw_decode(read_bytes(path).decode("utf-8", "replace"))[0]
+        info = json.JSONDecoder().raw_decode(read_bytes(path).decode("utf-8", "replace"))[0]
     except (OSError, ValueError, RecursionError):
         return None
-    return found if isinstance(found, dict) else None
+    return info if isinstance(info, dict) else None
 
 
 def is_held(path: str) -> bool:
@@ -61,8 +61,8 @@ def look_lock(path: str) -> Info | None:
 
     An owner that has ended does not run any more: who wants the lock next waits for the last of its processes.
     """
-    found = read(path) if is_held(path) else None
-    return None if found is None or found.get("ended") else found
+    info = read(path) if is_held(path) else None
+    return None if info is None or info.get("ended") else info
 
 
 def write(handle: int, info: Info) -> None:

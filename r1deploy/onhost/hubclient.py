@@ -48,10 +48,10 @@ def got_huggingface(order: Order) -> None:
 def listed_modelscope(order: Order) -> dict[str, Any]:
     """The revision, and its files."""
     api = importlib.import_module("modelscope.hub.api")
-    found = api.HubApi().get_model_files(order["repo"], revision=order["revision"], recursive=True)
+    files = api.HubApi().get_model_files(order["repo"], revision=order["revision"], recursive=True)
     rows = [
         {"name": row["Path"], "size": row["Size"], "sha256": row.get("Sha256") or None, "sha1": None}
-        for row in found
+        for row in files
         if row["Type"] != "tree"
     ]
     return {"revision": order["revision"], "files": rows}

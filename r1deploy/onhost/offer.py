@@ -137,11 +137,11 @@ def memory_folder() -> Iterator[str]:
 
 def addresses_of(names: Iterable[str]) -> set[str]:
     """The IPv4 addresses of hosts; a name that does not resolve has none."""
-    found: set[str] = set()
+    addresses: set[str] = set()
     for name in names:
         with contextlib.suppress(OSError):
-            found |= {str(row[4][0]) for row in socket.getaddrinfo(name, None, socket.AF_INET, socket.SOCK_STREAM)}
-    return found
+            addresses |= {str(row[4][0]) for row in socket.getaddrinfo(name, None, socket.AF_INET, socket.SOCK_STREAM)}
+    return addresses
 
 
 def serve(request: Mapping[str, Any], say: Say) -> None:

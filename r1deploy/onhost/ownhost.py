@@ -85,13 +85,13 @@ def number_of_own_name() -> str | None:
 
 def listening_ports(tables: Iterable[str] = ("/proc/net/tcp", "/proc/net/tcp6")) -> set[int]:
     """The TCP ports on which somebody listens."""
-    found = set()
+    ports = set()
     for table in tables:
         for row in (read_text(table, 64 << 20) or "").splitlines()[1:]:
             fields = row.split()
             if fields[3] == LISTENING:
-                found.add(int(fields[1].rsplit(":", 1)[1], 16))
-    return found
+                ports.add(int(fields[1].rsplit(":", 1)[1], 16))
+    return ports
 
 
 def look_memory() -> dict[str, Any]:

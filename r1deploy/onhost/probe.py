@@ -56,6 +56,6 @@ def jobs_of(request: Mapping[str, Any]) -> list[Job]:
 def main(text: str) -> None:
     """Look at all and print one marked line. In: the order as JSON."""
     request = json.loads(text)
-    found, problems = gather(jobs_of(request), request["seconds"], request["limit"])
-    answer = dict(found, schema=SCHEMA, problems=problems)
+    parts, problems = gather(jobs_of(request), request["seconds"], request["limit"])
+    answer = dict(parts, schema=SCHEMA, problems=problems)
     sys.stdout.write(MARK + json.dumps(answer, separators=(",", ":")) + "\n")

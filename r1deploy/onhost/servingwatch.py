@@ -21,13 +21,13 @@ Order = Mapping[str, Any]
 def watch(order: Order) -> dict[str, Any]:
     """The service: ``alive``, its ``log`` from an offset on, the log's ``size``; Ray's ``nodes`` if wanted."""
     text, size = end_of(order["log"], order["offset"])
-    found: dict[str, Any] = {"nodes": None, "alive": is_alive(order["pid_file"]), "log": text, "size": size}
+    answer: dict[str, Any] = {"nodes": None, "alive": is_alive(order["pid_file"]), "log": text, "size": size}
     if order["nodes"]:
         try:
-            found["nodes"] = nodes()
+            answer["nodes"] = nodes()
         except Exception as error:  # any: Ray may be in whatever state
-            found["ray"] = str(error)[:200]
-    return found
+            answer["ray"] = str(error)[:200]
+    return answer
 
 
 def is_alive(pid_file: str) -> bool | None:

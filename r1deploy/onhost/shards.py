@@ -115,32 +115,32 @@ def look_checkpoint(folder: str, places: Mapping[str, str] | None = None) -> dic
     In: ``places``, ``{name: path}`` of files that are to be read elsewhere. ``sum`` is equal for folders that hold
     the same, as far as headers and sizes tell.
     """
-    found = absent(folder)
-    found["exists"] = os.path.isdir(folder)
-    if not found["exists"]:
-        return found
+    checkpoint = absent(folder)
+    checkpoint["exists"] = os.path.isdir(folder)
+    if not checkpoint["exists"]:
+        return checkpoint
     shards = shards_of(folder)
-    found["index"] = os.path.exists(os.path.join(folder, INDEX))
-    found["config"] = os.path.exists(os.path.join(folder, CONFIG))
-    found["layers"] = _layers(folder)
-    found["shards"] = len(shards)
+    checkpoint["index"] = os.path.exists(os.path.join(folder, INDEX))
+    checkpoint["config"] = os.path.exists(os.path.join(folder, CONFIG))
+    checkpoint["layers"] = _layers(folder)
+    checkpoint["shards"] = len(shards)
     why, whole = {}, []
-    if found["index"] and shards_of_index(folder) is None:
+    if checkpoint["index"] and shards_of_index(folder) is None:
         why[INDEX] = "holds no weight_map"
     for name in sorted(shards):
         try:
             size, digest = check_shard((places or {}).get(name, os.path.join(folder, name)), shards[name])
         except FileNotFoundError:
-            found["missing"].append(name)
+            checkpoint["missing"].append(name)
         except BadShard as error:
             why[name] = str(error)
         else:
             whole.append([name, size, digest])
-    found["bytes"] = sum(row[1] for row in whole)
-    found["bad"], found["why"] = sorted(why), why
-    listing = json.dumps([whole, found["missing"], found["bad"]])
-    found["sum"] = hashlib.sha256(listing.encode()).hexdigest()[:12]
-    return found
+    checkpoint["bytes"] = sum(row[1] for row in whole)
+    checkpoint["bad"], checkpoint["why"] = sorted(why), why
+    listing = json.dumps([whole, checkpoint["missing"], checkpoint["bad"]])
+    checkpoint["sum"] = hashlib.sha256(listing.encode()).hexdigest()[:12]
+    return checkpoint
 
 
 # No model has more; what says so is not one.

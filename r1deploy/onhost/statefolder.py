@@ -48,15 +48,15 @@ def mode_and_owner(path: str) -> str | None:
 
 def sources_of(top: str, trees: Iterable[str]) -> dict[str, str | None]:
     """``{path of a clone below our folder: its commit, name of a tree + "/patched": the key of its patch}``."""
-    found = {}
+    sources = {}
     for path in trees:
         for clone in own_names(map(os.path.dirname, glob.glob(path + "/*/.git"))):
-            found[clone[len(top) + 1 :]] = git_head(clone)
+            sources[clone[len(top) + 1 :]] = git_head(clone)
         patched = load(os.path.join(path, "patched.json"))
         if isinstance(patched, dict):
             key = patched.get("key")
-            found[os.path.basename(path) + "/patched"] = key if isinstance(key, str) else None
-    return found
+            sources[os.path.basename(path) + "/patched"] = key if isinstance(key, str) else None
+    return sources
 
 
 def git_head(path: str) -> str | None:
@@ -128,7 +128,7 @@ def active_of(path: str) -> dict[str, Any] | None:
     """What serve wrote down as active; None where it wrote nothing. Raises ValueError: a damaged record is none."""
     if not os.path.lexists(path):
         return None
-    found = load(path)
-    if not isinstance(found, dict):
+    active = load(path)
+    if not isinstance(active, dict):
         raise ValueError(f"{path} is damaged")
-    return found
+    return active

@@ -24,25 +24,25 @@ def stamp(path: str) -> list[int]:
 
 def content_files(folder: str) -> list[str]:
     """Relative paths of the files that make up a checkpoint, sorted; hidden ones (caches, partial files) do not."""
-    found = []
+    paths = []
     for top, dirs, names in os.walk(folder):
         dirs[:] = [name for name in dirs if not name.startswith(".")]
         for name in names:
             if name.endswith(COUNTS) and not name.startswith(".") and "sha256" not in name.lower():
-                found.append(os.path.relpath(os.path.join(top, name), folder))
-    return sorted(found)
+                paths.append(os.path.relpath(os.path.join(top, name), folder))
+    return sorted(paths)
 
 
 def known_sums(record: Any, folder: str, names: Iterable[str]) -> dict[str, str]:
     """``{name: sha256}`` of those files whose stamp in the record still stands."""
     if not isinstance(record, dict) or record.get("path") != folder or not isinstance(record.get("files"), dict):
         return {}
-    found = {}
+    sums = {}
     for name in names:
         row = record["files"].get(name)
         if isinstance(row, list) and row and isinstance(row[-1], str) and _stands(row[:-1], os.path.join(folder, name)):
-            found[name] = row[-1]
-    return found
+            sums[name] = row[-1]
+    return sums
 
 
 def _stands(known: list[Any], path: str) -> bool:
@@ -64,12 +64,12 @@ def content_digest(record: Any, folder: str) -> str | None:
 
 def parse_sums(text: str) -> dict[str, str]:
     """``{name: sha256}`` of a file as sha256sum writes it. Raises ValueError with the line's number."""
-    found = {}
+    sums = {}
     for number, line in enumerate(text.splitlines(), 1):
         if not line.strip() or line.startswith("#"):
             continue
         match = re.match(r"\\?([0-9a-fA-F]{64}) [ *](.+)$", line)
         if match is None:
             raise ValueError(f"line {number} is not `SHA256  NAME`")
-        found[os.path.normpath(match.group(2).strip())] = match.group(1).lower()
-    return found
+        sums[os.path.normpath(match.group(2).strip())] = match.group(1).lower()
+    return sums

@@ -42,7 +42,7 @@ def _lines(path: str) -> list[Any]:
 
 def walk(root: str, parts: Iterable[str]) -> list[str]:
     """Relative paths of all files and links below ``root``/part for each part, sorted."""
-    found = []
+    paths = []
     for part in parts:
         top = os.path.join(root, part)
         for folder, dirs, names in os.walk(top):
@@ -51,8 +51,8 @@ def walk(root: str, parts: Iterable[str]) -> list[str]:
             for name in names + links:
                 path = os.path.join(folder, name)
                 if _counts(path):
-                    found.append(os.path.relpath(path, root))
-    return sorted(found)
+                    paths.append(os.path.relpath(path, root))
+    return sorted(paths)
 
 
 def _counts(path: str) -> bool:
@@ -82,13 +82,13 @@ def _stamp(path: str) -> list[int]:
 
 def stamps(root: str, manifest: Document) -> Document:
     """The stamps of all files of a manifest: ``{path: stamp}``; missing files are left out."""
-    found = {}
+    stamped = {}
     for path in manifest["files"]:
         try:
-            found[path] = _stamp(os.path.join(root, path))
+            stamped[path] = _stamp(os.path.join(root, path))
         except (OSError, ValueError):
             continue
-    return found
+    return stamped
 
 
 def verify(root: str, manifest: Document, known: Document | None = None) -> list[str]:
@@ -120,16 +120,16 @@ def load(path: str) -> Any:
 
 def load_manifest(root: str) -> Document | None:
     """The manifest of the tree in ``root``; None where there is none, or a document of another shape."""
-    found = load(os.path.join(root, "manifest.json"))
-    if not isinstance(found, dict) or not isinstance(found.get("digest"), str):
+    manifest = load(os.path.join(root, "manifest.json"))
+    if not isinstance(manifest, dict) or not isinstance(manifest.get("digest"), str):
         return None
-    return found if isinstance(found.get("files"), dict) else None
+    return manifest if isinstance(manifest.get("files"), dict) else None
 
 
 def load_stamps(root: str) -> Document:
     """The stamps of the tree in ``root``; none of them where they cannot be read: then the files are."""
-    found = load(os.path.join(root, STAMPS))
-    return found if isinstance(found, dict) else {}
+    stamped = load(os.path.join(root, STAMPS))
+    return stamped if isinstance(stamped, dict) else {}
 
 
 def store(path: str, document: object) -> None:

@@ -15,12 +15,12 @@ def look_weights(request: Mapping[str, Any], record: str) -> dict[str, Any] | No
     path = request["weights"]
     if path is None:
         return None
-    found = look_from_inside(path, request["model"], request["volumes"])
-    found["outside"] = dict(list(found["outside"].items())[:5])
-    found["missing"], found["bad"] = found["missing"][:5], found["bad"][:5]
-    found["why"] = {name: found["why"][name] for name in found["bad"]} if found["bad"] else {}
-    found["content"] = content_digest(read_json(record), path) if found["exists"] else None
-    return found
+    checkpoint = look_from_inside(path, request["model"], request["volumes"])
+    checkpoint["outside"] = dict(list(checkpoint["outside"].items())[:5])
+    checkpoint["missing"], checkpoint["bad"] = checkpoint["missing"][:5], checkpoint["bad"][:5]
+    checkpoint["why"] = {name: checkpoint["why"][name] for name in checkpoint["bad"]} if checkpoint["bad"] else {}
+    checkpoint["content"] = content_digest(read_json(record), path) if checkpoint["exists"] else None
+    return checkpoint
 
 
 def look_from_inside(path: str, inside: str, volumes: Volumes) -> dict[str, Any]:
