@@ -44,10 +44,13 @@ def config_command(
     sets: Set = None,
 ) -> None:
     """Print the merged settings."""
+    from r1deploy.settings.example import flow
     from r1deploy.verbs.config import config
 
     cells = [
-        (path, str(value), f"{kind} {where}".strip()) if sources else (path, str(value))
+        (path, flow(value), where if where.startswith(kind) else f"{kind} {where}".strip())
+        if sources
+        else (path, flow(value))
         for path, value, kind, where in config(folder, flags_of(sets))
     ]
     lines.show(*lines.table(cells))

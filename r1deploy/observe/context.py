@@ -123,7 +123,7 @@ def usable(folder: Path, path: Path) -> Path:
     """
     if not path.exists():
         message = f"{path}: no such inventory"
-        fix = "r1deploy init HOSTFILE, or name it: r1deploy bootstrap INVENTORY"
+        fix = "r1deploy init HOSTFILE, or name it: r1deploy preflight INVENTORY (or plan, bootstrap)"
         raise UsageError("INVENTORY_MISSING", message, fix=fix)
     if not (path.is_file() and hostfile.looks_like_hostfile(path)):
         return path

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import ipaddress
+import re
 import shlex
 import socket
 import time
@@ -31,6 +32,8 @@ TRUST_USER = "root"
 SECONDS, LIMIT = 60, 4 << 20
 # sshd drops logins when too many are under way: those hosts are looked at again.
 LOGIN_ATTEMPTS = 4
+# What Ansible colours its words with.
+COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 
 
 @dataclass
@@ -90,7 +93,9 @@ def probe(target: Target, settings: Settings, folders: tuple[str, ...] = ()) -> 
         rows = rows_of(target, outcome, rows_file)
     hosts = hosts_in(rows, settings)
     probed = Probed(hosts, login=by_name(rows))
-    probed.failures = {failure.host: named(failure) for failure in outcome.failures}
+    order = {host.name: number for number, host in enumerate(hosts)}
+    failures = sorted(outcome.failures, key=lambda row: order.get(row.host, len(order)))
+    probed.failures = {failure.host: named(failure) for failure in failures}
     for host in hosts:
         answer = outcome.results.get(host.name)
         if answer is None and host.name not in probed.failures:
@@ -108,7 +113,11 @@ def rows_of(target: Target, outcome: Outcome, path: Path) -> list[dict[str, Any]
     if rows is not None:
         return rows
     if outcome.tail and not outcome.ok:
-        raise ConfigError("INVENTORY_INVALID", f"{target.inventory}: Ansible cannot read it", evidence=outcome.tail)
+        said = [COLOUR.sub("", line) for line in outcome.tail if not line.startswith("PLAY ")]
+        fix = (
+            f"ansible-inventory -i {shlex.quote(str(target.inventory))} --list says what is wrong; vaults are not read"
+        )
+        raise ConfigError("INVENTORY_INVALID", f"{target.inventory}: Ansible cannot read it", evidence=said, fix=fix)
     raise UsageError(
         "INVENTORY_EMPTY",
         f"{target.inventory}: no hosts in it",

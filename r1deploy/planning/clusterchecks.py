@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 
 from r1deploy.modes import mode_of
+from r1deploy.modes.base import MODES
 from r1deploy.planning.desired import Desired
 from r1deploy.planning.exposure import exposure
 from r1deploy.planning.findings import BOTH, SERVE, Check, failed, passed
@@ -31,7 +32,8 @@ def topology(desired: Desired, _: Mapping[str, Observed]) -> Iterator[Check]:
     if mode.most_hosts is not None and len(desired.hosts) > mode.most_hosts:
         most = "one host" if mode.most_hosts == 1 else f"{mode.most_hosts} hosts"
         many = f"service.mode {mode.name} serves on {most}, the inventory has {len(desired.hosts)}"
-        fix = f"set service.mode to ray+vllm, or name {most} only"
+        others = [row.name for row in MODES.values() if row.most_hosts is None]
+        fix = f"set service.mode to {' or '.join(others)}, or name {most} only"
         yield failed("TOPOLOGY", "topology", many, fix)
     elif tp * pp != total:
         yield failed("TOPOLOGY", "topology", said, FIT)

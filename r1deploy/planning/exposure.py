@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from r1deploy.modes import mode_of
+from r1deploy.modes.base import MODES
 from r1deploy.planning.desired import Desired
 from r1deploy.planning.findings import Check, warned
 from r1deploy.planning.observed import Observed
@@ -33,5 +34,8 @@ def exposure(desired: Desired, _: Mapping[str, Observed]) -> Iterator[Check]:
     fix = f"let only {addresses} reach tcp/1024:65535 of each other: {DOCS}, Firewall"
     yield warned("RAY_OPEN", "ray", detail, fix)
     if mode.trusts and desired.workers:
+        others = [row.name for row in MODES.values() if not row.trusts and row.most_hosts is None]
         detail = "root in the head's container is root on the workers: their containers are privileged"
-        yield warned("TRUST_ROOT", "trust", detail, "service.mode: ray+vllm needs no such trust and makes none")
+        yield warned(
+            "TRUST_ROOT", "trust", detail, f"service.mode: {', '.join(others)} needs no such trust and makes none"
+        )

@@ -39,10 +39,10 @@ def refusal(problems: Sequence[Problem]) -> ConfigError:
     """Return the error that says all problems at once, with the code of the first."""
     lines = list(dict.fromkeys(str(problem) for problem in problems))
     head = [f"the settings have {len(lines)} problems"] if len(lines) > 1 else []
-    fix = "correct the key" if len(lines) == 1 else "correct these keys"
-    return ConfigError(
-        problems[0].code, "\n  ".join(head + lines), fix=f"{fix}; `r1deploy init` writes every setting with its meaning"
-    )
+    what = "key" if problems[0].code == "SETTINGS_UNKNOWN_KEY" else "value"
+    fix = f"correct the {what}" if len(lines) == 1 else "correct them"
+    meaning = "`r1deploy init` in a new folder writes every setting with its meaning"
+    return ConfigError(problems[0].code, "\n  ".join(head + lines), fix=f"{fix}; {meaning}")
 
 
 def from_pydantic(error: pydantic.ValidationError, where: Callable[[schema.Path], str]) -> list[Problem]:

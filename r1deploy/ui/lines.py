@@ -188,11 +188,11 @@ def gap_lines(gap: Gap) -> list[str]:
 
 
 def status_lines(status: dict[str, Any]) -> list[str]:
-    """The cluster's state, as ``actions.status`` gives it, for people."""
+    """The cluster's state, as ``verbs.status`` gives it, for people."""
     rows = [
         f"cluster   {status['cluster']}",
         f"release   {status['release']}, configuration {status['config'] or 'unknown'}",
-        f"active    {active_sentence(status['active'])}",
+        *wrap(active_sentence(status), "active    ", " " * 10),
         *wrap(service_sentence(status), "service   ", " " * 10),
     ]
     if status["answer"]:
@@ -213,20 +213,23 @@ def host_table(hosts: Iterable[dict[str, Any]]) -> list[str]:
     """A row a host: what is done and due of each step, its chips, Ray."""
     from r1deploy.planning.steps import STEPS
 
-    cells = [["host", *STEPS, "chips", "ray"]]
+    cells, silent = [["host", *STEPS, "chips", "ray"]], []
     for host in hosts:
         if host["error"]:
-            cells.append([host["name"], *("?" for _ in STEPS), "?", f"{host['error']}: {host['detail']}"])
+            cells.append([host["name"], *("?" for _ in STEPS), "?", "?"])
+            silent += wrap(f"{host['error']}: {host['detail']}", f"{host['name']}  ", "  ")
         else:
             marks = (MARKS[host["steps"][step]] for step in STEPS)
             cells.append([host["name"], *marks, str(host["chips"]), "up" if host["ray"] else "-"])
-    return table(cells)
+    return [*table(cells), *silent]
 
 
-def active_sentence(active: dict[str, Any] | None) -> str:
+def active_sentence(status: dict[str, Any]) -> str:
     """The release that is active, since when, and whether the gate has seen it serve."""
+    active = status["active"]
     if not active:
-        return "none"
+        silent = ", ".join(status["unknown"])
+        return f"unknown: no answer from {silent}" if silent else "none"
     doubt = "" if active["proven"] else " (not verified)"
     return f"{active['release']}/{active['config']} since {active['since']}{doubt}"
 

@@ -15,7 +15,7 @@ from r1deploy.connection import Remote, on_each
 from r1deploy.dockercli import docker
 from r1deploy.errors import R1Error
 from r1deploy.observe.blocking import container_of, hosts_of
-from r1deploy.observe.view import lock_of, look
+from r1deploy.observe.view import lock_of_any, look
 from r1deploy.onhost import attached
 from r1deploy.run import Run, silent
 from r1deploy.session import BLOCK, Lines, Session
@@ -36,7 +36,7 @@ def execute(run: Run, command: Sequence[str], host: str | None, streams: Streams
 
     Returns the highest exit code. Raises UsageError, UnreachableError, PreflightError before anything runs.
     """
-    view = look(run.context, lock_of(run.context, frozenset(), silent))
+    view = look(run.context, lock_of_any(run.context, silent))
     hosts = hosts_of(view, host)
     containers = {row.name: container_of(view, row) for row in hosts}
     wide = max(len(row.name) for row in hosts)

@@ -8,6 +8,7 @@ from typing import Any
 
 from r1deploy import runlock
 from r1deploy.journal import logs_of
+from r1deploy.observe.blocking import refuse_unreachable
 from r1deploy.observe.view import lock_of_any, look
 from r1deploy.planning.recorded import LockInfo
 from r1deploy.run import Run
@@ -16,10 +17,15 @@ from r1deploy.run import Run
 def history(run: Run) -> list[dict[str, Any]]:
     """Runs by time: what the hosts have written down, with the path of the log where it is on this machine.
 
-    The run that holds the cluster is among them, as running.
+    The run that holds the cluster is among them, as running. Of hosts that do not answer it is said that their history
+    is not known. Raises UnreachableError where none answers and no log is here.
     """
     view = look(run.context, lock_of_any(run.context, run.say))
     logs = logs_of(run.settings.cluster)
+    if not (view.probed.observed or logs):
+        refuse_unreachable(view.probed)
+    for failure in view.probed.failures.values():
+        run.say(f"{failure.host}: {failure.message} ({failure.code}); its history is not known")
     rows: dict[str, dict[str, Any]] = {}
     for host, seen in view.probed.observed.items():
         for line in seen.state.history:

@@ -7,7 +7,7 @@ import subprocess
 
 from r1deploy.dockercli import docker
 from r1deploy.observe.blocking import container_of, hosts_of
-from r1deploy.observe.view import lock_of, look
+from r1deploy.observe.view import lock_of_any, look
 from r1deploy.run import Run, silent
 
 
@@ -16,7 +16,7 @@ def shell(run: Run, host: str | None) -> int:
 
     Returns its exit code. Raises UsageError, UnreachableError, PreflightError.
     """
-    view = look(run.context, lock_of(run.context, frozenset(), silent))
+    view = look(run.context, lock_of_any(run.context, silent))
     wanted = hosts_of(view, host or view.desired.head.name)[0]
     login = run.context.login(view.probed, wanted.name)
     sudo = ["sudo"] if login.sudo("") else []

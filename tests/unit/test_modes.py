@@ -78,7 +78,7 @@ def test_a_flag_that_is_off_is_not_passed(name: str) -> None:
     assert "trust_remote_code" not in arguments_of(name, in_mode(name, engine))
 
 
-@pytest.mark.parametrize("name", BUILT_IN)
+@pytest.mark.parametrize("name", sorted(MODES))
 def test_each_mode_has_its_play_and_its_templates(name: str) -> None:
     mode = mode_of(name)
     assert (content.PLAYBOOKS / mode.play).is_file()
@@ -162,7 +162,7 @@ def test_the_material_of_a_configuration_is_what_its_name_hangs_on() -> None:
 
 
 def test_a_mode_that_nobody_knows_is_refused_with_its_place(tmp_path: Path) -> None:
-    (tmp_path / "r1deploy.yaml").write_text("service:\n  mode: sglang\n")
+    (tmp_path / "r1deploy.yaml").write_text("service:\n  mode: nobodys\n")
     with pytest.raises(ConfigError) as caught:
         settings_in(tmp_path, {})
     said = f"{caught.value.message} {' '.join(caught.value.evidence)}"
