@@ -67,7 +67,7 @@ def test_each_cause_has_its_code_its_words_and_its_paragraph() -> None:
         assert row.code in docs, row.code
     for row in ENGINE:
         assert row.sentence and row.fix
-        assert f"**{row.code}**" in docs, row.code
+        assert docs.count(f"**{row.code}**") == docs.count(row.code) == 1, row.code
 
 
 def test_the_first_cause_that_fits_is_taken() -> None:
