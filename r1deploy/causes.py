@@ -246,21 +246,26 @@ ENGINE: tuple[Cause, ...] = (
         r"No such file or directory|does not appear to have|not found.*model",
         "engine-no-weights",
         "the engine does not find the weights",
-        "the engine does not find the weights",
+        "the engine does not find the weights: r1deploy weights verify, and look at engine.model and container.volumes",
     ),
     Cause(
         r"placement group",
         "engine-few-chips",
         "Ray has too few chips",
-        "Ray has fewer chips than tp × pp asks for",
+        "Ray has fewer chips than tp × pp asks for: r1deploy preflight compares them with slots",
     ),
     Cause(
         r"error 801",
         "engine-driver",
         "the host's driver is too old for the image",
-        "the image's driver libraries are newer than the host's driver",
+        "the image's driver libraries are newer than the host's driver: install the one that belongs to the image",
     ),
-    Cause(r"[Aa]ddress already in use", "engine-port", "the engine's port is taken", "the engine's port is taken"),
+    Cause(
+        r"[Aa]ddress already in use",
+        "engine-port",
+        "the engine's port is taken",
+        "the engine's port is taken: ss -ltnp on the head",
+    ),
 )
 
 

@@ -27,7 +27,7 @@ class Engine(enum.StrEnum):
 
 @lab_app.command("up")
 def lab_up(
-    hosts: Annotated[int, typer.Option(help="How many hosts.")] = 2,
+    hosts: Annotated[int, typer.Option(help="How many hosts.", min=1)] = 2,
     install: Annotated[bool, typer.Option(help="Install and start what is missing on this machine.")] = False,
     engine: Annotated[
         Engine, typer.Option(help="light: a stand-in; vllm: the real one on CPUs, with real Ray.")

@@ -35,5 +35,6 @@ def init(folder: Path, source: Path | None, profile: str | None) -> list[str]:
     missing = [line for line in IGNORED if line not in held]
     if missing:
         rows.append(f"add to {folder / '.gitignore'}, so that no key gets into git: {' '.join(missing)}")
-    rows.append("next: look at r1deploy.yaml, then r1deploy preflight")
+    first = "" if (folder / "inventory.ini").exists() else "r1deploy init HOSTFILE, or write inventory.ini; "
+    rows.append(f"next: {first}look at r1deploy.yaml, then r1deploy preflight")
     return rows

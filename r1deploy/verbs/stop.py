@@ -15,10 +15,11 @@ from r1deploy.run import Run
 
 @dataclass(frozen=True)
 class Ended:
-    """What a stop came to: hosts on which something ran and was ended, and those of which nobody knows."""
+    """What a stop came to: hosts on which something ran and was ended, those of which nobody knows; who answered."""
 
     hosts: tuple[str, ...]
     unknown: tuple[Failure, ...]
+    answered: bool = True
 
     def refuse_unknown(self) -> None:
         """Raise UnreachableError where a host did not answer: whether something runs there is not known."""
@@ -26,13 +27,14 @@ class Ended:
             return
         first = self.unknown[0]
         rows = "; ".join(f"{row.host}: {row.message} ({row.code})" for row in self.unknown)
-        done = f"stopped on {', '.join(self.hosts)}" if self.hosts else "nothing ran on the others"
+        others = "nothing ran on the others" if self.answered else "no host answered"
+        done = f"stopped on {', '.join(self.hosts)}" if self.hosts else others
         raise UnreachableError(
             first.code,
             f"whether the service still runs is not known of {rows}; {done}",
             host=first.host,
-            evidence=first.evidence[-3:],
-            fix="bring it back, then r1deploy stop again",
+            evidence=[f"{row.host}: {line}" for row in self.unknown for line in row.evidence[-3:]],
+            fix="bring what does not answer back, then r1deploy stop again",
         )
 
 
@@ -45,7 +47,7 @@ def stop(run: Run) -> Ended:
     unknown = tuple(view.probed.failures.values())
     running = running_on(run, view)
     if not running:
-        return Ended((), unknown)
+        return Ended((), unknown, answered=bool(view.probed.observed))
     with run.hold(view, "stop"):
         return Ended(end(run, view), unknown)
 
