@@ -93,8 +93,10 @@ def _be_the_child(task: Task, writing: int) -> NoReturn:
 
 
 def why(error: BaseException) -> str:
-    """One line that says what failed: a chip's error is explained below its first line, a compiler's above its last."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    """One line that says what failed: the first of a chip's error, for a compiler's what it was raised from."""
+    lines = [line.strip() for line in str(error).splitlines() if any(char.isalnum() for char in line)]
+    if lines and lines[0].startswith("at ") and error.__cause__ is not None:
+        lines = [why(error.__cause__)]
     chosen = (lines[-1] if lines[0].startswith("at ") else lines[0]) if lines else ""
     return f"{type(error).__name__}: {chosen}"[:400].rstrip(": ")
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import importlib
 from typing import Any, Dict, List, NamedTuple, Sequence, Tuple
 
+Switch = Dict[str, Any]
+
 
 class Recorder:
     """In place of FlagGems' library: passes on what is registered, and keeps (the dispatcher's name, the function's).
@@ -34,10 +36,11 @@ class Enabled(NamedTuple):
         """Whether one of these goes to FlagGems."""
         return bool({name for name, _ in self.registered} & set(atens))
 
-    def switches(self, atens: Sequence[str]) -> List[str]:
-        """The names that switch these off, every variant spelled out: addmm, addmm_out, …"""
-        bases = {base_of(name) for name in atens}
-        return sorted({function for name, function in self.registered if base_of(name) in bases})
+    def switches(self, atens: Sequence[str]) -> List[Switch]:
+        """By base, the names that switch it off, every variant spelled out: addmm, addmm_out, …"""
+        bases = list(dict.fromkeys(base_of(name) for name in atens))
+        named = [(base, {function for name, function in self.registered if base_of(name) == base}) for base in bases]
+        return [{"base": base, "names": sorted(names)} for base, names in named if names]
 
 
 def base_of(aten: str) -> str:

@@ -7,6 +7,7 @@ error of the logits, the token after each position, greedy tokens), or one with 
 from __future__ import annotations
 
 import importlib
+import os
 import sys
 import time
 from typing import Any, Dict, List, Mapping
@@ -14,7 +15,7 @@ from typing import Any, Dict, List, Mapping
 from . import flaggems
 from .children import Listener, Task, Tell, run_all
 from .kernels import settled
-from .operators import Inputs, type_of
+from .operators import FLOATS, Inputs, type_of
 from .orders import FORWARD, order_of
 from .saying import say
 
@@ -72,20 +73,24 @@ class Model:
 
     def norm(self, x: Any, name: str) -> Any:
         wide = x.to(self.wide)
-        wide = wide * self.torch.rsqrt(wide.pow(2).mean(-1, keepdim=True) + EPS)
-        return self.w[name] * wide.to(self.kind)
+        torch = self.torch
+        wide = torch.mul(wide, torch.rsqrt(torch.add(torch.pow(wide, 2).mean(-1, keepdim=True), EPS)))
+        return torch.mul(self.w[name], wide.to(self.kind))
 
     def gated(self, x: Any, name: str) -> Any:
         silu = self.torch.nn.functional.silu
-        return self.linear(silu(self.linear(x, f"{name}.gate")) * self.linear(x, f"{name}.up"), f"{name}.down")
+        inner = self.torch.mul(silu(self.linear(x, f"{name}.gate")), self.linear(x, f"{name}.up"))
+        return self.linear(inner, f"{name}.down")
 
     def turned(self, x: Any) -> Any:
         """The positions, turned into x (tokens × heads × ROPE)."""
         torch, half = self.torch, ROPE // 2
         steps = torch.arange(half, device=self.device).to(self.wide)
-        angles = torch.arange(len(x), device=self.device).to(self.wide)[:, None] * THETA ** (-steps / half)
+        turns = torch.pow(THETA, torch.div(torch.neg(steps), half))
+        angles = torch.mul(torch.arange(len(x), device=self.device).to(self.wide)[:, None], turns)
         cos, sin = (f(torch.cat([angles, angles], -1))[:, None].to(self.kind) for f in (torch.cos, torch.sin))
-        return x * cos + torch.cat([-x[..., half:], x[..., :half]], -1) * sin
+        swapped = torch.cat([torch.neg(x[..., half:]), x[..., :half]], -1)
+        return torch.add(torch.mul(x, cos), torch.mul(swapped, sin))
 
     def attention(self, x: Any, n: int) -> Any:
         """Multi-head latent attention."""
@@ -96,9 +101,9 @@ class Model:
         turned = self.turned(latent[:, None, LATENT:]).expand(tokens, HEADS, ROPE)
         kv = self.linear(self.norm(latent[:, :LATENT], f"{n}.kv_norm"), f"{n}.kv_b").view(tokens, HEADS, -1)
         k = torch.cat([kv[..., :PLAIN], turned], -1)
-        scores = torch.bmm(q.transpose(0, 1), k.permute(1, 2, 0)) * (PLAIN + ROPE) ** -0.5
+        scores = torch.mul(torch.bmm(q.transpose(0, 1), k.permute(1, 2, 0)), (PLAIN + ROPE) ** -0.5)
         later = torch.arange(tokens, device=self.device)
-        scores = scores.masked_fill(later[None, :] > later[:, None], float("-inf"))
+        scores = scores.masked_fill(torch.gt(later[None, :], later[:, None]), float("-inf"))
         shares = torch.softmax(scores.to(self.wide), -1).to(self.kind)
         found = torch.bmm(shares, kv[..., PLAIN:].transpose(0, 1)).transpose(0, 1).reshape(tokens, -1)
         return self.linear(found, f"{n}.out")
@@ -107,24 +112,24 @@ class Model:
         """Routed by sigmoid, the bias only chooses; each expert sees its tokens only."""
         torch = self.torch
         scores = torch.sigmoid(torch.nn.functional.linear(x.to(self.wide), self.w[f"{n}.router"].to(self.wide)))
-        _, where = torch.topk(scores + self.w[f"{n}.bias"].to(self.wide), CHOSEN, dim=-1)
+        _, where = torch.topk(torch.add(scores, self.w[f"{n}.bias"].to(self.wide)), CHOSEN, dim=-1)
         shares = torch.gather(scores, 1, where)
-        shares = (shares / shares.sum(-1, keepdim=True) * SCALE).to(self.kind)
+        shares = torch.mul(torch.div(shares, shares.sum(-1, keepdim=True)), SCALE).to(self.kind)
         found = self.gated(x, f"{n}.shared")
         for expert in range(EXPERTS):
-            tokens, place = torch.where(where == expert)
+            tokens, place = torch.where(torch.eq(where, expert))
             if len(tokens):
                 out = self.gated(torch.index_select(x, 0, tokens), f"{n}.e{expert}")
-                found = found.index_add(0, tokens, out * shares[tokens, place][:, None])
+                found = torch.index_add(found, 0, tokens, torch.mul(out, shares[tokens, place][:, None]))
         return found
 
     def logits(self, words: Any) -> Any:
         """The whole pass: logits after each token."""
         x = self.torch.nn.functional.embedding(words, self.w["words"])
         for n in range(LAYERS):
-            x = x + self.attention(self.norm(x, f"{n}.before"), n)
+            x = self.torch.add(x, self.attention(self.norm(x, f"{n}.before"), n))
             inner = self.norm(x, f"{n}.after")
-            x = x + (self.experts(inner, n) if n else self.gated(inner, f"{n}.mlp"))
+            x = self.torch.add(x, self.experts(inner, n) if n else self.gated(inner, f"{n}.mlp"))
         return self.linear(self.norm(x, "norm"), "head")
 
 
@@ -141,6 +146,7 @@ def compare(order: Order, dtype: str, tell: Tell) -> None:
     """The pass at one type against that of the CPU in fp64. Raises what a kernel raises."""
     torch: Any = importlib.import_module("torch")
     torch.set_grad_enabled(False)
+    torch.set_num_threads(max(1, (os.cpu_count() or 1) // len(FLOATS)))
     weights, device = weights_of(torch), torch.device(order["device"])
     prompt = [int(word) for word in Inputs(torch, "prompt", "fp32").below(WORDS, order["prompt"])]
     words = torch.tensor(prompt)
@@ -182,7 +188,7 @@ def main(text: str) -> int:
     """Both types, each in a process of its own; the exit code."""
     order = order_of(FORWARD, text)
     began = time.monotonic()
-    run_all([task_of(order, dtype) for dtype in ("bf16", "fp32")], 2, Passes(order))
+    run_all([task_of(order, dtype) for dtype in FLOATS], len(FLOATS), Passes(order))
     say("done", seconds=round(time.monotonic() - began, 1))
     return 0
 

@@ -1,7 +1,8 @@
 """The operators of a DeepSeek-V3 forward pass: what each takes, at the model's shapes, and how it is called.
 
 The same ``call`` makes the reference (on the CPU, in fp64) and the answer (on the chip). Operators that only move
-numbers have to give exactly what the CPU gives.
+numbers have to give exactly what the CPU gives. Functions, not ``+`` and ``*``: those turn a kernel's TypeError into
+"unsupported operand", and its cause is lost.
 """
 
 from __future__ import annotations
@@ -37,6 +38,13 @@ class Inputs:
     def below(self, end: int, *shape: int) -> Any:
         return self.torch.randint(end, shape, generator=self.source)
 
+    def order(self, number: int) -> Any:
+        return self.torch.randperm(number, generator=self.source)
+
+    def pairs(self, number: int) -> Any:
+        """Of an order, and what lies between its numbers: the index of tokens as ``where`` gives it has a stride."""
+        return self.torch.stack([self.order(number), self.order(number)], dim=1)
+
     def mask(self, *shape: int) -> Any:
         return self.torch.randn(*shape, generator=self.source) > 0
 
@@ -49,7 +57,11 @@ Call = Callable[[Any, List[Any]], Any]
 
 
 class Operator(NamedTuple):
-    """One operator: ``atens`` are the dispatcher's names that it goes through, ``rows`` the inputs cut by token."""
+    """One operator.
+
+    ``atens`` are the dispatcher's names that it goes through, the one to blame first before the others; ``rows`` the
+    inputs that are cut by token; a ``composite`` is to blame where none of its parts is.
+    """
 
     name: str
     atens: Tuple[str, ...]
@@ -59,6 +71,7 @@ class Operator(NamedTuple):
     exact: bool = False
     dtypes: Tuple[str, ...] = FLOATS
     most: int = LARGEST
+    composite: bool = False
 
 
 class Case(NamedTuple):
@@ -81,7 +94,7 @@ def type_of(torch: Any, name: str) -> Any:
 def cases_of(operator: Operator, tokens: Sequence[int]) -> List[Case]:
     """The cases, small ones first; a number of tokens is scaled down where memory asks for it."""
     sizes = sorted({min(operator.most, number) for number in tokens})
-    return [Case(dtype, size) for dtype in operator.dtypes for size in sizes]
+    return [Case(dtype, size) for size in sizes for dtype in operator.dtypes]
 
 
 def bound_of(operator: Operator, dtype: str) -> float:
@@ -94,8 +107,8 @@ def bound_of(operator: Operator, dtype: str) -> float:
 def normed(torch: Any, x: List[Any]) -> Any:
     """RMSNorm as the model writes it: in fp32, the weight in the type of the input."""
     wide = x[0].to(torch.promote_types(x[0].dtype, torch.float32))
-    wide = wide * torch.rsqrt(wide.pow(2).mean(-1, keepdim=True) + EPS)
-    return x[1] * wide.to(x[0].dtype)
+    wide = torch.mul(wide, torch.rsqrt(torch.add(torch.pow(wide, 2).mean(-1, keepdim=True), EPS)))
+    return torch.mul(x[1], wide.to(x[0].dtype))
 
 
 def chosen(torch: Any, x: List[Any]) -> Any:
@@ -123,7 +136,8 @@ def _new(x: List[Any]) -> Any:
 
 
 _MOVES = (
-    Operator("embedding", ("embedding",), lambda m, n: [m.below(VOCABULARY, n), m.normal(VOCABULARY, HIDDEN)],
+    Operator("embedding", ("embedding", "index_select"),
+             lambda m, n: [m.below(VOCABULARY, n), m.normal(VOCABULARY, HIDDEN)],
              lambda t, x: t.nn.functional.embedding(x[0], x[1]), exact=True),
     Operator("cat", ("cat",), lambda m, n: [m.normal(n, LATENT), m.normal(n, ROPE)],
              lambda t, x: t.cat(x, dim=-1), exact=True),
@@ -131,6 +145,8 @@ _MOVES = (
              lambda t, x: t.gather(x[0], 1, x[1]), exact=True),
     Operator("index_select", ("index_select",), lambda m, n: [m.normal(n, HIDDEN), m.below(n, n)],
              lambda t, x: t.index_select(x[0], 0, x[1]), exact=True, most=4096),
+    Operator("index_select.strided", ("index_select",), lambda m, n: [m.normal(n, SHARD), m.below(n, n, 2)],
+             lambda t, x: t.index_select(x[0], 0, x[1][:, 1]), exact=True),
     Operator("topk", ("topk",), lambda m, n: [m.normal(n, EXPERTS)], chosen, exact=True),
     Operator("argmax", ("argmax",), lambda m, n: [m.normal(n, 16160)],
              lambda t, x: [Looked(t.argmax(x[0], dim=-1, keepdim=True))], exact=True, most=1009),
@@ -147,6 +163,15 @@ _MOVES = (
              lambda t, x: t.zeros(x[0].shape, **_new(x)), exact=True, most=4096),
     Operator("full", ("full",), lambda m, n: [m.normal(n, HIDDEN)],
              lambda t, x: t.full(x[0].shape, FILLED, **_new(x)), exact=True, most=4096),
+    Operator("index", ("index.Tensor",), lambda m, n: [m.normal(n, EXPERTS), m.below(n, n), m.below(EXPERTS, n)],
+             lambda t, x: x[0][x[1], x[2]], exact=True),
+    Operator("nonzero", ("nonzero",), lambda m, n: [m.mask(n, EXPERTS)],
+             lambda t, x: list(t.where(x[0])), exact=True, dtypes=("int64",)),
+    Operator("gt", ("gt.Tensor",), lambda m, n: [m.normal(n, EXPERTS), m.normal(n, EXPERTS)],
+             lambda t, x: t.gt(x[0], x[1]), exact=True),
+    Operator("neg", ("neg",), lambda m, n: [m.normal(n, SHARD)], lambda t, x: t.neg(x[0]), exact=True),
+    Operator("contiguous", ("contiguous", "clone", "copy_"), lambda m, n: [m.normal(HEADS, n, HEAD)],
+             lambda t, x: x[0].transpose(0, 1).contiguous(), exact=True),
     Operator("copy_", ("copy_",), lambda m, n: [m.unwritten(n, HIDDEN), m.normal(HIDDEN, n)],
              lambda t, x: x[0].copy_(x[1].t()), exact=True, most=4096),
     Operator("cast", ("_to_copy", "copy_"), lambda m, n: [m.normal(n, HIDDEN)], _cast, exact=True, most=4096),
@@ -172,23 +197,38 @@ _ELEMENTS = (
     Operator("softmax", ("_softmax", "softmax.int"), lambda m, n: [m.normal(n, SCORES)],
              lambda t, x: t.softmax(x[0], dim=-1), rows=(0,)),
     Operator("rmsnorm.pow", ("pow.Tensor_Scalar",), lambda m, n: [m.normal(n, HIDDEN)],
-             lambda t, x: x[0].pow(2), rows=(0,)),
+             lambda t, x: t.pow(x[0], 2), rows=(0,)),
     Operator("rmsnorm.mean", ("mean.dim",), lambda m, n: [m.positive(n, HIDDEN)],
              lambda t, x: x[0].mean(-1, keepdim=True), rows=(0,)),
     Operator("rmsnorm.rsqrt", ("rsqrt",), lambda m, n: [m.positive(n, 1)], lambda t, x: t.rsqrt(x[0]), rows=(0,)),
     Operator("rmsnorm.mul", ("mul.Tensor",), lambda m, n: [m.normal(n, HIDDEN), m.positive(n, 1), m.positive(HIDDEN)],
-             lambda t, x: x[2] * (x[0] * x[1]), rows=(0, 1)),
+             lambda t, x: t.mul(x[2], t.mul(x[0], x[1])), rows=(0, 1)),
     Operator("rmsnorm", ("pow.Tensor_Scalar", "mean.dim", "rsqrt", "add.Tensor", "mul.Tensor", "_to_copy"),
-             lambda m, n: [m.normal(n, HIDDEN), m.positive(HIDDEN)], normed, rows=(0,)),
+             lambda m, n: [m.normal(n, HIDDEN), m.positive(HIDDEN)], normed, rows=(0,), composite=True),
     Operator("silu", ("silu",), lambda m, n: [m.normal(n, SHARD)], lambda t, x: t.nn.functional.silu(x[0]), rows=(0,)),
     Operator("mul", ("mul.Tensor",), lambda m, n: [m.normal(n, SHARD), m.normal(n, SHARD)],
-             lambda t, x: x[0] * x[1], rows=(0, 1)),
+             lambda t, x: t.mul(x[0], x[1]), rows=(0, 1)),
     Operator("mul_", ("mul_.Tensor",), lambda m, n: [m.normal(n, SHARD), m.normal(n, SHARD)],
              lambda t, x: x[0].mul_(x[1]), rows=(0, 1)),
     Operator("add", ("add.Tensor",), lambda m, n: [m.normal(n, HIDDEN), m.normal(n, HIDDEN)],
-             lambda t, x: x[0] + x[1], rows=(0, 1), most=4096),
+             lambda t, x: t.add(x[0], x[1]), rows=(0, 1), most=4096),
     Operator("add_", ("add_.Tensor",), lambda m, n: [m.normal(n, HIDDEN), m.normal(n, HIDDEN)],
              lambda t, x: x[0].add_(x[1]), rows=(0, 1), most=4096),
+    Operator("mul.number", ("mul.Tensor", "mul.Scalar"), lambda m, n: [m.normal(n, SHARD)],
+             lambda t, x: t.mul(x[0], 0.3), rows=(0,)),
+    Operator("add.number", ("add.Tensor", "add.Scalar"), lambda m, n: [m.normal(n, SHARD)],
+             lambda t, x: t.add(x[0], 0.3), rows=(0,)),
+    Operator("div", ("div.Tensor",), lambda m, n: [m.normal(n, CHOSEN), m.positive(n, 1)],
+             lambda t, x: t.div(x[0], x[1]), rows=(0, 1)),
+    Operator("sum", ("sum.dim_IntList",), lambda m, n: [m.positive(n, CHOSEN)],
+             lambda t, x: x[0].sum(-1, keepdim=True), rows=(0,)),
+    Operator("pow.number", ("pow.Scalar",), lambda m, n: [m.normal(n, ROPE)], lambda t, x: t.pow(3.0, x[0]), rows=(0,)),
+    Operator("cos", ("cos",), lambda m, n: [m.normal(n, ROPE)], lambda t, x: t.cos(x[0]), rows=(0,)),
+    Operator("sin", ("sin",), lambda m, n: [m.normal(n, ROPE)], lambda t, x: t.sin(x[0]), rows=(0,)),
+    Operator("index_add", ("index_add",), lambda m, n: [m.normal(n, SHARD), m.order(n), m.normal(n, SHARD)],
+             lambda t, x: t.index_add(x[0], 0, x[1], x[2])),
+    Operator("index_add.strided", ("index_add",), lambda m, n: [m.normal(n, SHARD), m.pairs(n), m.normal(n, SHARD)],
+             lambda t, x: t.index_add(x[0], 0, x[1][:, 1], x[2])),
     Operator("sigmoid", ("sigmoid",), lambda m, n: [m.normal(n, EXPERTS)], lambda t, x: t.sigmoid(x[0]), rows=(0,)),
     Operator("cumsum", ("cumsum",), lambda m, n: [m.positive(n, EXPERTS)], lambda t, x: t.cumsum(x[0], -1), rows=(0,)),
 )  # fmt: skip
