@@ -12,7 +12,7 @@ import os
 import select
 import signal
 import time
-from typing import Any, Callable, Dict, List, Mapping, NamedTuple, NoReturn, Optional, Sequence
+from typing import Any, Callable, Mapping, NamedTuple, NoReturn, Sequence
 
 Tell = Callable[[Mapping[str, Any]], None]
 TICK = 0.1
@@ -30,7 +30,7 @@ class Task(NamedTuple):
 class Listener:
     """What hears of the tasks. Both are called in the parent's process."""
 
-    def row(self, task: Task, row: Dict[str, Any]) -> None:
+    def row(self, task: Task, row: dict[str, Any]) -> None:
         """A task told a row."""
 
     def ended(self, task: Task, how: str, last: str) -> None:
@@ -48,7 +48,7 @@ class _Child:
         os.close(writing)
         os.set_blocking(self.reading, False)
 
-    def lines(self) -> List[Dict[str, Any]]:
+    def lines(self) -> list[dict[str, Any]]:
         """The whole rows that have come; a line that is none is not taken."""
         with contextlib.suppress(BlockingIOError):
             while True:
@@ -103,7 +103,8 @@ def why(error: BaseException) -> str:
 
 def run_all(tasks: Sequence[Task], jobs: int, listener: Listener) -> None:
     """Run the tasks, ``jobs`` at a time. When it returns or raises, no process of theirs is left."""
-    waiting, running = list(tasks), []  # type: List[Task], List[_Child]
+    waiting = list(tasks)
+    running: list[_Child] = []
     try:
         while waiting or running:
             while waiting and len(running) < max(1, jobs):
@@ -134,11 +135,11 @@ def _is_over(child: _Child, listener: Listener) -> bool:
     return True
 
 
-def _ending(child: _Child, status: Optional[int]) -> List[str]:
+def _ending(child: _Child, status: int | None) -> tuple[str, str]:
     if status is None:
-        return ["hung", f"no end within {child.task.deadline:.0f} s"]
+        return "hung", f"no end within {child.task.deadline:.0f} s"
     if child.failure:
-        return ["failed", child.failure]
+        return "failed", child.failure
     if os.WIFSIGNALED(status):
-        return ["failed", f"ended by signal {signal.Signals(os.WTERMSIG(status)).name}"]
-    return ["done", ""]
+        return "failed", f"ended by signal {signal.Signals(os.WTERMSIG(status)).name}"
+    return "done", ""

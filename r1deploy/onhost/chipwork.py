@@ -12,7 +12,7 @@ import hashlib
 import importlib
 import sys
 import time
-from typing import Any, Callable, Dict, List, Mapping, Tuple
+from typing import Any, Callable, Dict, Mapping
 
 from .children import Listener, Task, Tell, run_all
 from .kernels import settled
@@ -52,7 +52,7 @@ def memory(torch: Any, device: Any, wanted: int, seconds: float) -> Row:
     began = time.monotonic()
     size = max(1 << 20, min(CHUNK, wanted // 4))
     places = torch.arange(size // 4, dtype=torch.int32).to(device)
-    held: List[Any] = []
+    held: list[Any] = []
     while (len(held) + 3) * size <= wanted and time.monotonic() - began < seconds / 2:
         held.append(torch.empty_like(places))
     bad, passes = set(), 0
@@ -74,7 +74,7 @@ def digest(tensor: Any) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
-def sums(torch: Any, device: Any, side: int) -> Dict[str, List[str]]:
+def sums(torch: Any, device: Any, side: int) -> dict[str, list[str]]:
     """The checksums of a product of fixed inputs, made twice, in each type."""
     found = {}
     for dtype in FLOATS:
@@ -97,7 +97,7 @@ def timed(work: Callable[[], Any], settle: Callable[[], None]) -> float:
     return sorted(spent)[ROUNDS // 2]
 
 
-def speeds(torch: Any, device: Any, order: Order) -> Tuple[float, float]:
+def speeds(torch: Any, device: Any, order: Order) -> tuple[float, float]:
     """(TFLOP/s of a large product in bf16, GB/s of a copy, read and written)."""
     settle, side = settled(torch, device.type), order["speed"]
     made = Inputs(torch, "speed", "bf16")
@@ -133,7 +133,7 @@ class Chips(Listener):
     """One row a chip, when its process is over."""
 
     def __init__(self) -> None:
-        self.found: Dict[str, Row] = {}
+        self.found: dict[str, Row] = {}
         self.last = ""
 
     def row(self, task: Task, row: Row) -> None:

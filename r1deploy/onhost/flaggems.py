@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib
-from typing import Any, Dict, List, NamedTuple, Sequence, Tuple
+from typing import Any, Dict, NamedTuple, Sequence
 
 Switch = Dict[str, Any]
 
@@ -16,7 +16,7 @@ class Recorder:
 
     def __init__(self, library: Any) -> None:
         self.library = library
-        self.registered: List[Tuple[str, str]] = []
+        self.registered: list[tuple[str, str]] = []
 
     def impl(self, name: str, function: Any, *args: Any, **options: Any) -> Any:
         done = self.library.impl(name, function, *args, **options)
@@ -30,13 +30,13 @@ class Recorder:
 class Enabled(NamedTuple):
     """What FlagGems took over: (the dispatcher's name, the name of its function)."""
 
-    registered: Tuple[Tuple[str, str], ...] = ()
+    registered: tuple[tuple[str, str], ...] = ()
 
     def serves(self, atens: Sequence[str]) -> bool:
         """Whether one of these goes to FlagGems."""
         return bool({name for name, _ in self.registered} & set(atens))
 
-    def switches(self, atens: Sequence[str]) -> List[Switch]:
+    def switches(self, atens: Sequence[str]) -> list[Switch]:
         """By base, the names that switch it off, every variant spelled out: addmm, addmm_out, …"""
         bases = list(dict.fromkeys(base_of(name) for name in atens))
         named = [(base, {function for name, function in self.registered if base_of(name) == base}) for base in bases]
@@ -56,7 +56,7 @@ def enable(unused: Sequence[str]) -> Enabled:
     return Enabled(tuple(recorder.registered))
 
 
-def versions() -> Dict[str, str]:
+def versions() -> dict[str, str]:
     """Of the parts that have to fit each other; "" where one is not there."""
     found = {}
     for name in ("torch", "triton", "flag_gems"):

@@ -10,7 +10,7 @@ import importlib
 import os
 import sys
 import time
-from typing import Any, Dict, List, Mapping
+from typing import Any, Dict, Mapping
 
 from . import flaggems
 from .children import Listener, Task, Tell, run_all
@@ -55,9 +55,8 @@ def _layer(made: Inputs, matrix: Any, dense: bool) -> Weights:
 
 
 def _gated(matrix: Any, name: str, width: int) -> Weights:
-    return {
-        f"{name}.gate": matrix(width, HIDDEN), f"{name}.up": matrix(width, HIDDEN), f"{name}.down": matrix(HIDDEN, width),
-    }  # fmt: skip
+    ends = {f"{name}.{end}": matrix(width, HIDDEN) for end in ("gate", "up")}
+    return {**ends, f"{name}.down": matrix(HIDDEN, width)}
 
 
 class Model:
@@ -133,7 +132,7 @@ class Model:
         return self.linear(self.norm(x, "norm"), "head")
 
 
-def greedy(torch: Any, model: Model, prompt: List[int], number: int) -> List[int]:
+def greedy(torch: Any, model: Model, prompt: list[int], number: int) -> list[int]:
     """The likeliest tokens, one after the other."""
     words = list(prompt)
     for _ in range(number):
@@ -171,7 +170,7 @@ class Passes(Listener):
     def __init__(self, order: Order) -> None:
         self.flaggems = order["flaggems"]
 
-    def row(self, task: Task, row: Dict[str, Any]) -> None:
+    def row(self, task: Task, row: dict[str, Any]) -> None:
         say("forward", dtype=task.name, flaggems=self.flaggems, **row)
 
     def ended(self, task: Task, how: str, last: str) -> None:

@@ -12,7 +12,7 @@ import os
 import platform
 import sys
 import time
-from typing import Any, Callable, Dict, List, Mapping, NamedTuple, Optional, Tuple
+from typing import Any, Callable, Dict, Mapping, NamedTuple
 
 from . import flaggems
 from .children import Listener, Task, Tell, run_all, why
@@ -29,18 +29,18 @@ class Ready(NamedTuple):
     """A case before FlagGems is on: its inputs on the chip, the reference and the inputs of it on the CPU."""
 
     case: Case
-    inputs: List[Any]
-    reference: List[Any]
+    inputs: list[Any]
+    reference: list[Any]
     looked: Any
-    sample: Optional[Any]
+    sample: Any | None
 
 
-def listed(found: Any) -> List[Any]:
+def listed(found: Any) -> list[Any]:
     """An operator's answer as a list of tensors."""
     return list(found) if isinstance(found, list) else [found]
 
 
-def sample_of(torch: Any, operator: Operator, tokens: int) -> Optional[Any]:
+def sample_of(torch: Any, operator: Operator, tokens: int) -> Any | None:
     """Rows to compare where there are many: the edges, and some between; None means all."""
     if not operator.rows or tokens <= SAMPLED:
         return None
@@ -48,7 +48,7 @@ def sample_of(torch: Any, operator: Operator, tokens: int) -> Optional[Any]:
     return torch.cat([torch.arange(EDGE), between, torch.arange(tokens - EDGE, tokens)])
 
 
-def reference_of(torch: Any, operator: Operator, inputs: List[Any], sample: Optional[Any]) -> List[Any]:
+def reference_of(torch: Any, operator: Operator, inputs: list[Any], sample: Any | None) -> list[Any]:
     """The right answer, of the same rounded inputs: in fp64, or as the CPU moves the numbers."""
     chosen = [x[sample] if sample is not None and n in operator.rows else x for n, x in enumerate(inputs)]
     if operator.exact:
@@ -72,7 +72,7 @@ def answer_of(found: Any, ready: Ready) -> Any:
     return found.cpu()
 
 
-def error_of(torch: Any, operator: Operator, found: Any, wanted: Any) -> Tuple[Optional[float], str]:
+def error_of(torch: Any, operator: Operator, found: Any, wanted: Any) -> tuple[float | None, str]:
     """(the relative error, or the share that differs of what is moved; what is wrong besides). None: no number."""
     if tuple(found.shape) != tuple(wanted.shape):
         return None, f"the shape is {tuple(found.shape)}, not {tuple(wanted.shape)}"
@@ -85,7 +85,7 @@ def error_of(torch: Any, operator: Operator, found: Any, wanted: Any) -> Tuple[O
     return float((found.double() - wanted).norm() / wanted.norm()), ""
 
 
-def judged(torch: Any, operator: Operator, ready: Ready, outputs: List[Any]) -> Row:
+def judged(torch: Any, operator: Operator, ready: Ready, outputs: list[Any]) -> Row:
     """How far the answer is from the reference, and the verdict."""
     bound, worst, last = bound_of(operator, ready.case.dtype), 0.0, ""
     for found, wanted in zip(outputs, ready.reference):
@@ -114,7 +114,7 @@ def attempt(torch: Any, operator: Operator, ready: Ready, settle: Callable[[], N
         return {"error": None, "verdict": "failed", "last": why(error), "seconds": seconds, "size": []}
 
 
-def size_of(found: List[Any]) -> List[int]:
+def size_of(found: list[Any]) -> list[int]:
     """The shape of an answer."""
     first = found[0].where if isinstance(found[0], Looked) else found[0]
     return list(first.shape)
@@ -128,8 +128,7 @@ def settled(torch: Any, kind: str) -> Callable[[], None]:
 
 def poison(torch: Any, device: Any) -> None:
     """Memory that is given out next holds NaN: what is not written shows."""
-    del_me = torch.full((POISON // 4,), float("nan")).to(device)
-    del del_me
+    torch.full((POISON // 4,), float("nan")).to(device)
 
 
 def examine(order: Order, number: int, tell: Tell) -> None:
@@ -165,9 +164,9 @@ class Table(Listener):
     def __init__(self, order: Order) -> None:
         self.tokens, self.flaggems = order["tokens"], order["flaggems"]
         self.named = {operator.name: operator for operator in OPERATORS}
-        self.begun: Dict[str, str] = {}
-        self.came: Dict[str, Row] = {}
-        self.seen: Dict[str, List[str]] = {}
+        self.begun: dict[str, str] = {}
+        self.came: dict[str, Row] = {}
+        self.seen: dict[str, list[str]] = {}
 
     def row(self, task: Task, row: Row) -> None:
         if row["kind"] == "from":
@@ -194,7 +193,8 @@ class Table(Listener):
             at_fault = begun is None or case.name == begun
             verdict = how if at_fault else "missing"
             text = last if at_fault else f"not run: {last}"
-            self.say(task.name, case.name, {"error": None, "verdict": verdict, "last": text, "seconds": None, "size": []})
+            row: Row = {"error": None, "verdict": verdict, "last": text, "seconds": None, "size": []}
+            self.say(task.name, case.name, row)
         came = self.came.get(task.name, {"from_flaggems": False, "switches": [], "enabling": None})
         rest = {key: came[key] for key in ("from_flaggems", "switches", "enabling")}
         say("operator", operator=task.name, ended=how, last=last, flaggems=self.flaggems, **rest)

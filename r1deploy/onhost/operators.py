@@ -8,7 +8,7 @@ numbers have to give exactly what the CPU gives. Functions, not ``+`` and ``*``:
 from __future__ import annotations
 
 import zlib
-from typing import Any, Callable, List, NamedTuple, Sequence, Tuple
+from typing import Any, Callable, List, NamedTuple, Sequence
 
 HIDDEN, QUERY, LATENT, ROPE, EXPERTS, CHOSEN = 7168, 1536, 512, 64, 256, 8
 SHARD, HEADS, HEAD, VOCABULARY, SCORES = 2048, 16, 128, 2020, 2049
@@ -64,12 +64,12 @@ class Operator(NamedTuple):
     """
 
     name: str
-    atens: Tuple[str, ...]
+    atens: tuple[str, ...]
     make: Make
     call: Call
-    rows: Tuple[int, ...] = ()
+    rows: tuple[int, ...] = ()
     exact: bool = False
-    dtypes: Tuple[str, ...] = FLOATS
+    dtypes: tuple[str, ...] = FLOATS
     most: int = LARGEST
     composite: bool = False
 
@@ -91,7 +91,7 @@ def type_of(torch: Any, name: str) -> Any:
     return getattr(torch, names[name])
 
 
-def cases_of(operator: Operator, tokens: Sequence[int]) -> List[Case]:
+def cases_of(operator: Operator, tokens: Sequence[int]) -> list[Case]:
     """The cases, small ones first; a number of tokens is scaled down where memory asks for it."""
     sizes = sorted({min(operator.most, number) for number in tokens})
     return [Case(dtype, size) for size in sizes for dtype in operator.dtypes]
@@ -104,14 +104,14 @@ def bound_of(operator: Operator, dtype: str) -> float:
     return 2e-2 if operator.name == "cumsum" and dtype == "bf16" else BOUNDS[dtype]
 
 
-def normed(torch: Any, x: List[Any]) -> Any:
+def normed(torch: Any, x: list[Any]) -> Any:
     """RMSNorm as the model writes it: in fp32, the weight in the type of the input."""
     wide = x[0].to(torch.promote_types(x[0].dtype, torch.float32))
     wide = torch.mul(wide, torch.rsqrt(torch.add(torch.pow(wide, 2).mean(-1, keepdim=True), EPS)))
     return torch.mul(x[1], wide.to(x[0].dtype))
 
 
-def chosen(torch: Any, x: List[Any]) -> Any:
+def chosen(torch: Any, x: list[Any]) -> Any:
     """The values of the chosen, and what lies where they are said to be (looked up on the CPU)."""
     values, where = torch.topk(x[0], CHOSEN, dim=-1)
     return [values, Looked(where)]
@@ -123,15 +123,15 @@ class Looked(NamedTuple):
     where: Any
 
 
-def _product(torch: Any, x: List[Any]) -> Any:
+def _product(torch: Any, x: list[Any]) -> Any:
     return torch.mm(x[0], x[1])
 
 
-def _cast(torch: Any, x: List[Any]) -> Any:
+def _cast(torch: Any, x: list[Any]) -> Any:
     return x[0].to(torch.float32 if x[0].dtype == torch.bfloat16 else torch.bfloat16)
 
 
-def _new(x: List[Any]) -> Any:
+def _new(x: list[Any]) -> Any:
     return {"dtype": x[0].dtype, "device": x[0].device}
 
 

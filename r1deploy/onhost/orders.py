@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import Any, Dict, Mapping
+from typing import Any, Mapping
 
 _COMMON = {"flaggems": False, "unused": (), "device": "cuda"}
 KERNELS: Mapping[str, Any] = {
@@ -16,7 +16,7 @@ CHIPS: Mapping[str, Any] = {
 }  # fmt: skip
 
 
-def order_of(defaults: Mapping[str, Any], text: str) -> Dict[str, Any]:
+def order_of(defaults: Mapping[str, Any], text: str) -> dict[str, Any]:
     """The whole order. Raises ValueError where something is asked for that is not known."""
     asked = json.loads(text)
     unknown = sorted(set(asked) - set(defaults))
