@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 # The modules that may be started: each has ``main(order)``, which returns the exit code.
-Script = Literal["attached", "checkpointwork", "follow", "holder", "probe"]
+Script = Literal["attached", "checkpointwork", "chipwork", "follow", "forward", "holder", "kernels", "probe"]
 PACKAGE = Path(__file__).resolve().parent / "onhost"
 # A file in memory, which Python imports from like from any archive; where Python has none, a file without a name.
 # Standard input is read without a buffer: what follows the order stays for the module.

@@ -1,0 +1,58 @@
+"""What hosts say of chips and kernels: taken whole and judged, or refused; never an exception."""
+
+from __future__ import annotations
+
+import copy
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from r1deploy.assurance import chipjudge, kerneljudge
+from r1deploy.assurance.diagrows import ChipRow, row_of, rows_in
+from r1deploy.onhost.saying import MARK
+from tests.fuzzing import quick
+from tests.unit.test_diag_kernels import DATA
+from tests.unit.test_fuzz_borders import near
+
+
+def of_kinds() -> list[dict[str, Any]]:
+    """A right row of each kind, as real hosts said it."""
+    found: dict[str, dict[str, Any]] = {}
+    for name in ("flaggems502", "flaggems502_forward", "chips_h100"):
+        for line in (DATA / f"{name}.jsonl").read_text(encoding="utf-8").splitlines():
+            row = json.loads(line[len(MARK) :])
+            found.setdefault(row["kind"], row)
+    return list(found.values())
+
+
+ROWS = of_kinds()
+
+
+@pytest.mark.parametrize("row", ROWS, ids=lambda row: str(row["kind"]))
+def test_right_rows_are_taken(row: dict[str, Any]) -> None:
+    taken = row_of(row)
+    assert taken is not None and taken.kind == row["kind"]
+
+
+@quick(150)
+@given(st.lists(st.sampled_from(ROWS).flatmap(lambda row: near(lambda: copy.deepcopy(row))), max_size=4))
+def test_whatever_is_taken_can_be_judged(found: list[Any]) -> None:
+    rows = [row for row in map(row_of, found) if row is not None]
+    lines = kerneljudge.table(rows, rows)
+    assert len(lines) <= len(rows)
+    for one in kerneljudge.findings(rows):
+        assert one.sentence().encode("utf-8")
+    kerneljudge.switches(kerneljudge.to_switch_off(rows))
+    kerneljudge.passes(rows, rows)
+    chipjudge.judge({"node1": [row for row in rows if isinstance(row, ChipRow)]})
+
+
+@quick(150)
+@given(st.lists(st.text() | near(lambda: copy.deepcopy(ROWS[1])).map(json.dumps), max_size=3))
+def test_lines_are_rows_or_counted(texts: list[str]) -> None:
+    lines = [MARK + text for text in texts]
+    rows, refused = rows_in(["Welcome", *lines])
+    assert len(rows) + refused == len(lines)
