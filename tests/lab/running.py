@@ -211,7 +211,8 @@ def assert_nothing_left(cluster: Cluster, *said: str, api_key: str | None = None
     """
     secrets = [cluster.lab.layout.vendor_key.read_text().splitlines()[3], *([api_key] if api_key else [])]
     for host in HOSTS:
-        assert cluster.sh(host, NOTHING_LEFT).strip() == "", host
+        left = cluster.sh(host, NOTHING_LEFT).strip()
+        assert left == "", (host, left)
         for secret, search in itertools.product(secrets, KEY_SEARCHES):
             code, found = searched(cluster, host, search, secret)
             places = [path for path in found.split() if secret != api_key or not path.endswith(f"/{SECRET}")]
