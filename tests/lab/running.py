@@ -187,11 +187,12 @@ def assert_hosts_let_go(cluster: Cluster) -> None:
 
 
 # What must be nowhere once a run has ended: jobs in containers, the key's folder, copies of the patch.
+# The lock of a checkpoint's folder stays as a file, which nobody holds: to remove it would let two in.
 NOTHING_LEFT = """
 ps -eo args | grep -E '[r]1guest|[u]npatch.py|[b]uild_vllm|[p]ip (wheel|install)|[A]nsiballZ|[r]sync --server' || true
 for c in $(docker ps -q); do docker exec $c sh -c 'ls -d /dev/shm/r1deploy-* 2>/dev/null' || true; done
 ls -d /var/lib/r1deploy/incoming* /var/lib/r1deploy/trees/*/tmp /var/lib/r1deploy/trees/*/incoming-* \
-  /var/lib/r1deploy/*.new /run/r1deploy/*.lock ~/.r1deploy-tmp/* 2>/dev/null || true
+  /var/lib/r1deploy/*.new /run/r1deploy/lab.lock ~/.r1deploy-tmp/* 2>/dev/null || true
 """
 
 
