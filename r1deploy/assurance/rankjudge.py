@@ -1,4 +1,4 @@
-"""The judge of the collectives: which rank did not come, failed or summed wrongly; a line an operation and size. Pure."""
+"""The judge of the collectives: which rank did not come, failed or summed wrongly; a line an operation. Pure."""
 
 from __future__ import annotations
 

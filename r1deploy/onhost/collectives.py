@@ -77,10 +77,9 @@ def pattern(torch: Any, numbers: int, device: Any) -> Any:
 
 def operations(torch: Any, rank: int, world: int) -> dict[str, tuple[Callable[..., Any], int, int]]:
     """Name → (what is called, what this rank adds to the pattern, what must come out beside ``world`` patterns)."""
-    distributed = torch.distributed
     return {
-        "all_reduce": (lambda data: distributed.all_reduce(data), rank, world * (world - 1) // 2),
-        "broadcast": (lambda data: distributed.broadcast(data, 0), 3 - 2 * rank, 3),
+        "all_reduce": (lambda data: torch.distributed.all_reduce(data), rank, world * (world - 1) // 2),
+        "broadcast": (lambda data: torch.distributed.broadcast(data, 0), 3 - 2 * rank, 3),
     }
 
 

@@ -94,7 +94,7 @@ def search(prober: Prober, most: int, until: Until) -> int:
         came = prober.came(tried, until)
         low = max([low, *came])
         high = min([high, *(size for size in tried if size > low)])
-        step = max(1, (high - low) // AT_ONCE)
+        step = max(1, -(-(high - low) // AT_ONCE))
         tried = list(range(low + step, high, step))
     return low
 

@@ -6,6 +6,7 @@ import contextlib
 import os
 import select
 import socket
+import struct
 import threading
 import time
 from typing import Any, Mapping
@@ -131,6 +132,8 @@ class Listening:
         known = False
         with contextlib.suppress(OSError), stream:
             try:
+                # We leave no port in TIME_WAIT: who has to listen there next may not know how to take it then.
+                stream.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
                 data = read_whole(stream, HELLO, self._until.within(PATIENCE))
                 op = op_of(self._token, data)
                 known = bool(op)
@@ -145,6 +148,7 @@ class Listening:
                     self.strangers += not known
 
     def _work(self, stream: socket.socket, op: bytes) -> None:
+        """What was asked for, until the other end closes."""
         if op == PING:
             while True:
                 read_whole(stream, MESSAGE, self._until)
@@ -158,6 +162,9 @@ class Listening:
                 if not taken:
                     return
                 left -= taken
+        else:
+            stream.settimeout(self._until.within(PATIENCE).left() or TICK)
+            stream.recv(1)
 
 
 def listen(order: Order) -> int:
