@@ -159,7 +159,9 @@ def _unmeasured(wire: _Wire) -> list[WireFinding]:
         return []
     named = {"the way": wire.route, "the delay": wire.delay, "the path MTU": wire.path}
     found = [wire.finding("WIRE_MISSING", f"{name}: {row.last}") for name, row in named.items() if row and row.last]
-    found += [wire.finding("WIRE_SLOW", f"data: {row.last or 'nothing came'}") for row in wire.broken]
+    if wire.broken:
+        lasts = dict.fromkeys(row.last.removeprefix("ConnectionError: ") or "no number" for row in wire.broken)
+        found.append(wire.finding("WIRE_SLOW", f"no data came through ({'; '.join(lasts)})"))
     silent = [name for name, row in named.items() if row is None]
     if not wire.broken and (wire.one is None or wire.all is None):
         silent.append("the throughput")
@@ -206,7 +208,7 @@ def _slow(wires: Sequence[_Wire], limits: Limits) -> list[WireFinding]:
             other_way = other_way or _one_way(wire.pair, what, numbers)
         low += _late(wire.pair, delays, limits.delay_ms)
         if low:
-            found.append(wire.finding("WIRE_SLOW", "; ".join(low)))
+            found.append(wire.finding("WIRE_SLOW", "; ".join([*low, *([other_way] if other_way else [])])))
         elif other_way:
             found.append(wire.finding("WIRE_ONE_WAY", other_way, "warning"))
     return found

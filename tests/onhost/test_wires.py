@@ -15,7 +15,8 @@ from typing import Any
 
 import pytest
 
-from r1deploy.assurance.wirerows import wire_row_of
+from r1deploy.assurance import wirejudge
+from r1deploy.assurance.wirerows import WireRow, wire_row_of
 from r1deploy.onhost import pathmtu, wirereach, wires, wiretalk
 from r1deploy.onhost.addresses import own_addresses
 from r1deploy.onhost.pathmtu import by_tcp, search
@@ -25,6 +26,7 @@ from r1deploy.onhost.wiretalk import DATA, MAGIC, PING, Until, answer_to, hello,
 
 TOKEN = "token-of-the-run"
 HERE, THERE = "127.0.0.1", "127.0.0.2"
+ENDS = {"node1": HERE, "node2": THERE}
 QUICK = {"connect": 0.4, "pair": 4.0, "pings": 20, "streams": 3, "flow_seconds": 0.05, "flow_bytes": 3 << 20}
 Row = dict[str, Any]
 
@@ -82,8 +84,8 @@ def listening(**order: Any) -> Iterator[End]:
         end.process.communicate()
 
 
-def reached(ports: list[int], probe_port: int = 0, address: str = THERE, **order: Any) -> list[Row]:
-    peer = {"name": "node2", "address": address, "ports": ports, "probe_port": probe_port}
+def reached(ports: list[int], probe_port: int = 0, name: str = "node2", **order: Any) -> list[Row]:
+    peer = {"name": name, "address": ENDS[name], "ports": ports, "probe_port": probe_port}
     process = start({**QUICK, "op": "reach", "source": HERE, "interface": "lo", "peers": [peer], **order})
     out, err = process.communicate(timeout=20)
     assert process.returncode == 0 and err == "", err
@@ -112,6 +114,21 @@ def test_a_healthy_wire_is_measured_and_nothing_is_left() -> None:
     with contextlib.ExitStack() as stack:
         for port in ports:
             stack.enter_context(socket.socket()).bind((THERE, port))
+
+
+def test_two_ends_that_reach_each_other_are_judged_right() -> None:
+    with contextlib.ExitStack() as stack:
+        said: dict[str, list[WireRow | None]] = {}
+        ports = {name: free_ports(2, address) for name, address in ENDS.items()}
+        for name, address in ENDS.items():
+            said[name] = [wire_row_of(stack.enter_context(listening(ports=ports[name], address=address)).said)]
+        for name, other in (("node1", "node2"), ("node2", "node1")):
+            rows = reached(ports[other], name=other, source="")
+            said[name] += [wire_row_of(row) for row in rows]
+        hosts = {name: [row for row in rows if row] for name, rows in said.items()}
+        found = wirejudge.judge(hosts, wirejudge.Limits(floor_gbit=0.0, delay_ms=1000.0))
+        assert [one for one in found if one.code != "WIRE_ONE_WAY"] == [], "the speed here is anybody's"
+        assert [line.ports for line in wirejudge.table(hosts)] == ["2 of 2", "2 of 2"]
 
 
 def test_where_no_udp_comes_through_tcp_tells_the_mtu() -> None:
