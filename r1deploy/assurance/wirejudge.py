@@ -161,7 +161,8 @@ def _unmeasured(wire: _Wire) -> list[WireFinding]:
     found = [wire.finding("WIRE_MISSING", f"{name}: {row.last}") for name, row in named.items() if row and row.last]
     if wire.broken:
         lasts = dict.fromkeys(row.last.removeprefix("ConnectionError: ") or "no number" for row in wire.broken)
-        found.append(wire.finding("WIRE_SLOW", f"no data came through ({'; '.join(lasts)})"))
+        much = "no data" if wire.one is None and wire.all is None else "not all data"
+        found.append(wire.finding("WIRE_SLOW", f"{much} came through ({'; '.join(lasts)})"))
     silent = [name for name, row in named.items() if row is None]
     if not wire.broken and (wire.one is None or wire.all is None):
         silent.append("the throughput")

@@ -84,19 +84,20 @@ class Prober:
 
 
 def search(prober: Prober, most: int, until: Until) -> int:
-    """The largest size up to ``most`` that comes; 0 where not even small ones do."""
+    """The largest size up to ``most`` that comes; 0 where not even small ones do, or time was too short to tell."""
     most = min(most, MOST)
     if not prober.came([LEAST], until):
         return 0
     low, high = LEAST, most + 1
     tried = sorted({size for size in USUAL if LEAST < size < most} | {most})
     while tried and until.left():
-        came = prober.came(tried, until)
-        low = max([low, *came])
+        low = max([low, *prober.came(tried, until)])
         high = min([high, *(size for size in tried if size > low)])
         step = max(1, -(-(high - low) // AT_ONCE))
         tried = list(range(low + step, high, step))
-    return low
+    if low < most and prober.came([most], until):  # what was lost by chance is no border
+        return most
+    return low if until.left() or low == most else 0
 
 
 def probed(peer: dict[str, Any], token: bytes, most: int, until: Until) -> int:

@@ -38,7 +38,7 @@ from .wiretalk import (
 
 CHUNK = 1 << 20
 # Seconds: of all small messages; of all probes.
-PINGING, PROBING = 1.0, 1.2
+PINGING, PROBING = 1.0, 1.8
 UNREACHABLE = (errno.EHOSTUNREACH, errno.ENETUNREACH, errno.EACCES, errno.EPERM)
 Order = Mapping[str, Any]
 Row = Dict[str, Any]
@@ -223,7 +223,8 @@ def reach(order: Order) -> int:
     began = time.monotonic()
     for peer in order["peers"]:
         if not is_address(peer["address"]):
-            say("port", to=peer["name"], port=peer["ports"][0], result="failed", ms=None, last="this is no address")
+            for port in peer["ports"]:
+                say("port", to=peer["name"], port=port, result="failed", ms=None, last="this is no address")
             continue
         for row in Wire(order, peer).rows():
             say(**dict(row, to=peer["name"]))

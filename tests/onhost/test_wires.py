@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shlex
 import signal
 import socket
 import subprocess
@@ -15,6 +16,7 @@ from typing import Any
 
 import pytest
 
+from r1deploy import shipping
 from r1deploy.assurance import wirejudge
 from r1deploy.assurance.wirerows import WireRow, wire_row_of
 from r1deploy.onhost import pathmtu, wirereach, wires, wiretalk
@@ -27,7 +29,7 @@ from r1deploy.onhost.wiretalk import DATA, MAGIC, PING, Until, answer_to, hello,
 TOKEN = "token-of-the-run"
 HERE, THERE = "127.0.0.1", "127.0.0.2"
 ENDS = {"node1": HERE, "node2": THERE}
-QUICK = {"connect": 0.4, "pair": 4.0, "pings": 20, "streams": 3, "flow_seconds": 0.05, "flow_bytes": 3 << 20}
+QUICK = {"connect": 0.4, "pair": 8.0, "pings": 20, "streams": 3, "flow_seconds": 2.0, "flow_bytes": 3 << 20}
 Row = dict[str, Any]
 
 
@@ -129,6 +131,20 @@ def test_two_ends_that_reach_each_other_are_judged_right() -> None:
         found = wirejudge.judge(hosts, wirejudge.Limits(floor_gbit=0.0, delay_ms=1000.0))
         assert [one for one in found if one.code != "WIRE_ONE_WAY"] == [], "the speed here is anybody's"
         assert [line.ports for line in wirejudge.table(hosts)] == ["2 of 2", "2 of 2"]
+
+
+def test_it_listens_as_it_is_shipped_and_ends_with_its_reader() -> None:
+    (port,) = free_ports(1)
+    argv = shlex.split(shipping.command(sys.executable, "wires"))
+    process = subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    assert process.stdin and process.stdout
+    process.stdin.write(shipping.parcel({"op": "listen", "token": TOKEN, "address": THERE, "ports": [port]}))
+    process.stdin.flush()
+    assert row_in(process.stdout.readline().decode())["ports"] == [port]
+    assert results(reached([port])) == {port: "open"}
+    process.stdout.close()  # nobody reads its last row
+    process.stdin.close()
+    assert process.wait(10) == 0
 
 
 def test_where_no_udp_comes_through_tcp_tells_the_mtu() -> None:
@@ -275,13 +291,13 @@ def test_who_trickles_is_not_waited_for() -> None:
 class Path(pathmtu.Prober):
     """A path that takes packets up to a size."""
 
-    def __init__(self, takes: int) -> None:
-        self.takes, self.rounds = takes, 0
+    def __init__(self, takes: int, loses: int = 0) -> None:
+        self.takes, self.loses, self.rounds = takes, loses, 0
 
     def came(self, sizes: list[int], until: Until) -> list[int]:
         self.rounds += 1
         assert len(sizes) <= pathmtu.AT_ONCE + 1
-        return [size for size in sizes if size <= self.takes]
+        return [size for size in sizes if size <= self.takes and not (size == self.loses and self.rounds < 4)]
 
 
 @pytest.mark.parametrize("takes", [576, 1111, 1400, 1450, 1499, 1500, 8500, 8999, 9000])
@@ -289,8 +305,13 @@ def test_the_path_mtu_is_found_exactly_in_few_rounds(takes: int) -> None:
     for most in (1500, 9000):
         path = Path(takes)
         assert search(path, most, Until(60)) == min(takes, most)
-        assert path.rounds <= 5
+        assert path.rounds <= 6
     assert search(Path(500), 1500, Until(60)) == 0
+
+
+def test_what_is_lost_by_chance_or_not_waited_for_is_no_border() -> None:
+    assert search(Path(9000, loses=9000), 9000, Until(60)) == 9000
+    assert search(Path(1400), 1500, Until(0)) == 0, "time was too short to tell"
 
 
 def test_what_tcp_knows_of_the_path() -> None:

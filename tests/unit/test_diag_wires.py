@@ -179,6 +179,13 @@ def test_what_was_not_measured() -> None:
     ]
 
 
+def test_streams_that_broke() -> None:
+    broken = {"last": "ConnectionError: 3 of 8 streams broke", "streams": 0, "gbit": None}
+    assert said(Site("node1", "node2").change("node1", "node2", all=broken).hosts()) == [
+        "error WIRE_SLOW node1 → node2: not all data came through (3 of 8 streams broke)"
+    ]
+
+
 def test_an_mtu_that_other_pairs_do_not_have() -> None:
     site = Site("node1", "node2", "node3").change("node1", "node3", path={"path": 1400, "interface_mtu": 1400})
     assert said(site.hosts()) == [
