@@ -18,7 +18,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 # The modules that may be started: each has ``main(order)``, which returns the exit code.
-Script = Literal["attached", "checkpointwork", "chipwork", "follow", "forward", "holder", "kernels", "probe"]
+Script = Literal[
+    "attached", "checkpointwork", "chipwork", "collectives", "follow", "forward", "holder", "kernels", "probe", "wires",
+]  # fmt: skip
 PACKAGE = Path(__file__).resolve().parent / "onhost"
 # A file in memory, which Python imports from like from any archive; where Python has none, a file without a name.
 # Standard input is read without a buffer: what follows the order stays for the module.

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
-from typing import Annotated, Any, Literal
+from collections.abc import Callable, Iterable
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import Field, TypeAdapter, ValidationError
 
@@ -22,6 +22,7 @@ Uuid = Annotated[str, Field(pattern=r"^[A-Za-z0-9-]{0,64}$")]
 Dtype = Literal["bf16", "fp32", "int64"]
 Verdict = Literal["right", "wrong", "failed", "hung", "missing"]
 Ended = Literal["done", "failed", "hung"]
+Kind = TypeVar("Kind")
 Tokens = Annotated[list[Count], Field(max_length=4096)]
 
 
@@ -128,16 +129,21 @@ def row_of(found: Any) -> Row | None:
         return None
 
 
-def rows_in(lines: Iterable[str]) -> tuple[list[Row], int]:
+def parsed(lines: Iterable[str], read: Callable[[Any], Kind | None]) -> tuple[list[Kind], int]:
     """(the rows in what a host printed, how many marked lines are none). Lines without the mark are no rows."""
     rows, refused = [], 0
     for line in lines:
         if not line.startswith(MARK):
             continue
         try:
-            row = row_of(json.loads(line[len(MARK) :]))
+            row = read(json.loads(line[len(MARK) :]))
         except (ValueError, RecursionError):
             row = None
-        rows += [row] if row else []
+        rows += [row] if row is not None else []
         refused += row is None
     return rows, refused
+
+
+def rows_in(lines: Iterable[str]) -> tuple[list[Row], int]:
+    """The rows of chips and kernels: see ``parsed``."""
+    return parsed(lines, row_of)

@@ -1,4 +1,4 @@
-"""What hosts say of chips and kernels: taken whole and judged, or refused; never an exception."""
+"""What hosts say of chips, kernels and wires: taken whole and judged, or refused; never an exception."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from r1deploy.assurance import chipjudge, kerneljudge
+from r1deploy.assurance import chipjudge, kerneljudge, rankjudge, wirejudge
 from r1deploy.assurance.diagrows import ChipRow, row_of, rows_in
+from r1deploy.assurance.wirerows import wire_row_of, wire_rows_in
 from r1deploy.onhost.saying import MARK
 from tests.fuzzing import quick
 from tests.unit.test_diag_kernels import DATA
@@ -56,3 +57,44 @@ def test_lines_are_rows_or_counted(texts: list[str]) -> None:
     lines = [MARK + text for text in texts]
     rows, refused = rows_in(["Welcome", *lines])
     assert len(rows) + refused == len(lines)
+
+
+def of_wires() -> list[dict[str, Any]]:
+    """A right row of each kind of the network's part."""
+    found: dict[str, dict[str, Any]] = {}
+    for name in ("wires_firewall.txt", "collectives_gloo.jsonl", "collectives_absent.jsonl"):
+        for line in (DATA / name).read_text(encoding="utf-8").splitlines():
+            row = json.loads(line.partition(MARK)[2])
+            found.setdefault(row["kind"], row)
+    return list(found.values())
+
+
+WIRES = of_wires()
+
+
+@pytest.mark.parametrize("row", WIRES, ids=lambda row: str(row["kind"]))
+def test_right_rows_of_wires_are_taken(row: dict[str, Any]) -> None:
+    taken = wire_row_of(row)
+    assert taken is not None and taken.kind == row["kind"]
+
+
+def said_by_hosts() -> st.SearchStrategy[list[Any]]:
+    return st.lists(st.sampled_from(WIRES).flatmap(lambda row: near(lambda: copy.deepcopy(row))), max_size=6)
+
+
+@quick(80)
+@given(st.fixed_dictionaries({name: said_by_hosts() for name in ("node1", "node2", "node3")}))
+def test_whatever_is_taken_of_wires_can_be_judged(said: dict[str, list[Any]]) -> None:
+    hosts = {host: [row for row in map(wire_row_of, found) if row is not None] for host, found in said.items()}
+    found = wirejudge.judge(hosts, wirejudge.Limits(floor_gbit=1.0))
+    for one in [*found, *rankjudge.judge_ranks(hosts, ["node1", "node2"])]:
+        assert one.sentence().encode("utf-8")
+    assert len(wirejudge.table(hosts)) == 6
+    rankjudge.collective_table(hosts)
+
+
+@quick(100)
+@given(st.lists(st.text() | near(lambda: copy.deepcopy(WIRES[1])).map(json.dumps), max_size=3))
+def test_lines_are_rows_of_wires_or_counted(texts: list[str]) -> None:
+    rows, refused = wire_rows_in(["Welcome", *(MARK + text for text in texts)])
+    assert len(rows) + refused == len(texts)
