@@ -93,7 +93,7 @@ def unpacked(stream: io.BufferedReader[Any]) -> tuple[str, Any]:
 
 
 def members_of(stream: Any) -> Members:
-    """All members of an archive. Raises TarError, EOFError where it is cut."""
+    """All members of an archive. Raises TarError, EOFError where it is truncated."""
     members, number, kept = Members(), 0, 0
     with tarfile.open(fileobj=stream, mode="r|", bufsize=BLOCK, tarinfo=tarfiles.Member) as archive:
         while member := archive.next():

@@ -146,7 +146,7 @@ def _without_manifest(path: Path, name: str, members: Members) -> PreflightError
         message = f"{path} is an OCI archive: it is whole, but not every Docker Engine loads one"
         fix = f"skopeo copy oci-archive:{path} docker-archive:image.tar:{name}, then image.tarball: image.tar"
         return PreflightError("TARBALL_OTHER", message, fix=fix)
-    return _damaged(path, "it is cut, or no docker-save file: no manifest.json in it")
+    return _damaged(path, "it is truncated, or no docker-save file: no manifest.json in it")
 
 
 def _image(path: Path, name: str, members: Members) -> tuple[_Row, _Config]:
