@@ -45,7 +45,9 @@ def test_nothing_has_been_started_yet(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("pid", "alive"), [(f"{os.getpid()}\n", True), ("999999999", False), ("none", None), ("", None)]
+    ("pid", "alive"),
+    [(f"{os.getpid()}\n", True), ("999999999", False), ("none", None), ("", None)],
+    ids=["ours", "nobody's", "no number", "empty"],
 )
 def test_whether_the_service_lives(tmp_path: Path, pid: str, alive: bool | None) -> None:
     put(tmp_path / "pid", pid)

@@ -60,6 +60,11 @@ def settings_of(tmp_path: Path, upstream: web.Upstream, url: str = "", **rules: 
     )
 
 
+def shown(upstream: web.Upstream) -> list[str]:
+    """Command lines that were seen with the login for this server; another worker's tests have one of their own."""
+    return [line for line in upstream.argv if f":{upstream.server_port}/" in line]
+
+
 def test_git_gets_the_login_and_nobody_else(
     tmp_path: Path, upstream: web.Upstream, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -74,7 +79,7 @@ def test_git_gets_the_login_and_nobody_else(
     commit = git.commit_of(settings, settings.flagscale)
     clone = git.clone_with(settings, commit)
     assert run("git", "-C", str(clone), "cat-file", "-t", commit) == "commit"
-    assert upstream.argv == []
+    assert shown(upstream) == []
     assert not told.exists()
     for path in (tmp_path / "cache").rglob("*"):
         assert not path.is_file() or QUOTED.encode() not in path.read_bytes()
@@ -85,7 +90,7 @@ def test_the_watch_for_arguments_sees_them(tmp_path: Path, upstream: web.Upstrea
     url = f"https://robot:{QUOTED}@127.0.0.1:{upstream.server_port}/FlagScale.git"
     upstream.login = f"robot:{QUOTED}"
     subprocess.run(["git", "-c", "http.sslVerify=false", "ls-remote", url], capture_output=True, check=False)
-    assert upstream.argv
+    assert shown(upstream)
 
 
 @pytest.mark.parametrize(
@@ -105,7 +110,7 @@ def test_the_watch_for_arguments_sees_them(tmp_path: Path, upstream: web.Upstrea
 def test_logins_of_mirrors(tmp_path: Path, upstream: web.Upstream, url: str, rules: dict[str, str]) -> None:
     settings = settings_of(tmp_path, upstream, url, **rules)
     assert len(git.commit_of(settings, settings.flagscale)) == 40
-    assert upstream.argv == []
+    assert shown(upstream) == []
 
 
 def test_a_token_without_a_password(tmp_path: Path, upstream: web.Upstream) -> None:
@@ -131,7 +136,7 @@ def test_files_of_a_host_give_the_same(tmp_path: Path, upstream: web.Upstream) -
     url = gitlogin.bare(settings.flagscale.url)
     env = {"GIT_CONFIG_GLOBAL": str(tmp_path / "login.gitconfig"), "GIT_SSL_CAINFO": str(tmp_path / "tls" / "ca.pem")}
     assert "refs/heads/main" in run("git", "ls-remote", url, **env, GIT_TERMINAL_PROMPT="0")
-    assert upstream.argv == []
+    assert shown(upstream) == []
     clone = tmp_path / "clone"
     run("git", "clone", "-q", url, str(clone), **env)
     assert "canary" not in (clone / ".git" / "config").read_text()
