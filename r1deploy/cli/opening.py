@@ -10,7 +10,6 @@ from r1deploy.cli.app import flags_of
 from r1deploy.observe.context import open_context
 from r1deploy.run import Run, Voice
 from r1deploy.ui import lines
-from r1deploy.verbs.bundle import use
 
 
 class Shown(Protocol):
@@ -35,5 +34,7 @@ def open_run(
 def with_bundle(run: Run, bundle: Path | None) -> Run:
     """The same run with all that a bundle brings; without one as it is. Raises UsageError, PreflightError."""
     if bundle is not None:
+        from r1deploy.verbs.bundle import use  # only here: every verb opens a run
+
         run.context = use(run.context, bundle, run.say)
     return run
