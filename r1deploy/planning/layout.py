@@ -95,6 +95,11 @@ class Layout:
         return f"{self.top}/history.jsonl"
 
     @property
+    def diag(self) -> str:
+        """What ``diag`` found last on the host, by part."""
+        return f"{self.top}/diag.json"
+
+    @property
     def incoming(self) -> str:
         """The image's tarball on its way into the engine."""
         return f"{self.top}/incoming.tar"

@@ -178,6 +178,9 @@ class Service(Section):
     prompt: StrictStr = Field("Say hello in one sentence.", description="prompt of the gate's completion")
     max_tokens: Annotated[StrictInt, Field(ge=1, le=4096)] = Field(64, description="longest answer of the gate")
     api_key_file: StrictStr | None = Field(None, description="file here with the API key; null: no key is asked for")
+    require_diag: StrictBool = Field(
+        False, description="whether `serve` asks for a `diag` of this release that found nothing wrong"
+    )
 
 
 class Chip(Section):
@@ -201,6 +204,9 @@ class Chip(Section):
     memory_mib: Annotated[StrictInt, Field(ge=1)] = Field(description="memory of one chip")
     idle_memory_mib: Annotated[StrictInt, Field(ge=0)] = Field(description="memory in use on an idle chip, at the most")
     hostfile_type: StrictStr = Field(description="`type` in FlagScale's hostfile")
+    torch_device: Annotated[StrictStr, Field(pattern=r"^[a-z]{1,16}$")] = Field(
+        "cuda", description="what PyTorch in the image calls the chip"
+    )
 
 
 class Disk(Section):
@@ -230,6 +236,24 @@ class Weights(Section):
     manifest: StrictStr | None = Field(
         None, description="file here as sha256sum writes it; null: SHA256SUMS of the checkpoint, where there is one"
     )
+
+
+class Diag(Section):
+    """What `r1deploy diag` may take, and what it asks of the network."""
+
+    chips_seconds: Seconds = Field(120, description="seconds for all chips of a host")
+    kernels_seconds: Seconds = Field(900, description="seconds for all operators of a host, one round")
+    operator_seconds: Seconds = Field(90, description="seconds for one operator, its compiler included")
+    network_seconds: Seconds = Field(120, description="seconds for the network between all hosts")
+    collective_seconds: Seconds = Field(120, description="seconds for the collectives of one library over all ranks")
+    tokens: list[Annotated[StrictInt, Field(ge=1, le=1 << 17)]] | None = Field(
+        None, description="tokens at which operators run; null: 1, 1009 and those of the engine's profiling run"
+    )
+    floor_gbit: StrictInt | StrictFloat | None = Field(
+        None, description="Gbit/s of eight streams between two hosts at the least; null: half of what the others have"
+    )
+    clock_seconds: StrictInt | StrictFloat = Field(1.0, description="seconds that two hosts' clocks may differ")
+    delay_ms: StrictInt | StrictFloat = Field(5.0, description="milliseconds that a round trip may take")
 
 
 class Settings(Section):
@@ -263,6 +287,7 @@ class Settings(Section):
     disk: Disk = Field(description="space on the hosts")
     memory: Memory = Field(description="memory of the hosts")
     weights: Weights = Field(description="the checkpoint's origin")
+    diag: Diag = Field(default_factory=lambda: Diag.model_validate({}), description="the proofs of `r1deploy diag`")
 
 
 Precedence = Literal["flag", "environment", "file", "profile", "default"]
