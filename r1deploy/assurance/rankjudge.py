@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from r1deploy.assurance.wirejudge import Hosts, WireFinding, listed, rows_of
 from r1deploy.assurance.wirerows import AbsentRow, CollectiveRow, Operation, RankRow, WireRow
 from r1deploy.units import size_of
+
+
+# A rank that asked another one through torch's store, and got no answer: "… ncclUniqueId from [0] via c10d …".
+_ASKED = re.compile(r"\bfrom \[(\d{1,6})\] via c10d\b")
 
 
 @dataclass(frozen=True)
@@ -41,11 +46,18 @@ def _failed_alone(row: RankRow) -> bool:
     return row.ended != "done" and not row.last.startswith("Absence:")
 
 
+def _follows(row: RankRow, ended: dict[int, RankRow]) -> bool:
+    """Whether it failed because a rank that it asked had failed."""
+    asked = _ASKED.search(row.last)
+    other = ended.get(int(asked[1])) if asked else None
+    return other is not None and other is not row and other.ended != "done" and not _ASKED.search(other.last)
+
+
 def _failed(ended: dict[int, RankRow], names: Sequence[str], has_absent: bool) -> list[WireFinding]:
     """Ranks that failed, by what the library said and when; those that waited for others in vain are not to blame."""
     groups: dict[tuple[str, str], list[str]] = {}
     for rank, row in sorted(ended.items()):
-        if _failed_alone(row) or (row.ended != "done" and not has_absent):
+        if not _follows(row, ended) and (_failed_alone(row) or (row.ended != "done" and not has_absent)):
             groups.setdefault((row.last, row.doing), []).append(_name(rank, names))
     return [
         WireFinding("error", "RANK_FAILED", listed(of), f"{last or 'it ended'} ({doing or 'start'})")

@@ -33,9 +33,10 @@ def said(**hosts: list[ChipRow]) -> list[str]:
 
 
 def test_real_chips_are_right() -> None:
-    one, two = chips("chips_h100"), chips("chips_h200_two")
-    assert judge({"node1": one}) == judge({"node1": two}) == judge({"node1": one, "node2": two}) == []
-    assert one[0].sums == two[0].sums, "of these two models the product is the same"
+    one, other, two = chips("chips_h100"), chips("chips_h100_two"), chips("chips_h200_two")
+    assert judge({"node1": one}) == judge({"node1": two}) == judge({"node1": other}) == []
+    assert judge({"node1": one, "node2": two, "node3": other}) == []
+    assert one[0].sums == two[0].sums == other[1].sums, "of these two models the product is the same"
 
 
 def test_the_one_that_computes_something_else_is_named() -> None:

@@ -1,14 +1,17 @@
-"""The judge of collectives, on the rows of torch's own gloo between two processes, and on made ones."""
+"""The judge of collectives, on rows of torch's gloo between two processes, of NCCL between two H100, and on made ones."""
 
 from __future__ import annotations
 
 from typing import Any
+
+import pytest
 
 from r1deploy.assurance.rankjudge import collective_table, judge_ranks
 from r1deploy.assurance.wirerows import RankRow, WireRow, wire_row_of, wire_rows_in
 from tests.unit.test_diag_kernels import DATA
 
 NAMES = ["node1", "node2", "node3"]
+CHIPS = ["node1 chip 0", "node1 chip 1"]
 
 
 def ranks(name: str) -> list[WireRow]:
@@ -51,6 +54,27 @@ def test_a_nic_that_does_not_exist() -> None:
     (one,) = judge_ranks({"node1": ranks("no_nic")}, NAMES[:2])
     assert (one.code, one.where) == ("RANK_FAILED", "node1 and node2")
     assert one.what.endswith("ifa != nullptr. Unable to find address for: ens9f9 (start gloo)")
+
+
+@pytest.mark.parametrize("name", ["nccl", "nccl_two_hosts"])
+def test_two_chips(name: str) -> None:
+    rows = ranks(name)
+    assert said(rows, CHIPS) == []
+    *_, reduced, cast = collective_table({"node1": rows})
+    assert reduced.bytes == cast.bytes == 1 << 28 and reduced.gbs > 200 and cast.gbs > 200
+
+
+def test_chips_under_a_nic_that_does_not_exist() -> None:
+    assert said(ranks("nccl_no_nic"), CHIPS) == [
+        "error RANK_FAILED node1 chip 0: DistBackendError: Bootstrap : no socket interface found "
+        "(all_reduce of 1024 bytes)"
+    ], "the other rank only waited for the first one"
+
+
+def test_a_chip_that_did_not_come() -> None:
+    assert said(ranks("nccl_absent"), ["node1 chip 0", "node2 chip 0"]) == [
+        "error RANKS_MISSING node2 chip 0: did not come to the other ranks"
+    ]
 
 
 def test_a_rank_of_which_nothing_is_heard() -> None:
