@@ -10,7 +10,6 @@ from r1deploy.assurance.wirejudge import Hosts, WireFinding, listed, rows_of
 from r1deploy.assurance.wirerows import AbsentRow, CollectiveRow, Operation, RankRow, WireRow
 from r1deploy.units import size_of
 
-
 # A rank that asked another one through torch's store, and got no answer: "… ncclUniqueId from [0] via c10d …".
 _ASKED = re.compile(r"\bfrom \[(\d{1,6})\] via c10d\b")
 
