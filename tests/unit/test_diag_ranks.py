@@ -1,4 +1,4 @@
-"""The judge of collectives, on rows of torch's gloo between two processes and NCCL between two chips, and on made ones."""
+"""The judge of collectives, on rows of real runs: gloo between processes, NCCL between chips; and on made ones."""
 
 from __future__ import annotations
 
