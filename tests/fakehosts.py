@@ -81,6 +81,10 @@ class ToldRemote:
         self.sessions.append(ToldSession(self, module, order))
         return self.sessions[-1]
 
+    def lost(self, module: str, order: Order) -> ToldSession:
+        """In place of ``module``: a host that is not there."""
+        raise UnreachableError("SSH_TIMEOUT", f"{self.name}: the link is down", host=self.name)
+
     def __enter__(self) -> ToldRemote:
         return self
 

@@ -80,6 +80,8 @@ def free_ports(site: Site, wires: Wires) -> list[int]:
 
 def measure_collectives(site: Site, wires: Wires) -> tuple[list[CollectiveRun], list[str]]:
     """Gloo over all hosts, then the vendor's library over all chips. Returns (the runs, notes)."""
+    if not site.hosts:
+        return [], []
     ports, head = free_ports(site, wires), site.hosts[0]
     hosts, chips = dict.fromkeys((host.name for host in site.hosts), 1), {}
     device = site.settings.chip.torch_device

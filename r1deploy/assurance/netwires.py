@@ -54,10 +54,11 @@ class Site:
 
 @dataclass(frozen=True)
 class Wires:
-    """What all hosts said, and what went wrong here. ``high_ports``: the sample."""
+    """What all hosts said, and what went wrong here. ``high_ports``: the sample; ``lost``: hosts that are gone."""
 
     rows: Mapping[str, Sequence[WireRow]]
     high_ports: Sequence[int]
+    lost: frozenset[str]
     notes: Sequence[str]
 
 
@@ -197,8 +198,8 @@ class _Measuring:
                 self._notes.append(f"{name}: it did not listen to the end: {listener.why or 'no answer'}")
 
     def close(self) -> None:
-        """Close what is still open."""
-        for listener in self._listeners.values():
+        """Close what is still open; after a signal, hosts may still begin."""
+        for listener in list(self._listeners.values()):
             listener.close()
 
     def wires(self) -> Wires:
@@ -210,4 +211,4 @@ class _Measuring:
             rows[name] = [*(listener.rows if listener and name not in self._deaf else []), *reached]
             if refused:
                 self._notes.append(f"{name}: {refused} of its lines could not be read")
-        return Wires(rows, self._high, list(dict.fromkeys(self._notes)))
+        return Wires(rows, self._high, frozenset(self._gone), list(dict.fromkeys(self._notes)))

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from r1deploy.assurance.inside import Place
 from r1deploy.assurance.netcollectives import CollectiveRun, measure_collectives
 from r1deploy.assurance.netwires import Site, Told, measure_wires
-from r1deploy.assurance.wirejudge import Limits, WireFinding, WireLine, judge, table
+from r1deploy.assurance.wirejudge import Limits, WireFinding, WireLine, judge, listed, table
 from r1deploy.assurance.wirerows import WireRow
 from r1deploy.observe.view import View
 from r1deploy.run import Run
@@ -37,8 +37,11 @@ def measure_network(run: Run, view: View, places: Mapping[str, Place], heard: To
         remotes = {host.name: stack.enter_context(run.remote(view, host.name)) for host in hosts}
         site = Site(run.settings, hosts, view.probed.observed, remotes, places, heard)
         wires = measure_wires(site)
-        collectives, notes = measure_collectives(site, wires)
+        there = [host for host in hosts if host.name not in wires.lost]
+        collectives, notes = measure_collectives(replace(site, hosts=there), wires)
     alone = [] if len(hosts) > 1 else ["one host: no pairs to measure"]
+    if wires.lost and collectives:
+        notes = [f"the collectives are without {listed(sorted(wires.lost))}", *notes]
     return NetworkResult(
         rows=wires.rows,
         table=table(wires.rows),

@@ -161,16 +161,22 @@ def test_a_fault_is_named_by_pair(wires: str, said: str) -> None:
 def test_a_host_that_cannot_be_reached_is_named_and_the_others_have_their_rows() -> None:
     first, _ = two("healthy")
 
-    def down(module: str, order: Order) -> Any:
-        raise AssertionError
-
-    lost = ToldRemote("node2", down)
-    lost.module = lambda *_: (_ for _ in ()).throw(DOWN)  # type: ignore[method-assign]
+    lost = ToldRemote("node2", lambda module, order: [DONE])
+    lost.module = lost.lost  # type: ignore[method-assign]
     found, told = measured([first, lost], settings())
     assert {one.code for one in found.findings} == {"WIRE_MISSING"}
     assert found.findings[0].sentence() == "node2: it did not listen" and found.notes == ["node2: the link is down"]
     assert ("node1", "reaches node2") not in told, "who does not listen is not tried"
     assert any(isinstance(row, ListeningRow) for row in found.rows["node1"]) and found.rows["node2"] == []
+
+
+def test_ranks_are_of_the_hosts_that_are_there() -> None:
+    remotes = [*two("healthy"), ToldRemote("node3", lambda module, order: [DONE])]
+    remotes[2].module = remotes[2].lost  # type: ignore[method-assign]
+    found, _ = measured(remotes, settings())
+    (run,) = found.collectives
+    assert run.findings == [] and run.lines[0].ranks == 2
+    assert found.notes == ["node3: the link is down", "the collectives are without node3"]
 
 
 def test_what_was_said_before_the_link_went_down_is_kept() -> None:
@@ -265,6 +271,25 @@ def test_hosts_that_do_not_meet_are_named_and_their_chips_are_not_tried() -> Non
     found, _ = measured(remotes, settings_of(chip={"torch_device": "cuda"}))
     (run,) = found.collectives
     assert (run.library, run.findings[0].code, run.findings[0].where) == ("gloo", "RANKS_MISSING", "node2")
+
+
+def test_the_ranks_meet_at_a_port_that_all_hosts_reached() -> None:
+    remotes = two("healthy")
+    first = remotes[1].script
+
+    def blocked(module: str, order: Order) -> Sequence[str | UnreachableError]:
+        """node2 reaches one high port of node1 only; the last of them."""
+        if order.get("op") != "reach":
+            return first(module, order)
+        *shut, open_ = order["peers"][0]["ports"]
+        row = {"kind": "port", "to": "node1", "ms": None, "last": ""}
+        results = [*((port, "timeout") for port in shut), (open_, "open")]
+        return ["r1:" + json.dumps({**row, "port": port, "result": result}) for port, result in results] + [DONE]
+
+    asked: list[Order] = []
+    remotes[1].script = remembering(blocked, asked)
+    measured(remotes, settings())
+    assert [order["port"] for order in asked if "backend" in order] == [asked[0]["ports"][-1]]
 
 
 QUICK = {"pings": 20, "flow_seconds": 0.2, "flow_bytes": 8 << 20}
