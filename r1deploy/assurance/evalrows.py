@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from r1deploy.planning.border import Count, Name, Text
 
 SetName = Literal["gsm8k", "mmlu", "ceval", "math_500", "gpqa_diamond", "aime24"]
-Column = Literal["H100", "INT8", "INT4"]
+Published = Literal["H100", "INT8", "INT4"]
 MOST_REPEATS = 1024
 # Of one set all questions, with some repeats: a kept file is not endless.
 MOST_SCORES = 2**21
@@ -37,7 +37,7 @@ class EvalSet:
     name: SetName
     shown: str
     size: int
-    published: dict[Column, float]
+    published: dict[Published, float]
 
 
 SETS: dict[SetName, EvalSet] = {
