@@ -156,6 +156,7 @@ ErrorCode: Final[dict[str, str]] = {
     "BUNDLE_DAMAGED": "a bundle is not what was written: not one byte may differ",
     "BUNDLE_OTHER": "a bundle is of another deployment than r1deploy.lock",
     "BUNDLE_INCOMPLETE": "a bundle cannot be made: something that belongs in it is not here",
+    "STATISTICS_MISSING": "the libraries that eval computes intervals and tests with are not installed here",
     "CONTAINER_MISSING": "a host has no running container of the cluster",
 }
 

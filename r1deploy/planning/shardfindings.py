@@ -55,8 +55,21 @@ def few(names: Sequence[str]) -> str:
     return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
 
 
-def fits(settings: Settings, size: int, layers: int | None) -> tuple[bool, str]:
-    """Whether a checkpoint of ``size`` bytes fits, and the arithmetic.
+@dataclass(frozen=True)
+class Memory:
+    """One chip's memory in MiB: what the weights take of the fullest, what the engine may take, and the arithmetic.
+
+    ``layers``: those of the largest stage, None where they are not known.
+    """
+
+    weights: float
+    room: float
+    layers: int | None
+    said: str
+
+
+def memory_of(settings: Settings, size: int, layers: int | None) -> Memory:
+    """What a checkpoint of ``size`` bytes takes of one chip.
 
     Layers are not cut: with 61 of them on 4 stages the largest holds 16, which is more than a quarter.
     """
@@ -64,9 +77,16 @@ def fits(settings: Settings, size: int, layers: int | None) -> tuple[bool, str]:
     tp, pp = engine.tensor_parallel_size, engine.pipeline_parallel_size
     each = size / (tp * pp) / 2**20
     room = chip.memory_mib * engine.gpu_memory_utilization
+    most = -(-layers // pp) if layers else None
     said = f"{size / 2**30:.1f} GiB / (tp {tp} × pp {pp}) = {each:.0f} MiB a chip"
-    if layers and layers % pp:
-        most = -(-layers // pp)
+    if layers and most and layers % pp:
         each = size * most / layers / tp / 2**20
         said += f", {each:.0f} MiB in the stage with {most} of {layers} layers"
-    return each < room, f"{said}; {chip.memory_mib} MiB × {engine.gpu_memory_utilization:g} = {room:.0f} MiB"
+    said += f"; {chip.memory_mib} MiB × {engine.gpu_memory_utilization:g} = {room:.0f} MiB"
+    return Memory(each, room, most, said)
+
+
+def fits(settings: Settings, size: int, layers: int | None) -> tuple[bool, str]:
+    """Whether a checkpoint of ``size`` bytes fits, and the arithmetic."""
+    memory = memory_of(settings, size, layers)
+    return memory.weights < memory.room, memory.said

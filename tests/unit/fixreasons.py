@@ -108,6 +108,7 @@ BY_HAND = {
     "REGISTRY_NO_ROUTE": "the site's network",
     "BUNDLE_DAMAGED": "copy the file again",
     "BUNDLE_OTHER": "which deployment is meant, only the user knows",
+    "STATISTICS_MISSING": "two libraries of a package index",
     "BUNDLE_INCOMPLETE": "something that is not on this machine",
 }
 
