@@ -13,6 +13,7 @@ from dataclasses import dataclass
 class Cause:
     """A cause: the words that show it, its stable code (or the name of its paragraph), a sentence, and what mends it.
 
+    ``sentence`` of a host's cause may name ``{found}``, a group of the pattern.
     ``fix`` of a host's cause may name ``{ssh}``, ``{copy_id}``, ``{ping}``, ``{forget}``, ``{address}``, ``{user}``.
     """
 
@@ -27,6 +28,13 @@ TARBALL = "or take a tarball: docker save on a machine that has the image, then 
 BY_HAND = "check it by hand: git ls-remote {url}"
 # What OpenSSH, sudo, git and the Docker Engine say of a host, in the order in which to look.
 ON_HOSTS: tuple[Cause, ...] = (
+    Cause(
+        r"FlagGems does not compute right: (?P<found>[^\n]+)",
+        "KERNELS_BROKEN",
+        "FlagGems does not compute right: {found}",
+        "r1deploy diag kernels shows all operators; take a FlagGems that fits PyTorch and Triton of the image, or "
+        "switch it off (env.USE_FLAGGEMS); where a compiler is only slow: diag.operator_seconds",
+    ),
     Cause(
         r"REMOTE HOST IDENTIFICATION HAS CHANGED|Host key for server \S+ does not match",
         "HOSTKEY_CHANGED",

@@ -125,6 +125,7 @@ ErrorCode: Final[dict[str, str]] = {
     "DELIVERY_DAMAGED": "files of the vendor's delivery are missing or have another sha256 than their list says",
     "IMAGE_ARCH": "the image is for another kind of machine than a host",
     "IMAGE_OTHER": "the image that a host got is not the one that r1deploy.lock names",
+    "KERNELS_BROKEN": "operators of FlagGems fail, hang or are wrong on a chip of a host",
     "STEP_FAILED": "a step failed on a host; its last lines are shown",
     "STILL_DIFFERS": "differences are left after all steps ran",
     "ANSIBLE_FAILED": "Ansible itself could not run",

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from r1deploy.ansible.events import Event, mapping
-from r1deploy.causes import ON_HOSTS, cause_of
+from r1deploy.causes import ON_HOSTS, Cause, cause_of
 from r1deploy.ssh import Login
 
 
@@ -59,13 +59,26 @@ def failure_of(event: Event, login: Login | None = None) -> Failure:
         shown = up_to(cause.pattern, evidence) if elsewhere else lines[-6:]
         forget = way.forget(whole) if "{forget}" in cause.fix else ""
         hint = cause.fix.format(**way.words(), forget=forget)
-        return Failure(host, event.step, event.task, cause.code, cause.sentence, shown, hint, unreachable)
+        return Failure(host, event.step, event.task, cause.code, sentence_of(cause, whole), shown, hint, unreachable)
     code = "SSH_FAILED" if unreachable else "STEP_FAILED"
     # Of a traceback the last line says what happened.
     message = lines[-1] if lines[0].startswith("Traceback") else lines[0]
-    if len(message) > LONGEST:
-        message = message[:LONGEST].rpartition(" ")[0] + " …"
-    return Failure(host, event.step, event.task, code, message, evidence, None, unreachable)
+    return Failure(host, event.step, event.task, code, shortened(message), evidence, None, unreachable)
+
+
+def shortened(message: str) -> str:
+    """A message that ends with a whole word, LONGEST characters at the most."""
+    return message if len(message) <= LONGEST else message[:LONGEST].rpartition(" ")[0] + " …"
+
+
+def sentence_of(cause: Cause, whole: str) -> str:
+    """The sentence of a cause, with what its pattern found in the text."""
+    found = re.search(cause.pattern, whole)
+    return (
+        cause.sentence.format(found=shortened(found["found"]))
+        if found and "found" in found.groupdict()
+        else cause.sentence
+    )
 
 
 def up_to(pattern: str, lines: tuple[str, ...]) -> tuple[str, ...]:

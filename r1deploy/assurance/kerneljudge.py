@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
 from r1deploy.assurance.diagrows import CaseRow, ForwardRow, OperatorRow, Row, Switch, Verdict, Versions
 from r1deploy.onhost.flaggems import base_of
+from r1deploy.onhost.kernelfaults import cause_of, fault_of, sentence_of
 from r1deploy.onhost.operators import OPERATORS
 
 # The first that one case has is an operator's verdict.
@@ -18,8 +18,6 @@ Kind = TypeVar("Kind", bound=Row)
 TABLE = {operator.name: operator for operator in OPERATORS}
 # With FlagGems a pass may be this many times as far from fp64 as PyTorch's own kernels are, at the least FLOOR.
 TIMES, FLOOR = 3.0, {"bf16": 1e-2, "fp32": 1e-5}
-_CLASS = re.compile(r"^(?:[A-Za-z_][A-Za-z0-9_.]*(?:Error|Exception): )+")
-_ADDRESS = re.compile(r"0x[0-9a-f]+")
 
 
 @dataclass(frozen=True)
@@ -46,18 +44,12 @@ class Finding:
 
     def sentence(self) -> str:
         """``12 operators: 'JITFunction' object has no attribute 'arg_defaults'``."""
-        many = f"{len(self.operators)} operators" if len(self.operators) > 1 else self.operators[0]
-        return f"{many}: {self.last}"
+        return sentence_of(self.operators, self.last)
 
 
 def of_kind(rows: Iterable[Row], kind: type[Kind]) -> list[Kind]:
     """The rows of one kind, in their order."""
     return [row for row in rows if isinstance(row, kind)]
-
-
-def cause_of(last: str) -> str:
-    """The line that failures have in common: without the exception's class, with no address in it."""
-    return _ADDRESS.sub("0x…", _CLASS.sub("", last)) or last
 
 
 def worst_of(cases: Sequence[CaseRow]) -> Verdict:
@@ -118,9 +110,7 @@ def findings(rows: Sequence[Row]) -> list[Finding]:
 
 
 def _cause(case: CaseRow) -> tuple[Verdict, str]:
-    if case.verdict != "wrong":
-        return case.verdict, cause_of(case.last)
-    return "wrong", f"{case.operator} is wrong in {case.dtype}" + (f" ({case.last})" if case.last else "")
+    return case.verdict, fault_of(case.operator, case.dtype, case.verdict, case.last)
 
 
 def to_switch_off(rows: Sequence[Row]) -> list[str]:

@@ -7,10 +7,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from r1deploy.planning.desired import Desired, known_hosts
+from r1deploy.planning.interfaces import AUTO
 from r1deploy.planning.observed import Observed
 from r1deploy.planning.planner import Plan
 from r1deploy.planning.steps import STEPS
 from r1deploy.settings import gitlogin, site
+from r1deploy.settings.model import Settings
 
 Variables = dict[str, Any]
 
@@ -158,10 +160,18 @@ def _install(desired: Desired) -> Variables:
         "install_smi": settings.chip.smi,
         "install_smi_env": settings.chip.smi_env,
         "install_smi_version_pattern": settings.chip.smi_version_pattern,
+        "install_torch_device": settings.chip.torch_device if uses_flaggems(settings) else "",
+        "install_operator_seconds": settings.diag.operator_seconds,
+        "install_env": {name: value for name, value in settings.env.items() if value != AUTO},
         "install_imports": settings.python.imports,
         "install_python": settings.python.executable,
         "install_log": desired.layout.install_log(release.id),
     }
+
+
+def uses_flaggems(settings: Settings) -> bool:
+    """Whether the engine is told to: what it does not use need not compute."""
+    return settings.env.get("USE_FLAGGEMS", "").lower() in ("1", "true")
 
 
 def _trust(desired: Desired, observed: Mapping[str, Observed]) -> Variables:

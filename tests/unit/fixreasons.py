@@ -88,6 +88,7 @@ BY_HAND = {
     "INTERFACE_MISSING": "which network is meant, only the user knows; auto: tests/plans/base.json",
     "IMAGE_ARCH": "the vendor sends the image",
     "IMAGE_OTHER": "which of two images is meant, only the user knows",
+    "KERNELS_BROKEN": "which versions fit each other, only the vendor knows",
     "STEP_FAILED": "no cause is known",
     "STILL_DIFFERS": "no cause is known",
     "ANSIBLE_FAILED": "no cause is known",

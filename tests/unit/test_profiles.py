@@ -14,6 +14,7 @@ from r1deploy.inputs import key, locking
 from r1deploy.modes import faults
 from r1deploy.planning.desired import device_of
 from r1deploy.planning.release import Inputs, release_of
+from r1deploy.planning.rolevars import uses_flaggems
 from r1deploy.settings import profiles, schema, validation
 from r1deploy.settings.load import from_profile, load
 from r1deploy.settings.model import Settings
@@ -162,6 +163,12 @@ def test_vllm_of_the_image_is_proven_and_not_installed() -> None:
     found = space["install_part"](part, {"log": "/nowhere", "python": "python3", "timeout": 1})
     assert found == {"tree": "t", "version": "0.7.3", "proof": {"/x/RECORD": "00"}}
     assert asked[-1] == "import vllm" and "proof_of" in asked[0]
+
+
+@pytest.mark.parametrize(("said", "uses"), [("true", True), ("1", True), ("True", True), ("false", False), ("", False)])
+def test_whether_the_engine_uses_flaggems(said: str, uses: bool) -> None:
+    """Where it does not, nothing has to compute before a deployment goes on."""
+    assert uses_flaggems(changed(env={"USE_FLAGGEMS": said})) is uses
 
 
 PAGE = Path(r1deploy.__file__ or "").parent.parent / "docs" / "profiles.md"

@@ -2,8 +2,8 @@
 """What r1deploy runs inside the container: unpatch, build, install.
 
 Each job takes its order as one JSON document (what is secret, the key of ``unpatch`` and
-the proxies, follows on standard input, never in an argument), holds a lock so that a second run waits for
-one that is still at work, writes all that its commands print to a log, and leaves a
+the proxies, and what is long, follows on standard input, never in an argument), holds a lock so that a second run waits
+for one that is still at work, writes all that its commands print to a log, and leaves a
 mark only when its effect was checked. It prints one line of JSON:
 ``{"changed": bool, ...}`` or, with exit code 1, ``{"error": text, "tail": [lines]}``.
 With ``--check`` it only looks: ``changed`` says whether the job would do something.
@@ -35,6 +35,8 @@ from typing import Any, Callable, Iterator, Mapping, Sequence
 RECORD = "/opt/r1deploy/installed.json"
 CA_VARIABLES = ("GIT_SSL_CAINFO", "PIP_CERT", "REQUESTS_CA_BUNDLE", "SSL_CERT_FILE", "CURL_CA_BUNDLE")
 Order = Mapping[str, Any]
+# What followed on standard input.
+Given = Mapping[str, Any]
 
 
 class JobError(Exception):
@@ -199,10 +201,10 @@ def unpatch_due(order: Order) -> bool:
     return bool(order["force"] or mark.get("key") != order["key"] or not os.path.isdir(patched_tree(order)))
 
 
-def unpatch(order: Order, key: bytes) -> dict[str, Any]:
+def unpatch(order: Order, given: Given) -> dict[str, Any]:
     """Run FlagScale's unpatch.py with the key in memory; the patched tree is the effect."""
     mark = os.path.join(order["root"], "patched.json")
-    tree = patched_tree(order)
+    tree, key = patched_tree(order), given.get("key", "").encode()
     with only_one(os.path.join(order["root"], ".job")):
         if not unpatch_due(order):
             return {"changed": False}
@@ -254,7 +256,7 @@ def build_due(order: Order) -> bool:
     return bool(order["force"] or mark.get("key") != order["key"] or not glob.glob(order["wheels"] + "/*.whl"))
 
 
-def build(order: Order, _key: bytes) -> dict[str, Any]:
+def build(order: Order, _: Given) -> dict[str, Any]:
     """Run the build commands and make the wheel; mark the tree when both are there."""
     mark = os.path.join(order["root"], "built.json")
     with only_one(os.path.join(order["root"], ".job")):
@@ -360,19 +362,26 @@ def install_due(order: Order) -> bool:
     return any(part_due(record, part) for part in order["parts"]) or record.get("imports") != order["imports"]
 
 
-def install(order: Order, _key: bytes) -> dict[str, Any]:
-    """Install what differs from the record, check the imports FlagScale needs, write the record."""
+def install(order: Order, given: Given) -> dict[str, Any]:
+    """Install what differs from the record, verify FlagGems on a chip and FlagScale's imports, write the record."""
     check_driver(order)
     with only_one("/opt/r1deploy/.job"):
         record = load(RECORD) or {"parts": {}}
-        changed = []
+        changed, kernels = [], ""
+        computing: dict[str, Any] = {}
         for part in order["parts"]:
             if not part_due(record, part):
                 continue
             record["parts"].pop(part["name"], None)
             store(RECORD, record)
-            record["parts"][part["name"]] = install_part(part, order)
+            found = install_part(part, order)
             changed.append(part["name"])
+            # What is to compute is installed when it did, beside all the others: they may bring another compiler.
+            (computing if part.get("computes") else record["parts"])[part["name"]] = found
+            store(RECORD, record)
+        if computing:
+            kernels = prove_kernels(order, given["kernels"])
+            record["parts"].update(computing)
             store(RECORD, record)
         if changed or record.get("imports") != order["imports"]:
             missing = [name for name in order["imports"] if not imports(order, name)]
@@ -381,7 +390,28 @@ def install(order: Order, _key: bytes) -> dict[str, Any]:
             record["imports"] = order["imports"]
             store(RECORD, record)
             changed.append("imports")
-    return {"changed": bool(changed), "parts": changed}
+    return {"changed": bool(changed), "parts": changed, "kernels": kernels}
+
+
+def prove_kernels(order: Order, asked: Mapping[str, Any]) -> str:
+    """Run the first part of ``diag kernels`` in the image's Python; returns what was verified, or why nothing was.
+
+    In: ``package``, its modules by name of file; its ``order``; the ``environment`` of the engine. Raises JobError.
+    """
+    with tempfile.TemporaryDirectory(prefix="r1deploy-") as folder:
+        package, file = os.path.join(folder, "onhost"), os.path.join(folder, "answer.json")
+        os.mkdir(package)
+        for name, text in asked["package"].items():
+            with open(os.path.join(package, os.path.basename(name)), "w", encoding="utf-8") as stream:
+                stream.write(text)
+        path = os.pathsep.join(filter(None, [folder, asked["environment"].get("PYTHONPATH")]))
+        env = {**os.environ, **asked["environment"], "PYTHONPATH": path, "PYTHONDONTWRITEBYTECODE": "1"}
+        argv = [order["python"], "-m", "onhost.firstkernels", json.dumps(asked["order"]), file]
+        run(argv, order["log"], cwd="/", env=env, timeout=order["timeout"])
+        answer = load(file)
+    if not answer["right"]:
+        raise JobError(answer["said"])
+    return str(answer["said"])
 
 
 def check_driver(order: Order) -> None:
@@ -409,7 +439,7 @@ def imports(order: Order, module: str) -> bool:
     return True
 
 
-JOBS: dict[str, Callable[[Order, bytes], dict[str, Any]]] = {"unpatch": unpatch, "build": build, "install": install}
+JOBS: dict[str, Callable[[Order, Given], dict[str, Any]]] = {"unpatch": unpatch, "build": build, "install": install}
 DUE = {"unpatch": unpatch_due, "build": build_due, "install": install_due}
 
 
@@ -429,7 +459,7 @@ def site(given: Mapping[str, Any]) -> Iterator[None]:
 
 
 def main(argv: list[str]) -> int:
-    """``r1guest.py [--check] JOB ORDER``: ORDER is JSON in base64; standard input is JSON: key, environment, ca."""
+    """``r1guest.py [--check] JOB ORDER``: ORDER is JSON in base64; standard input is JSON: key, environment, ca, …"""
     os.umask(0o022)
     job, text = argv[-2:]
     order = json.loads(base64.b64decode(text))
@@ -439,7 +469,7 @@ def main(argv: list[str]) -> int:
     given = json.loads((not sys.stdin.isatty() and sys.stdin.read()) or "{}")
     try:
         with site(given):
-            answer = JOBS[job](order, given.get("key", "").encode())
+            answer = JOBS[job](order, given)
     except JobError as error:
         print(json.dumps({"error": str(error), "tail": error.tail}))
         return 1
