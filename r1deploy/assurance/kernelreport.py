@@ -49,6 +49,10 @@ class Trouble:
         whose = "" if self.flaggems else f"{OWN}: "
         return f"{whose}{what}" + (f": {self.hint}" if self.hint else "")
 
+    def document(self) -> dict[str, Any]:
+        """The same as JSON types."""
+        return {**asdict(self), "operators": list(self.operators), "what": self.sentence()}
+
 
 def in_order(operators: Sequence[str]) -> tuple[str, ...]:
     """Operators in the order of the table: they end in another one on each host."""
@@ -169,7 +173,7 @@ class KernelReport:
             "flaggems": self.runs.gems is not None,
             "unused": list(self.runs.gems.unused) if self.runs.gems else [],
             "table": [asdict(row) for row in self.table],
-            "findings": [{**asdict(one), "what": one.sentence()} for one in self.troubles],
+            "findings": [one.document() for one in self.troubles],
             "passes": [asdict(one) for one in self.passes],
             "switch_off": self.switch_off,
             "switches": dict(self.switches),
