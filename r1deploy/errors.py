@@ -133,6 +133,8 @@ ErrorCode: Final[dict[str, str]] = {
     "DIAG_CHIP": "diag found a chip that miscomputes, hangs or is missing",
     "DIAG_KERNEL": "diag found operators that fail, hang or are wrong in this image",
     "DIAG_NETWORK": "diag found that the hosts cannot talk as the engine will",
+    "DIAG_MISSING": "service.require_diag asks for a diag of this release that found nothing wrong",
+    "DIAG_WRITE": "this machine cannot keep what diag found",
     "RAY_NODES_MISSING": "not all nodes or chips joined Ray in time",
     "ENGINE_DIED": "the engine ended before it answered",
     "ENGINE_SILENT": "the engine did not answer in time",

@@ -30,6 +30,18 @@ def recorded(name: str) -> list[Answer]:
     return list((DATA / f"{name}.jsonl").read_text(encoding="utf-8").splitlines())
 
 
+def works(**files: str) -> Script:
+    """What a host says by the kind of work: chips, plain, plain_forward, gems, gems_forward, off, off_forward."""
+
+    def script(host: str, module: str, order: Order) -> list[Answer]:
+        if module == "chipwork":
+            return recorded(files.get("chips", "chips_h200_two"))
+        kind = "plain" if not order["flaggems"] else "off" if order["unused"] else "gems"
+        return recorded(files[kind if module == "kernels" else f"{kind}_forward"])
+
+    return script
+
+
 def row(kind: str, **more: Any) -> str:
     """One line of a host."""
     return MARK + json.dumps({"kind": kind, **more})

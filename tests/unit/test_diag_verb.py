@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,25 +13,11 @@ from r1deploy.assurance import inside
 from r1deploy.assurance.diagkept import PartResult
 from r1deploy.assurance.network import NetworkResult
 from r1deploy.cli import main, opening
-from r1deploy.errors import PreflightError, UsageError
 from r1deploy.observe.view import View
-from r1deploy.signals import Stopped
 from r1deploy.verbs import diag as verb
-from tests.diagfakes import LOST, Answer, Ended, FakeRun, Order, Script, recorded, row, view_of
+from tests.diagfakes import LOST, Answer, Ended, FakeRun, Order, Script, recorded, row, view_of, works
 
 Diag = Callable[..., tuple[int, str, str]]
-
-
-def works(**files: str) -> Script:
-    """What a host says by the kind of work: chips, plain, plain_forward, gems, gems_forward, off, off_forward."""
-
-    def script(host: str, module: str, order: Order) -> list[Answer]:
-        if module == "chipwork":
-            return recorded(files.get("chips", "chips_h200_two"))
-        kind = "plain" if not order["flaggems"] else "off" if order["unused"] else "gems"
-        return recorded(files[kind if module == "kernels" else f"{kind}_forward"])
-
-    return script
 
 
 OWN = {"plain": "pytorch", "plain_forward": "pytorch_forward"}
@@ -300,87 +286,6 @@ def test_a_deadline_is_a_finding(diag: Diag, monkeypatch: pytest.MonkeyPatch) ->
     assert code == 6 and f"FAIL node1: {inside.TOO_MUCH}" in flat(out)
 
 
-def refused(observed: Mapping[str, Mapping[str, Any]], monkeypatch: pytest.MonkeyPatch) -> PreflightError:
-    """What ``diag`` of all hosts is refused with, before it holds anything."""
-    run = FakeRun(view_of(**observed), works())
-    monkeypatch.setattr(verb, "lock_of_any", lambda *_: None)
-    monkeypatch.setattr(verb, "look", lambda *_: run.view)
-    faked: Any = run
-    with pytest.raises(PreflightError) as caught:
-        verb.diag(faked, ["chips"], None, lambda *_: None)
-    assert run.result is None and run.remotes == []
-    return caught.value
-
-
-@pytest.mark.parametrize(
-    ("changes", "said"),
-    [
-        ({"processes.engines": [{"pid": 7, "container": "flagrelease_bi"}]}, "an engine in flagrelease_bi (pid 7)"),
-        ({"processes.raylets": [{"pid": 8, "container": "flagrelease_bi", "gcs": None}]}, "Ray in flagrelease_bi"),
-        ({"processes.foreign": [{"pid": 9, "command": "vllm serve x", "container": None}]}, "not ours: vllm serve x"),
-    ],
-)
-def test_what_serves_is_named_and_nothing_is_begun(
-    monkeypatch: pytest.MonkeyPatch, changes: dict[str, Any], said: str
-) -> None:
-    error = refused({"node2": changes}, monkeypatch)
-    assert (error.code, error.exit_code, error.host) == ("DIAG_SERVING", 5, "node2")
-    assert f"node2: {said}" in error.message and error.fix
-
-
-@pytest.mark.parametrize(
-    "changes",
-    [{"containers": []}, {"containers.0.running": False}, {"containers.0.paused": True}],
-    ids=["none", "stopped", "paused"],
-)
-def test_without_a_container_nothing_is_begun(monkeypatch: pytest.MonkeyPatch, changes: dict[str, Any]) -> None:
-    assert refused({"node2": changes}, monkeypatch).code == "CONTAINER_MISSING"
-
-
-def test_two_releases_are_not_measured_as_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    error = refused({"node2": {"containers.0.release": "0123456789ab"}}, monkeypatch)
-    assert error.code == "CONTAINER_MISSING" and "0123456789ab on node2" in error.message
-
-
-def test_the_environment_is_that_of_the_configuration(diag: Diag) -> None:
-    view = view_of()
-    run = FakeRun(view, works())
-    diag(run, "chips")
-    commands = [command for remote in run.remotes for command in remote.commands]
-    assert all(command.startswith(f"source {view.desired.config_dir}/env.sh && exec ") for command in commands)
-    assert run.said == []
-
-
-def test_an_active_release_is_measured_as_what_it_is(
-    diag: Diag, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    """Bootstrap has not made a container of what the settings describe: the active one is looked at, and named."""
-    active = {"release": "0123456789ab", "config": "ba9876543210"}
-    changes = {
-        "containers.0.release": "0123456789ab",
-        "state.active": active,
-        "state.releases": {
-            "0123456789ab": {"configs": {"ba9876543210": {"env.sh": ["0" * 64, "0600"]}}, "records": {}}
-        },
-    }
-    run = FakeRun(view_of(node1=changes, node2=changes), works())
-    seen: list[View] = []
-    monkeypatch.setattr(verb, "keep", lambda run, view, result: seen.append(view) or tmp_path)
-    code, out, _ = diag(run, "chips")
-    assert code == 0 and out.startswith("release 0123456789ab\n")
-    assert (seen[0].desired.release.id, seen[0].desired.config_id) == ("0123456789ab", "ba9876543210")
-    assert "/releases/0123456789ab/config/ba9876543210/env.sh && " in run.remotes[0].commands[0]
-    assert run.said == ["release 0123456789ab is active and is measured; r1deploy.yaml describes another one"]
-
-
-def test_a_release_without_a_configuration_has_the_containers_environment(diag: Diag) -> None:
-    changes = {"state.releases": {}}
-    run = FakeRun(view_of(node1=changes), works())
-    diag(run, "chips")
-    assert run.remotes[0].commands[0].startswith("exec python3 ")
-    assert run.said == ["node1: no env.sh of this release: the environment is the container's own"]
-
-
 def test_json_is_one_document(diag: Diag) -> None:
     code, out, _ = diag(FakeRun(view_of(), works(**BROKEN)), "all", "--json")
     document = json.loads(out)
@@ -394,26 +299,3 @@ def test_json_is_one_document(diag: Diag) -> None:
     assert {"verdict", "operators", "last"} <= set(host["findings"][0])
     assert host["switches"]["VLLM_FL_FLAGOS_BLACKLIST"].split(",") == host["switch_off"]
     assert "rows" not in json.dumps(list(document["parts"]["kernels"]))
-
-
-def test_a_host_that_is_not_there_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    run: Any = FakeRun(view_of(), works())
-    monkeypatch.setattr(verb, "lock_of_any", lambda *_: None)
-    monkeypatch.setattr(verb, "look", lambda *_: run.view)
-    with pytest.raises(UsageError, match="no such host"):
-        verb.diag(run, ["chips"], "node9", lambda *_: None)
-
-
-def test_a_signal_says_that_nothing_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
-    run: Any = FakeRun(view_of(), works())
-    monkeypatch.setattr(verb, "lock_of_any", lambda *_: None)
-    monkeypatch.setattr(verb, "look", lambda *_: run.view)
-
-    def interrupted(*_: Any) -> None:
-        raise Stopped(2)
-
-    monkeypatch.setattr(verb, "measure_chips", interrupted)
-    with pytest.raises(Stopped) as caught:
-        verb.diag(run, ["chips"], None, lambda *_: None)
-    said = caught.value.error()
-    assert "ends within seconds" in said.message and "begins anew" in str(said.fix)
