@@ -12,6 +12,7 @@ from typing import Any
 
 from r1deploy.errors import UnreachableError
 from r1deploy.observe.view import View
+from r1deploy.onhost.orders import CHIPS, FORWARD, KERNELS, order_of
 from r1deploy.onhost.saying import MARK
 from r1deploy.planning.observed import observed_of
 from tests.plans.test_plans import BASE, desired_of, fill, hosts_of, lock_of, names_of, put, settings_of
@@ -22,6 +23,7 @@ Order = Mapping[str, Any]
 Answer = str | UnreachableError
 # Host, module, order → what it says.
 Script = Callable[[str, str, Order], list[Answer]]
+ORDERS = {"chipwork": CHIPS, "kernels": KERNELS, "forward": FORWARD}
 LOST = UnreachableError("SSH_TIMEOUT", "the link is down")
 
 
@@ -69,6 +71,7 @@ class FakeSession:
         first, _, rest = data.partition(b"\n")
         archive, length = map(int, first.split())
         order = json.loads(rest[archive : archive + length])
+        order_of(ORDERS[self.module], json.dumps(order))
         self.remote.asked.append((self.module, order))
         self.answer = self.remote.script(self.remote.name, self.module, order)
         self.said.text = self.answer.said if isinstance(self.answer, Ended) else ""
@@ -136,6 +139,7 @@ class FakeRun:
         self.steps: list[str] = []
         self.remotes: list[FakeRemote] = []
         self.result: str | None = None
+        self.lost = False
 
     def remote(self, view: View, name: str) -> FakeRemote:
         self.remotes.append(FakeRemote(name, self.script))

@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 
 from r1deploy.ansible.failures import Failure
-from r1deploy.errors import PreflightError, UnreachableError, UsageError
+from r1deploy.errors import LockedError, PreflightError, UnreachableError, UsageError
 from r1deploy.observe.view import View
 from r1deploy.signals import Stopped
 from r1deploy.verbs import diag as verb
-from tests.diagfakes import FakeRun, view_of, works
+from tests.diagfakes import Answer, FakeRun, Order, view_of, works
 
 ENGINE = {"processes.engines": [{"pid": 7, "container": "flagrelease_bi"}]}
 
@@ -151,6 +151,19 @@ def test_a_release_without_a_configuration_has_the_containers_environment(bench:
     bench.chips(run)
     assert run.remotes[0].commands[0].startswith("exec python3 ")
     assert run.said == ["node1: no env.sh of this release: the environment is the container's own"]
+
+
+def test_where_the_cluster_is_no_longer_held_it_ends_and_keeps_nothing(bench: Bench) -> None:
+    """Somebody released it: an engine may start at any moment."""
+
+    def script(host: str, module: str, order: Order) -> list[Answer]:
+        run.lost = True
+        return works()(host, module, order)
+
+    run = FakeRun(view_of(), script)
+    with pytest.raises(LockedError) as caught:
+        bench.chips(run)
+    assert caught.value.code == run.result == "LOCK_LOST" and bench.views == []
 
 
 def test_a_signal_says_that_nothing_goes_on(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
