@@ -17,9 +17,10 @@ from r1deploy.assurance.kernelreport import KernelReport
 from r1deploy.assurance.network import NetworkResult, measure_network
 from r1deploy.assurance.partresults import chips_kept, kernels_kept, network_kept
 from r1deploy.assurance.partwork import Heard
+from r1deploy.cluster.host import Host
 from r1deploy.errors import ApplyError
 from r1deploy.observe.blocking import hosts_of
-from r1deploy.observe.view import View, lock_of_any, look
+from r1deploy.observe.view import View, lock_of_any, look, run_of
 from r1deploy.planning.diagrecord import Part
 from r1deploy.run import Run
 from r1deploy.runlock import lost
@@ -99,11 +100,14 @@ def diag(run: Run, parts: Sequence[Part], host: str | None, told: Told) -> Diagn
 
     Raises UsageError, UnreachableError, LockedError; PreflightError where an engine runs, or a container is missing.
     """
-    view, grounds = survey(run, host)
+    view, hosts = survey(run, host)
     run.refuse_held(view)
-    done = Diagnosis(grounds.release, grounds.config)
+    if run_of(view) is None:
+        ready(view, hosts)
+    done = Diagnosis("", None)
     with contextlib.suppress(Found), leaving_nothing(), run.hold(view, "diag"):
-        view, grounds = survey(run, host)
+        view, hosts = survey(run, host)
+        grounds = ready(view, hosts)
         done.release, done.config = grounds.release, grounds.config
         say_places(run, view, grounds)
         prover = Prover(run, view, grounds, done, told)
@@ -115,13 +119,18 @@ def diag(run: Run, parts: Sequence[Part], host: str | None, told: Told) -> Diagn
     return done
 
 
-def survey(run: Run, host: str | None) -> tuple[View, Grounds]:
-    """Look at the hosts; those that take part and the head have to answer, and nothing may run there."""
+def survey(run: Run, host: str | None) -> tuple[View, list[Host]]:
+    """Look at the hosts; those that take part and the head have to answer. Raises UsageError, UnreachableError."""
     view = look(run.context, lock_of_any(run.context, run.say))
     hosts = hosts_of(view, host)
     hosts_of(view, view.desired.head.name)
+    return view, hosts
+
+
+def ready(view: View, hosts: Sequence[Host]) -> Grounds:
+    """Where to work. Raises PreflightError where something serves, or a container is missing."""
     refuse_serving(view, hosts)
-    return view, grounds_of(view, hosts)
+    return grounds_of(view, hosts)
 
 
 def say_places(run: Run, view: View, grounds: Grounds) -> None:

@@ -88,6 +88,14 @@ def test_what_was_started_before_the_cluster_was_held_is_seen(bench: Bench) -> N
     assert run.result == "DIAG_SERVING" and run.remotes == []
 
 
+def test_while_another_run_works_it_waits_before_it_judges(bench: Bench) -> None:
+    """With --wait: what a bootstrap has not made yet may be there afterwards."""
+    lock = {"id": "a", "who": "x", "from": "y", "verb": "bootstrap", "doing": "image", "since": 1.0, "beat": 2.0}
+    run = FakeRun(view_of(), works())
+    bench.looks = [view_of(node1={"lock": lock, "containers": []}), view_of()]
+    assert list(bench.chips(run).parts) == ["chips"]
+
+
 @pytest.mark.parametrize(
     "changes",
     [{"containers": []}, {"containers.0.running": False}, {"containers.0.paused": True}],
