@@ -23,4 +23,6 @@ def fault_of(operator: str, dtype: str, verdict: str, last: str) -> str:
 
 def sentence_of(operators: Sequence[str], cause: str) -> str:
     """``12 operators: 'JITFunction' object has no attribute 'arg_defaults'``."""
-    return f"{f'{len(operators)} operators' if len(operators) > 1 else operators[0]}: {cause}"
+    if len(operators) > 1:
+        return f"{len(operators)} operators: {cause}"
+    return cause if cause.startswith(f"{operators[0]} ") else f"{operators[0]}: {cause}"
