@@ -129,6 +129,8 @@ ErrorCode: Final[dict[str, str]] = {
     "STILL_DIFFERS": "differences are left after all steps ran",
     "ANSIBLE_FAILED": "Ansible itself could not run",
     "NOT_BOOTSTRAPPED": "serve was asked for while changes are due",
+    "DIAG_MISSING": "service.require_diag asks for a diag of this release that found nothing wrong",
+    "DIAG_WRITE": "this machine cannot keep what diag found",
     "RAY_NODES_MISSING": "not all nodes or chips joined Ray in time",
     "ENGINE_DIED": "the engine ended before it answered",
     "ENGINE_SILENT": "the engine did not answer in time",

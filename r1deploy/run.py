@@ -60,6 +60,11 @@ class Run:
         return Layout(self.settings.state_dir)
 
     @property
+    def id(self) -> str:
+        """The run's name in the hosts' history; "" before it holds the cluster."""
+        return self._journal.id if self._journal else ""
+
+    @property
     def log(self) -> Path | None:
         """The log of what this run does on the hosts; None: it did nothing yet, or it cannot be written."""
         return self._journal.path if self._journal else None
@@ -131,7 +136,7 @@ class Run:
     def _write_history(self, view: View, said: dict[str, str]) -> None:
         """One line on each host; a host that cannot take it keeps the run's own result."""
         line = {
-            "id": self._journal.id if self._journal else "",
+            "id": self.id,
             "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
             "verb": said["verb"],
             "who": who(),

@@ -17,3 +17,9 @@ def duration(seconds: float) -> str:
         return f"{seconds:.0f} s"
     minutes = round(seconds / 60)
     return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+def age(seconds: float) -> str:
+    """Seconds since something, in words: as ``duration``, and ``3 days`` where it was two days or more ago."""
+    days = int(seconds // 86_400)
+    return f"{days} days" if days > 1 else duration(seconds)

@@ -1,4 +1,4 @@
-"""Our folder on the host for the probe: trees, sources, releases with their configurations, what is active, trust."""
+"""Our folder on the host for the probe: trees, sources, releases and their configurations, active, ``diag``, trust."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import pwd
 import re
 from typing import Any, Iterable, Mapping
 
+from .diagfile import summaries
 from .ownhost import free_gib, public_key_of
 from .plainfiles import own_names, parse, read_end, read_sha256, read_text
 from .trees import load, state
@@ -30,6 +31,7 @@ def look_state(request: Mapping[str, Any]) -> dict[str, Any]:
         "leftovers": leftovers_of(request),
         "history": last_lines(top + "/history.jsonl", HISTORY_LINES),
         "active": active_of(top + "/active.json"),
+        "diag": summaries(top + "/diag.json"),
         "trust": {
             "public_key": public_key_of(top + "/trust/id_ed25519.pub"),
             "files": files_of(top + "/trust") if os.path.isdir(top + "/trust") else {},

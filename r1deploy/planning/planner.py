@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from r1deploy.planning.changes import Change, Noop, Unknown
 from r1deploy.planning.checks import check_all
 from r1deploy.planning.desired import Desired
+from r1deploy.planning.diagcheck import verified
 from r1deploy.planning.disturbing import busy
 from r1deploy.planning.findings import Check
 from r1deploy.planning.observed import Observed
@@ -56,5 +57,5 @@ def plan(desired: Desired, observed: Mapping[str, Observed]) -> Plan:
             rows += [Change(step, host.name, *row) for row in yielded if isinstance(row, tuple)]
             said = [row for row in yielded if isinstance(row, str)]
             noops += [Noop(step, host.name, row, not isinstance(row, Unknown)) for row in said]
-    checks = (*check_all(desired, observed), *busy(look, rows))
+    checks = (*check_all(desired, observed), *busy(look, rows), *verified(look))
     return Plan(tuple(rows), tuple(noops), checks, look.serving)

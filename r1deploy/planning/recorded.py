@@ -7,6 +7,7 @@ from typing import Any
 from pydantic import BaseModel, Field, ValidationError, field_validator
 
 from r1deploy.planning.border import Address, Count, Leftover, ModeName, Name, Part, Place, Port, Seconds, Size, Text
+from r1deploy.planning.diagrecord import DiagRecord
 
 
 class TreeState(Part):
@@ -130,6 +131,13 @@ class State(Part):
     trust: Trust
     leftovers: tuple[Leftover, ...]
     history: tuple[RunLine, ...]
+    diag: DiagRecord | None = None
+
+    @field_validator("diag", mode="before")
+    @classmethod
+    def _a_record(cls, found: Any) -> Any:
+        """What is no record of ``diag`` says nothing of it: as if it had never run."""
+        return found if isinstance(found, dict) else None
 
     @field_validator("history", mode="before")
     @classmethod

@@ -189,6 +189,8 @@ def gap_lines(gap: Gap) -> list[str]:
 
 def status_lines(status: dict[str, Any]) -> list[str]:
     """The cluster's state, as ``verbs.status`` gives it, for people."""
+    from r1deploy.planning.diagrecord import Standing, status_rows
+
     rows = [
         f"cluster   {status['cluster']}",
         f"release   {status['release']}, configuration {status['config'] or 'unknown'}",
@@ -200,6 +202,8 @@ def status_lines(status: dict[str, Any]) -> list[str]:
     if status["last_answer"]:
         age = time.time() - datetime.datetime.fromisoformat(status["last_answer"]).timestamp()
         rows.append(f"answered  {duration(max(age, 0))} ago")
+    proven = status_rows([Standing(**row) for row in status["diag"]], time.time())
+    rows += [line for at, row in enumerate(proven) for line in wrap(row, " " * 10 if at else "diag      ", " " * 12)]
     if status["endpoint"]:
         rows.append(f"endpoint  {status['endpoint']} ({status['ray_nodes']}/{status['nodes']} Ray nodes)")
     for problem in status["problems"]:

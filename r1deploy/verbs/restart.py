@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from r1deploy.observe.blocking import refuse_blocked
 from r1deploy.observe.view import View
 from r1deploy.planning.changes import UNPAUSED
+from r1deploy.planning.diagcheck import DIAG_MISSING
 from r1deploy.run import Run
 from r1deploy.serving.switching import Served
 from r1deploy.signals import Stopped
@@ -15,6 +16,9 @@ from r1deploy.verbs import serve, stop
 
 # What a service that hangs or died has of the host, and gives back when it is ended.
 CURED = frozenset({"PORT_TAKEN", "CHIP_BUSY", "MEMORY_LOW"})
+
+# What was asked for before the stop, where it counts: what serves now may be started again without it.
+ASKED = frozenset({DIAG_MISSING})
 
 
 def restart(run: Run) -> Served:
@@ -30,7 +34,7 @@ def restart(run: Run) -> Served:
         refuse_incurable(run, view)
         run.say("Stopped." if stop.end(run, view) else "Nothing runs.")
         view = serve.survey(run)
-        serve.refuse_unprepared(view)
+        serve.refuse_unprepared(view, ASKED)
         return serve.start(run, view)
 
 

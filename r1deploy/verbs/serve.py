@@ -49,11 +49,11 @@ def survey(run: Run) -> View:
     return view
 
 
-def refuse_unprepared(view: View) -> None:
-    """Raise PreflightError where the release is not whole, or something forbids to serve."""
+def refuse_unprepared(view: View, but: frozenset[str] = frozenset()) -> None:
+    """Raise PreflightError where the release is not whole, or something forbids to serve. In: codes that do not."""
     if view.plan.changes:
         raise not_bootstrapped(view)
-    refuse_blocked(view.plan.blockers("serve"))
+    refuse_blocked(tuple(row for row in view.plan.blockers("serve") if row.code not in but))
 
 
 def not_bootstrapped(view: View) -> PreflightError:

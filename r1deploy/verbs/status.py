@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 from r1deploy.observe.view import View, beside, lock_of_any, look, run_of
+from r1deploy.planning.diagrecord import Standing, standings
 from r1deploy.planning.recorded import Record
 from r1deploy.planning.steps import STEPS
 from r1deploy.planning.whatserves import Serving
@@ -36,12 +38,19 @@ def status(run: Run, *, token: bool = False) -> dict[str, Any]:
         "unknown": list(service.unknown),
         "answer": answer,
         "last_answer": last_answer(run.settings.cluster, service),
+        "diag": [dataclasses.asdict(row) for row in proven(view)],
         "endpoint": f"http://{record.hosts[0].address}:{record.port}/v1" if record and serves else None,
         "models": models(run, view, record) if record and serves else [],
         "ray_nodes": sum(bool(seen.processes.raylets) for seen in view.probed.observed.values()),
         "nodes": len(record.hosts) if record else len(view.desired.hosts),
         "hosts": [row(view, host.name) for host in view.desired.hosts],
     }
+
+
+def proven(view: View) -> list[Standing]:
+    """What the results of ``diag`` on the hosts are worth for the release of the settings."""
+    kept = {name: seen.state.diag for name, seen in view.probed.observed.items()}
+    return standings(view.desired.release.id, [host.name for host in view.desired.hosts], kept)
 
 
 def problems(serving: Serving) -> list[str]:

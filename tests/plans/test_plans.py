@@ -31,7 +31,7 @@ import yaml
 
 from r1deploy.cluster.host import Host
 from r1deploy.observe.view import desire
-from r1deploy.planning import clusterchecks, disturbing, hostchecks, steplooks
+from r1deploy.planning import clusterchecks, diagcheck, disturbing, hostchecks, steplooks
 from r1deploy.planning.desired import Desired, known_hosts
 from r1deploy.planning.observed import observed_of
 from r1deploy.planning.planner import Plan, plan
@@ -47,7 +47,7 @@ CASES: dict[str, dict[str, Any]] = {
     path.stem: yaml.safe_load(path.read_text(encoding="utf-8")) for path in sorted((HERE / "cases").glob("*.yaml"))
 }
 # What makes changes and findings.
-MAKERS: tuple[Any, ...] = (steplooks, disturbing, hostchecks, clusterchecks)
+MAKERS: tuple[Any, ...] = (steplooks, disturbing, hostchecks, clusterchecks, diagcheck)
 KEYS = {"title", "row", "hosts", "silent", "settings", "lock", "observed", "changes", "blockers", "warnings", "noops"}
 ABSENT = "$absent"
 

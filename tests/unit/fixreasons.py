@@ -91,6 +91,8 @@ BY_HAND = {
     "STEP_FAILED": "no cause is known",
     "STILL_DIFFERS": "no cause is known",
     "ANSIBLE_FAILED": "no cause is known",
+    "DIAG_MISSING": "chips that are free for minutes; which of the two is wanted, only the user knows",
+    "DIAG_WRITE": "room or rights of this machine",
     "RAY_NODES_MISSING": "the engine's own failure",
     "ENGINE_DIED": "the engine's own failure",
     "ENGINE_SILENT": "the engine's own failure",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from r1deploy.errors import ConfigError, PreflightError
 from r1deploy.inputs.key import prove_key
 from r1deploy.inputs.locking import resolve, resolved
 from r1deploy.observe.blocking import unreachable
+from r1deploy.planning.diagrecord import standings
 from r1deploy.settings.load import load
 from r1deploy.ui import lines
 from r1deploy.verbs.preflight import finding
@@ -125,6 +127,7 @@ def test_unknown_is_not_stopped(serving: bool | None, word: str) -> None:
     found = {"cluster": "c", "release": "r", "config": "k", "active": None, "models": ["r1"], "serving": serving}
     found |= {"service": "stopped" if serving is False else "unknown", "unknown": ["node1"] if serving is None else []}
     found |= {"answer": None, "last_answer": None, "problems": []}
+    found["diag"] = [dataclasses.asdict(row) for row in standings("r", ["node1"], {})]
     rows = lines.status_lines({**found, "endpoint": None, "run": None, "ray_nodes": 0, "hosts": [host]})
     assert next(row for row in rows if row.startswith("service")).split(None, 1)[1].startswith(word)
 
