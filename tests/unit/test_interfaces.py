@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from r1deploy.planning.interfaces import absent, named, value_of
+from r1deploy.planning.interfaces import absent, engine_nic, named, value_of
 
 NICS = ("lo", "eth0", "eth0.2093", "bond0", "docker0")
 
@@ -51,3 +51,23 @@ def test_what_a_host_does_not_have(name: str, value: str, wanted: list[str]) -> 
 def test_only_interfaces_that_the_user_names_are_looked_for() -> None:
     env = {"NCCL_SOCKET_IFNAME": "auto", "GLOO_SOCKET_IFNAME": "ib0", "NCCL_IB_HCA": "mlx5", "X_IFNAME": "a"}
     assert named(env) == {"GLOO_SOCKET_IFNAME": "ib0", "X_IFNAME": "a"}
+
+
+@pytest.mark.parametrize(
+    ("env", "wanted"),
+    [
+        ({}, "eth0"),
+        ({"NCCL_SOCKET_IFNAME": "auto"}, "eth0"),
+        ({"NCCL_SOCKET_IFNAME": "eth,bond"}, "eth0"),  # the address's own is among them
+        ({"NCCL_SOCKET_IFNAME": "bond"}, "bond0"),
+        ({"NCCL_SOCKET_IFNAME": "^eth,docker"}, "bond0"),
+        ({"GLOO_SOCKET_IFNAME": "bond0"}, "bond0"),
+        ({"GLOO_SOCKET_IFNAME": "ens1f0"}, "eth0"),  # no such interface: preflight says so
+    ],
+)
+def test_the_interface_that_the_engine_will_use(env: dict[str, str], wanted: str) -> None:
+    assert engine_nic(env, "eth0", NICS) == wanted
+
+
+def test_the_interface_of_a_host_whose_address_has_none() -> None:
+    assert engine_nic({}, None, NICS) == "" and engine_nic({"GLOO_SOCKET_IFNAME": "bond0"}, None, NICS) == "bond0"
