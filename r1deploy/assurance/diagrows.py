@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import Field, TypeAdapter, ValidationError
@@ -119,6 +120,15 @@ class Done(Part):
 
 Row = Versions | CaseRow | OperatorRow | ForwardRow | ChipRow | Done
 _READER: TypeAdapter[Row] = TypeAdapter(Annotated[Row, Field(discriminator="kind")])
+
+
+@dataclass(frozen=True)
+class Said:
+    """What one work said. ``last`` says why it is not whole; ``over``: nothing more is to be asked there."""
+
+    rows: tuple[Row, ...] = ()
+    last: str = ""
+    over: bool = False
 
 
 def row_of(found: Any) -> Row | None:

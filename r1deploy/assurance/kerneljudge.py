@@ -46,8 +46,10 @@ class Finding:
 
     def sentence(self) -> str:
         """``12 operators: 'JITFunction' object has no attribute 'arg_defaults'``."""
-        many = f"{len(self.operators)} operators" if len(self.operators) > 1 else self.operators[0]
-        return f"{many}: {self.last}"
+        if len(self.operators) > 1:
+            return f"{len(self.operators)} operators: {self.last}"
+        name = self.operators[0]
+        return self.last if self.last.startswith(f"{name} ") else f"{name}: {self.last}"
 
 
 def of_kind(rows: Iterable[Row], kind: type[Kind]) -> list[Kind]:
@@ -89,7 +91,7 @@ def _line(name: str, plain: list[CaseRow], gems: list[CaseRow]) -> OperatorVerdi
         verdict=verdict,
         verdict_without=worst_of(plain),
         seconds=_largest(case.seconds for case in gems),
-        last=next((_reason(case) for case in gems if case.verdict == verdict != "right"), ""),
+        last=next((reason_of(case) for case in gems if case.verdict == verdict != "right"), ""),
     )
 
 
@@ -97,7 +99,8 @@ def _largest(numbers: Iterable[float | None]) -> float | None:
     return max((number for number in numbers if number is not None), default=None)
 
 
-def _reason(case: CaseRow) -> str:
+def reason_of(case: CaseRow) -> str:
+    """Why a case is not right, with its numbers."""
     if case.last or case.error is None:
         return case.last or "no number came"
     return f"the error is {case.error:.2g} at {case.dtype} and {case.tokens} tokens, {case.bound:.2g} at most is right"

@@ -16,6 +16,7 @@ from r1deploy.cli import (  # noqa: F401 - each adds its verbs to the app
     deploy,
     files,
     labs,
+    proofs,
     remote,
     runs,
     service,

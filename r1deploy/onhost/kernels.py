@@ -1,8 +1,9 @@
 """``diag kernels`` on a host: each operator against its fp64 reference, in a process of its own.
 
 The order (JSON): ``flaggems`` (whether it is switched on), ``unused`` (its functions that stay off), ``device``
-("cuda", "cpu"), ``chips``, ``jobs`` (processes at a time), ``deadline`` (seconds an operator), ``tokens`` (sizes),
-``only`` (names of operators; none means all). Rows: ``versions``, then ``case`` and ``operator`` as they end, ``done``.
+("cuda", "cpu"), ``chips``, ``jobs`` (processes at a time; 0: by the cores), ``deadline`` (seconds an operator),
+``tokens`` (sizes), ``only`` (names of operators; none means all). Rows: ``versions``, then ``case`` and ``operator`` as
+they end, ``done``.
 """
 
 from __future__ import annotations
@@ -21,6 +22,8 @@ from .orders import KERNELS, order_of
 from .saying import say
 
 SAMPLED, EDGE, POISON = 1024, 64, 1 << 28
+# References take memory too: not more processes than MOST_JOBS, however many cores there are.
+CORES_A_JOB, MOST_JOBS = 4, 16
 Order = Mapping[str, Any]
 Row = Dict[str, Any]
 
@@ -222,9 +225,15 @@ def task_of(order: Order, number: int) -> Task:
     return Task(OPERATORS[number].name, lambda tell: examine(order, number, tell), order["deadline"])
 
 
+def jobs_of(cores: int) -> int:
+    """How many operators are at work at a time."""
+    return max(1, min(MOST_JOBS, cores // CORES_A_JOB))
+
+
 def main(text: str) -> int:
     """Compare all operators; the exit code. Torch is loaded once, before the processes part; no chip is touched."""
     order = order_of(KERNELS, text)
+    order["jobs"] = order["jobs"] or jobs_of(os.cpu_count() or 1)
     began = time.monotonic()
     run_all([Task("versions", lambda tell: look(order, tell), order["deadline"])], 1, Heard())
     importlib.import_module("torch")

@@ -6,8 +6,9 @@ import json
 from typing import Any, Mapping
 
 _COMMON = {"flaggems": False, "unused": (), "device": "cuda"}
+# ``jobs`` 0: by the cores of the host.
 KERNELS: Mapping[str, Any] = {
-    **_COMMON, "chips": 1, "jobs": 4, "deadline": 90.0, "tokens": (1, 1009, 8192), "only": (),
+    **_COMMON, "chips": 1, "jobs": 0, "deadline": 90.0, "tokens": (1, 1009, 8192), "only": (),
 }  # fmt: skip
 FORWARD: Mapping[str, Any] = {**_COMMON, "deadline": 120.0, "prompt": 48, "greedy": 16}
 CHIPS: Mapping[str, Any] = {
