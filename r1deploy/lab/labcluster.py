@@ -284,9 +284,9 @@ class Lab:
             raise LabError(f"no such fault: {fault}", f"one of {', '.join(GEMS_FAULTS)}")
         self._write_json(host, FLAGGEMS_FILE, {"fault": fault, **how})
 
-    def set_miscomputing(self, host: str, *chips: int, once_in: int = 1) -> None:
-        """Make chips of a host compute wrong by one bit, in one of so many products; without chips: right again."""
-        self._write_json(host, TORCH_FILE, {"wrong": list(chips), "once_in": once_in})
+    def set_torch(self, host: str, chips: int = 1, wrong: Sequence[int] = (), once_in: int = 1) -> None:
+        """What PyTorch on the CPU is on a host: so many chips; the wrong ones err by one bit in one of so many products."""
+        self._write_json(host, TORCH_FILE, {"chips": chips, "wrong": list(wrong), "once_in": once_in})
 
     def _write_json(self, host: str, path: str, value: dict[str, Any]) -> None:
         data = json.dumps(value).encode()

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from r1deploy.assurance.chippart import ChipResult, measure_chips
-from r1deploy.assurance.diagkept import Part, PartResult, keep
+from r1deploy.assurance.diagkept import PartResult, keep
 from r1deploy.assurance.diagplaces import Grounds, grounds_of, of_release, refuse_serving
 from r1deploy.assurance.kernelpart import chips_of, measure_kernels
 from r1deploy.assurance.kernelreport import KernelReport
@@ -20,6 +20,7 @@ from r1deploy.assurance.partwork import Heard
 from r1deploy.errors import ApplyError
 from r1deploy.observe.blocking import hosts_of
 from r1deploy.observe.view import View, lock_of_any, look
+from r1deploy.planning.diagrecord import Part
 from r1deploy.run import Run
 from r1deploy.signals import Stopped
 

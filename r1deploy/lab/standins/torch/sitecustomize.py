@@ -1,9 +1,9 @@
-"""The stand-in chip of the r1deploy lab: PyTorch on the CPU, whose ``torch.mm`` can be told to be wrong in one bit.
+"""The stand-in chips of the r1deploy lab: PyTorch on the CPU, as many chips as it is told, any of which may be wrong.
 
-``/dev/r1lab-torch.json`` of a host, or the file that ``R1LAB_TORCH`` names: {"wrong": [1], "once_in": 2}: the chips at
-fault, and in which of their products the bit is wrong (1, where it is not said: in each). Python imports this by
-itself; without torch nothing is done. One chip is one process: its number is its place among the children of the
-process that started them.
+``/dev/r1lab-torch.json`` of a host, or the file that ``R1LAB_TORCH`` names: {"chips": 2, "wrong": [1], "once_in": 2}:
+how many chips PyTorch counts, which of them give products that are wrong in one bit, and how often (1: each time).
+Python imports this by itself; without torch nothing is done. One chip is one process: its number is its place among
+the children of the process that started them.
 """
 
 import importlib.machinery
@@ -30,20 +30,28 @@ def number():
 
 
 def as_told(torch):
-    """Put a product in the place of torch's, where a chip is told to be wrong."""
-    right, made, how = torch.mm, [0], told()
-    if not how.get("wrong"):
-        return
+    """Change torch to what is told when it is loaded."""
+    how = told()
+    if how.get("chips"):
+        torch.cpu.device_count = lambda: how["chips"]
+    if how.get("wrong"):
+        torch.mm = Wrong(torch, how)
 
-    def mm(*args, **options):
-        found = right(*args, **options)
-        made[0] += 1
-        if number() in how["wrong"] and made[0] % how.get("once_in", 1) == 0:
-            whole = {2: torch.int16, 4: torch.int32, 8: torch.int64}[found.element_size()]
+
+class Wrong:
+    """In place of torch's product."""
+
+    def __init__(self, torch, how):
+        self.torch, self.right = torch, torch.mm
+        self.chips, self.once_in, self.made = how["wrong"], how.get("once_in", 1), 0
+
+    def __call__(self, *args, **options):
+        found = self.right(*args, **options)
+        self.made += 1
+        if self.made % self.once_in == 0 and number() in self.chips:
+            whole = self.torch.int16 if found.element_size() == 2 else self.torch.int32
             found.view(whole).view(-1)[0] ^= 1
         return found
-
-    torch.mm = mm
 
 
 class Finder:
