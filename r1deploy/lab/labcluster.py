@@ -285,7 +285,10 @@ class Lab:
         self._write_json(host, FLAGGEMS_FILE, {"fault": fault, **how})
 
     def set_torch(self, host: str, chips: int = 1, wrong: Sequence[int] = (), once_in: int = 1) -> None:
-        """What PyTorch on the CPU is on a host: so many chips; the wrong ones err by one bit in one of so many products."""
+        """What PyTorch on the CPU is on a host: so many chips.
+
+        The ``wrong`` ones err by one bit in one of ``once_in`` products.
+        """
         self._write_json(host, TORCH_FILE, {"chips": chips, "wrong": list(wrong), "once_in": once_in})
 
     def _write_json(self, host: str, path: str, value: dict[str, Any]) -> None:
