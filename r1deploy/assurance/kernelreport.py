@@ -49,6 +49,16 @@ class Trouble:
         whose = "" if self.flaggems else f"{OWN}: "
         return f"{whose}{what}" + (f": {self.hint}" if self.hint else "")
 
+    def document(self) -> dict[str, Any]:
+        """The same as JSON types."""
+        return {**asdict(self), "operators": list(self.operators), "what": self.sentence()}
+
+
+def in_order(operators: Sequence[str]) -> tuple[str, ...]:
+    """Operators in the order of the table: they end in another one on each host."""
+    order = list(kerneljudge.TABLE)
+    return tuple(sorted(operators, key=lambda name: order.index(name) if name in order else len(order)))
+
 
 def number_of(rows: Sequence[Row], one: kerneljudge.Finding) -> str:
     """Of an operator that is wrong at one type, the largest error; "" for other findings."""
@@ -98,7 +108,7 @@ class KernelReport:
             yield Trouble("failed", (), plain.operators.last, False)
         for one in kerneljudge.findings(plain.operators.rows):
             hint = number_of(plain.operators.rows, one)
-            yield Trouble(one.verdict, one.operators, one.last, False, hint)
+            yield Trouble(one.verdict, in_order(one.operators), one.last, False, hint)
         lasts = [row.last for row in of_kind(plain.forward.rows, ForwardRow) if row.last]
         for last in dict.fromkeys([*lasts, *([plain.forward.last] if plain.forward.last else [])]):
             yield Trouble("failed", (), f"the whole pass: {kerneljudge.cause_of(last)}", False)
@@ -111,7 +121,7 @@ class KernelReport:
             yield Trouble("failed", (), f"with {GEMS}: {gems.operators.last}", True)
         for one in kerneljudge.findings(gems.operators.rows):
             hint = kerneljudge.misfit(gems.operators.rows, [one]) or number_of(gems.operators.rows, one)
-            yield Trouble(one.verdict, one.operators, one.last, True, hint)
+            yield Trouble(one.verdict, in_order(one.operators), one.last, True, hint)
         wrong: dict[str, list[str]] = {}
         for one_pass in self.passes:
             if not one_pass.right:
@@ -163,7 +173,7 @@ class KernelReport:
             "flaggems": self.runs.gems is not None,
             "unused": list(self.runs.gems.unused) if self.runs.gems else [],
             "table": [asdict(row) for row in self.table],
-            "findings": [{**asdict(one), "what": one.sentence()} for one in self.troubles],
+            "findings": [one.document() for one in self.troubles],
             "passes": [asdict(one) for one in self.passes],
             "switch_off": self.switch_off,
             "switches": dict(self.switches),
@@ -171,3 +181,12 @@ class KernelReport:
             "helps": not self.left if self.runs.again else None,
             "left": self.left,
         }
+
+
+def by_trouble(hosts: Mapping[str, KernelReport]) -> dict[Trouble, list[str]]:
+    """What is wrong, each once, and the hosts that say so."""
+    found: dict[Trouble, list[str]] = {}
+    for host, report in hosts.items():
+        for one in report.troubles:
+            found.setdefault(one, []).append(host)
+    return found

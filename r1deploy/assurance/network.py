@@ -45,7 +45,7 @@ def measure_network(run: Run, view: View, places: Mapping[str, Place], heard: To
     return NetworkResult(
         rows=wires.rows,
         table=table(wires.rows),
-        findings=judge(wires.rows, limits_of(run.settings.diag)) if not alone else [],
+        findings=judge(wires.rows, limits_of(run.settings.diag)),
         collectives=collectives,
         notes=list(dict.fromkeys([*alone, *wires.notes, *notes])),
     )

@@ -9,7 +9,7 @@ from typing import Any
 from r1deploy.assurance.chippart import ChipResult
 from r1deploy.assurance.diagkept import PartResult
 from r1deploy.assurance.diagrows import Row, Said
-from r1deploy.assurance.kernelreport import Comparison, KernelReport
+from r1deploy.assurance.kernelreport import Comparison, KernelReport, by_trouble
 from r1deploy.assurance.network import NetworkResult
 from r1deploy.assurance.wirerows import WireRow
 
@@ -39,7 +39,7 @@ def chips_kept(found: ChipResult) -> PartResult:
 
 def kernels_kept(found: Mapping[str, KernelReport], chips: Mapping[str, int]) -> PartResult:
     """Of the kernels. In: by host, over how many chips they were spread."""
-    errors = [f"{host}: {one.sentence()}" for host, report in found.items() for one in report.troubles]
+    errors = [f"{', '.join(hosts)}: {one.sentence()}" for one, hosts in by_trouble(found).items()]
     return PartResult(
         part="kernels",
         ok=not errors,

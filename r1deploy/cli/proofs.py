@@ -31,10 +31,11 @@ def diag_command(
 ) -> None:
     """Verify chips, kernels and network in the containers, before the weights are loaded; nothing of it stays."""
     from r1deploy.cli.opening import open_run
+    from r1deploy.planning.diagrecord import PARTS
     from r1deploy.ui.diaglines import diag_lines
     from r1deploy.ui.diaglive import Told
     from r1deploy.ui.live import progress
-    from r1deploy.verbs.diag import PARTS, diag
+    from r1deploy.verbs.diag import diag
 
     with progress() as shown:
         run = open_run(folder, None, sets, shown, wait=wait)

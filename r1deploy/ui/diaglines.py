@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from r1deploy.assurance.chippart import ChipResult
 from r1deploy.assurance.kerneljudge import OperatorVerdict, PassVerdict
-from r1deploy.assurance.kernelreport import KernelReport
+from r1deploy.assurance.kernelreport import KernelReport, by_trouble
 from r1deploy.ui.lines import counted, table, wrap
 from r1deploy.ui.netlines import network_lines
 from r1deploy.units import size_of
@@ -31,16 +31,22 @@ def diag_lines(done: Diagnosis) -> list[str]:
 
 
 def part_lines(proof: Proof) -> Iterator[str]:
-    """The tables of one part, then its findings."""
+    """The tables of one part, its findings, and what helps."""
     if isinstance(proof.about, ChipResult):
         yield from indented(table(chip_cells(proof.about)))
+        yield from finding_lines("FAIL", proof.result.findings)
     elif isinstance(proof.about, Mapping):
         yield from kernel_lines(proof.about)
     else:
         yield from network_lines(proof.about)
-    for mark, sentences in (("FAIL", proof.result.findings), ("warn", proof.result.warnings)):
-        for sentence in sentences:
-            yield from wrap(sentence, f"  {mark} ", "       ")
+        yield from finding_lines("FAIL", proof.result.findings)
+    yield from finding_lines("warn", proof.result.warnings)
+
+
+def finding_lines(mark: str, sentences: Iterable[str]) -> Iterator[str]:
+    """A line each, and more where it is long."""
+    for sentence in sentences:
+        yield from wrap(sentence, f"  {mark} ", "       ")
 
 
 def indented(rows: Iterable[str]) -> Iterator[str]:
@@ -59,7 +65,7 @@ def chip_cells(found: ChipResult) -> list[list[str]]:
 
 
 def kernel_lines(hosts: Mapping[str, KernelReport]) -> Iterator[str]:
-    """The table of the first of those hosts that are equal but for seconds and the last digits, then its advice."""
+    """A table for all hosts of equal verdicts, what is wrong, what helps; each once."""
     groups: dict[tuple[tuple[str, bool, str], ...], list[str]] = {}
     for host, report in hosts.items():
         groups.setdefault(tuple((row.operator, row.from_flaggems, row.verdict) for row in report.table), []).append(
@@ -72,8 +78,16 @@ def kernel_lines(hosts: Mapping[str, KernelReport]) -> Iterator[str]:
         yield from indented(table(pass_cells(report.passes)) if report.passes else ())
         if names[1:]:
             yield from wrap(f"the same verdicts on {', '.join(names[1:])}: their numbers are in the file", "  ", "    ")
+    for one, names in by_trouble(hosts).items():
+        yield from finding_lines("FAIL", [f"{', '.join(names)}: {one.sentence()}"])
+        if len(one.operators) > 1:
+            yield from wrap(", ".join(one.operators), "       ", "       ")
+    advised: dict[tuple[str, ...], list[str]] = {}
     for host, report in hosts.items():
-        yield from advice_lines(host, report)
+        if report.switch_off:
+            advised.setdefault((*report.switch_off, "", *report.left), []).append(host)
+    for names in advised.values():
+        yield from advice_lines(", ".join(names), hosts[names[0]])
 
 
 def versions_of(report: KernelReport) -> str:
@@ -110,18 +124,14 @@ def pass_cells(rows: Sequence[PassVerdict]) -> list[list[str]]:
     return cells
 
 
-def advice_lines(host: str, report: KernelReport) -> Iterator[str]:
+def advice_lines(where: str, report: KernelReport) -> Iterator[str]:
     """What to switch off, as each of its readers takes it, and whether that was seen to help."""
-    if not report.switch_off:
-        return
     ran = counted(len(report.runs.again), "further run")
-    functions = counted(len(report.switch_off), "function")
+    switched = f"{where}: with {counted(len(report.switch_off), 'function')} of FlagGems switched off"
     if report.left:
-        said = f"{host}: with {functions} of FlagGems switched off it is still not right ({ran}):"
-        yield from wrap(f"{said} {'; '.join(report.left)}", "  ", "    ")
+        yield from wrap(f"{switched} it is still not right ({ran}): {'; '.join(report.left)}", "  ", "    ")
         return
-    said = f"{host}: with {functions} of FlagGems switched off all is right, verified by running again ({ran}):"
-    yield from wrap(said, "  ", "    ")
+    yield from wrap(f"{switched} all is right, verified by running again ({ran}):", "  ", "    ")
     for reader, text in report.switches.items():
         rows = text.splitlines() if "\n" in text else [f"{reader}: {text}"]
         yield from (f"    {row}" for row in rows)

@@ -189,8 +189,6 @@ def gap_lines(gap: Gap) -> list[str]:
 
 def status_lines(status: dict[str, Any]) -> list[str]:
     """The cluster's state, as ``verbs.status`` gives it, for people."""
-    from r1deploy.planning.diagrecord import Standing, status_rows
-
     rows = [
         f"cluster   {status['cluster']}",
         f"release   {status['release']}, configuration {status['config'] or 'unknown'}",
@@ -202,8 +200,7 @@ def status_lines(status: dict[str, Any]) -> list[str]:
     if status["last_answer"]:
         age = time.time() - datetime.datetime.fromisoformat(status["last_answer"]).timestamp()
         rows.append(f"answered  {duration(max(age, 0))} ago")
-    proven = status_rows([Standing(**row) for row in status["diag"]], time.time())
-    rows += [line for at, row in enumerate(proven) for line in wrap(row, " " * 10 if at else "diag      ", " " * 12)]
+    rows += diag_lines(status["diag"])
     if status["endpoint"]:
         rows.append(f"endpoint  {status['endpoint']} ({status['ray_nodes']}/{status['nodes']} Ray nodes)")
     for problem in status["problems"]:
@@ -211,6 +208,14 @@ def status_lines(status: dict[str, Any]) -> list[str]:
     if status["run"]:
         rows.append(f"run       {status['run']['who']} runs {status['run']['verb']}, now at {status['run']['doing']}")
     return [*rows, "", *host_table(status["hosts"])]
+
+
+def diag_lines(standings: Iterable[dict[str, Any]]) -> list[str]:
+    """What ``diag`` last found, a row a part, or one where it never ran. In: ``diag`` of ``verbs.status``."""
+    from r1deploy.planning.diagrecord import Standing, status_rows
+
+    said = status_rows([Standing(**row) for row in standings], time.time())
+    return [line for at, row in enumerate(said) for line in wrap(row, " " * 10 if at else "diag      ", " " * 12)]
 
 
 def host_table(hosts: Iterable[dict[str, Any]]) -> list[str]:

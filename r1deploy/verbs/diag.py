@@ -22,9 +22,9 @@ from r1deploy.observe.blocking import hosts_of
 from r1deploy.observe.view import View, lock_of_any, look
 from r1deploy.planning.diagrecord import Part
 from r1deploy.run import Run
+from r1deploy.runlock import lost
 from r1deploy.signals import Stopped
 
-PARTS: tuple[Part, ...] = ("chips", "kernels", "network")
 CODES: Mapping[Part, str] = {"chips": "DIAG_CHIP", "kernels": "DIAG_KERNEL", "network": "DIAG_NETWORK"}
 FIXES: Mapping[Part, str] = {
     "chips": "take the chip, or its host, out of the inventory; then r1deploy diag chips",
@@ -144,12 +144,21 @@ class Prover:
     told: Told
 
     def prove(self, part: Part) -> Proof:
-        """One part on all hosts, and its result kept."""
+        """One part on all hosts, and its result kept. Raises LockedError LOCK_LOST where the lock went under us."""
+
+        def heard(host: str, words: str) -> None:
+            self.refuse_lost()
+            self.told(part, host, words)
+
         self.run.at(part)
-        about, result = {"chips": self._chips, "kernels": self._kernels, "network": self._network}[part](
-            lambda host, words: self.told(part, host, words)
-        )
+        about, result = {"chips": self._chips, "kernels": self._kernels, "network": self._network}[part](heard)
+        self.refuse_lost()
         return Proof(about, result, keep(self.run, of_release(self.view, self.grounds), result))
+
+    def refuse_lost(self) -> None:
+        """Somebody else may start an engine now: the work on a host ends with its next words."""
+        if self.run.lost:
+            raise lost(self.view.desired.head.name)
 
     def _chips(self, heard: Heard) -> tuple[About, PartResult]:
         found = measure_chips(self.run, self.view, self.grounds.places, heard)

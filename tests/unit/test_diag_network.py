@@ -220,6 +220,10 @@ def test_one_host_has_nothing_to_measure() -> None:
     found, _ = measured(two("healthy")[:1], settings())
     assert found.notes == ["one host: no pairs to measure"]
     assert (found.findings, found.table, found.collectives) == ([], [], [])
+    lost = ToldRemote("node1", lambda module, order: [DONE])
+    lost.module = lost.lost  # type: ignore[method-assign]
+    found, _ = measured([lost], settings())
+    assert [one.sentence() for one in found.findings] == ["node1: it did not listen"]
 
 
 def test_an_image_without_torch_is_a_note() -> None:

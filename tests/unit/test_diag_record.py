@@ -6,20 +6,17 @@ import copy
 from typing import Any
 
 import pytest
-from hypothesis import given
 
 from r1deploy.errors import PreflightError
 from r1deploy.planning.diagcheck import DIAG_MISSING
 from r1deploy.planning.diagrecord import PARTS, DiagRecord, Kept, lacking, seconds_of, standings, status_rows
 from r1deploy.planning.findings import Check
 from r1deploy.planning.observed import observed_of
-from r1deploy.planning.recorded import State
 from r1deploy.verbs import serve
 from r1deploy.verbs.restart import ASKED, refuse_incurable
 from r1deploy.verbs.rollback import HOST_BLOCKERS
-from tests.fuzzing import quick
 from tests.plans.test_plans import CASES, run
-from tests.unit.test_fuzz_borders import ANSWERS, near
+from tests.unit.test_fuzz_borders import ANSWERS
 from tests.unit.test_restart import RUN, found
 
 HERE, OTHER = "aaaaaaaaaaaa", "bbbbbbbbbbbb"
@@ -130,17 +127,6 @@ def test_the_rest_of_the_host_is_known_where_the_file_is_damaged(damaged: Any) -
     assert "diag" not in answer["state"] and observed_of(answer).state.diag is None, "a host of an older r1deploy"
     answer["state"]["diag"] = damaged
     assert observed_of(answer).state.diag in (None, DiagRecord())
-
-
-@quick(200)
-@given(near(lambda: copy.deepcopy(ALL)), near(lambda: copy.deepcopy(ALL)))
-def test_whatever_a_host_says_can_be_shown(one: Any, other: Any) -> None:
-    states = {}
-    for host, said_there in zip(HOSTS, (one, other), strict=True):
-        state = {**ANSWERS["0"]["state"], "diag": said_there}
-        states[host] = State.model_validate(state).diag
-    rows = standings(HERE, HOSTS, states)
-    assert all(line.isprintable() and len(line) < 400 for line in [*status_rows(rows, NOW), *lacking(rows)])
 
 
 # What ``service.require_diag`` forbids.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import json
 from typing import Any
 
@@ -14,9 +15,11 @@ from r1deploy.assurance import chipjudge, kerneljudge, rankjudge, wirejudge
 from r1deploy.assurance.diagrows import ChipRow, row_of, rows_in
 from r1deploy.assurance.wirerows import wire_row_of, wire_rows_in
 from r1deploy.onhost.saying import MARK
+from r1deploy.planning.diagrecord import PARTS, lacking, standings, status_rows
+from r1deploy.planning.recorded import State
 from tests.fuzzing import quick
 from tests.unit.test_diag_kernels import DATA
-from tests.unit.test_fuzz_borders import near
+from tests.unit.test_fuzz_borders import ANSWERS, near
 
 
 def of_kinds() -> list[dict[str, Any]]:
@@ -98,3 +101,22 @@ def test_whatever_is_taken_of_wires_can_be_judged(said: dict[str, list[Any]]) ->
 def test_lines_are_rows_of_wires_or_counted(texts: list[str]) -> None:
     rows, refused = wire_rows_in(["Welcome", *(MARK + text for text in texts)])
     assert len(rows) + refused == len(texts)
+
+
+RIGHT = {"release": "a" * 12, "time": "2026-03-02T11:00:00Z", "ok": True, "chips": 16, "findings": 0, "run": "0a1b"}
+
+
+def kept() -> dict[str, Any]:
+    """A right diag.json."""
+    return {part: dict(RIGHT) for part in PARTS}
+
+
+@quick(200)
+@given(near(kept), near(kept))
+def test_whatever_diag_json_says_can_be_shown(one: Any, other: Any) -> None:
+    records = {}
+    for host, found in (("node1", one), ("node2", other)):
+        records[host] = State.model_validate({**ANSWERS["0"]["state"], "diag": found}).diag
+    rows = standings("a" * 12, tuple(records), records)
+    assert all(line.isprintable() and len(line) < 400 for line in [*status_rows(rows, 0), *lacking(rows)])
+    json.dumps([dataclasses.asdict(row) for row in rows])
