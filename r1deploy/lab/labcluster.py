@@ -25,7 +25,10 @@ if TYPE_CHECKING:
 Say = Callable[[str], None]
 CHIPS_FILE = "/dev/r1lab-chips.json"
 ENGINE_FILE = "/dev/r1lab-engine.json"
+FLAGGEMS_FILE = "/dev/r1lab-flaggems.json"
+TORCH_FILE = "/dev/r1lab-torch.json"
 IXSMI = "/usr/local/corex/bin/ixsmi"
+GEMS_FAULTS = ("arg_defaults", "arguments", "assert", "wrong", "hang")
 FAULTS = ("crash-at-start", "crash-while-loading", "hang", "no-tokens", "reasoning", "wrong-model")
 
 
@@ -193,6 +196,17 @@ class Lab:
             "engine": engine[1].strip() if engine and engine[0] == 0 else None,
         }
 
+    def bring_torch(self, say: Say = show) -> str:
+        """PyTorch's CPU build onto the share of a lab that is up; the PYTHONPATH that a container takes it by.
+
+        Raises LabError; WheelsMissing where it cannot be had.
+        """
+        from r1deploy.lab import torchshare
+
+        with self._alone():
+            torchshare.ensure(self._need(), places.container_name(places.node_name(1)), say)
+        return f"{places.SHARE_IN_CONTAINER}/{torchshare.folder()}"
+
     def hosts(self) -> list[LabHost]:
         """The hosts there are, up or not, in the order of their numbers."""
         containers = self._need().containers.list(all=True, filters={"label": f"{places.LABEL}=host"})
@@ -260,6 +274,22 @@ class Lab:
             self._check(host, f"rm -f {ENGINE_FILE}")
         else:
             self._write_json(host, ENGINE_FILE, {"fault": fault, **how})
+
+    def set_flaggems(self, host: str, fault: str | None, **how: Any) -> None:
+        """Make the stand-in FlagGems of a host fail (see ``GEMS_FAULTS``); None: well again. It needs torch.
+
+        ``functions=["gather"]`` names those at fault; ``after=3``: the calls that are right before an ``assert``.
+        """
+        if fault is not None and fault not in GEMS_FAULTS:
+            raise LabError(f"no such fault: {fault}", f"one of {', '.join(GEMS_FAULTS)}")
+        self._write_json(host, FLAGGEMS_FILE, {"fault": fault, **how})
+
+    def set_torch(self, host: str, chips: int = 1, wrong: Sequence[int] = (), once_in: int = 1) -> None:
+        """What PyTorch on the CPU is on a host: so many chips.
+
+        The ``wrong`` ones err by one bit in one of ``once_in`` products.
+        """
+        self._write_json(host, TORCH_FILE, {"chips": chips, "wrong": list(wrong), "once_in": once_in})
 
     def _write_json(self, host: str, path: str, value: dict[str, Any]) -> None:
         data = json.dumps(value).encode()
