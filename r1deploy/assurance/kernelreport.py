@@ -10,6 +10,7 @@ from typing import Any
 from r1deploy.assurance import kerneljudge
 from r1deploy.assurance.diagrows import CaseRow, ForwardRow, Row, Said, Verdict, Versions
 from r1deploy.assurance.kerneljudge import OperatorVerdict, PassVerdict, of_kind
+from r1deploy.onhost.kernelfaults import cause_of
 
 OWN, GEMS = "PyTorch's own kernels", "FlagGems"
 PASSES = 2  # one a type
@@ -111,7 +112,7 @@ class KernelReport:
             yield Trouble(one.verdict, in_order(one.operators), one.last, False, hint)
         lasts = [row.last for row in of_kind(plain.forward.rows, ForwardRow) if row.last]
         for last in dict.fromkeys([*lasts, *([plain.forward.last] if plain.forward.last else [])]):
-            yield Trouble("failed", (), f"the whole pass: {kerneljudge.cause_of(last)}", False)
+            yield Trouble("failed", (), f"the whole pass: {cause_of(last)}", False)
 
     def _of_gems(self) -> Iterator[Trouble]:
         gems = self.runs.gems

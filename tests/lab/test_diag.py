@@ -215,7 +215,9 @@ def test_the_hosts_sum_over_gloo(proving: Cluster) -> None:
 
 @pytest.mark.long
 @pytest.mark.parametrize(
-    ("nic", "word"), [("r1nosuch0", "Unable to find address for: r1nosuch0"), ("lo", "no end within 40 s")], ids=["absent", "lo"]
+    ("nic", "word"),
+    [("r1nosuch0", "Unable to find address for: r1nosuch0"), ("lo", "no end within 40 s")],
+    ids=["absent", "lo"],
 )
 def test_a_wrong_interface_of_gloo_names_its_host(proving: Cluster, nic: str, word: str) -> None:
     """In the environment of one host: an interface that is not there, and one that leads to itself only."""
