@@ -8,6 +8,8 @@ import uuid
 from http.server import BaseHTTPRequestHandler
 from urllib.parse import urlsplit
 
+from vllm.lab_answers import Answers
+
 NOTE = "This is the r1deploy lab's stand-in engine, not DeepSeek-R1."
 
 
@@ -20,6 +22,7 @@ class State:
         self.guard = threading.Lock()
         self.counts = {"running": 0, "prompt": 0, "generation": 0, "success": 0}
         self.started = int(time.time())
+        self.answers = Answers()
 
     def add(self, **more):
         with self.guard:
@@ -126,12 +129,17 @@ class Api(BaseHTTPRequestHandler):
             raise Refused(404, "NotFoundError", f"The model `{value['model']}` does not exist.")
         return value
 
-    def words_for(self, question, limit):
-        """The answer as words, at most so many, and why it ends."""
+    def words_for(self, question, limit, told, chat):
+        """The answer as words, at most so many, how many of them are reasoning, and why it ends."""
         if self.state.fault() == "no-tokens":
-            return [], "stop"
-        words = f"{NOTE} You asked: «{question}»".split(" ")
-        return (words[:limit], "length") if limit is not None and len(words) > limit else (words, "stop")
+            return [], 0, "stop"
+        reasoning = words_of(told.reasoning) if told and chat else []
+        words = reasoning + words_of(told.content if told else f"{NOTE} You asked: «{question}»")
+        cut = limit is not None and len(words) > limit
+        # As with --reasoning-parser deepseek_r1, where the limit comes before the answer.
+        if chat and self.state.fault() == "reasoning":
+            reasoning, cut = words, True
+        return words[:limit], len(reasoning), "length" if cut or (told and told.cut) else "stop"
 
     def chat(self):
         request = self.body()
@@ -150,23 +158,27 @@ class Api(BaseHTTPRequestHandler):
         if asked + (limit or 0) > self.state.max_model_len:
             most = self.state.max_model_len
             raise Refused(400, "BadRequestError", f"This model's maximum context length is {most} tokens.")
-        words, reason = self.words_for(question, limit)
-        # As with --reasoning-parser deepseek_r1, where the limit comes before the answer.
-        parsed = kind.startswith("chat") and self.state.fault() == "reasoning"
-        reason = "length" if parsed else reason
+        told, answered = self.state.answers.told(question, request, NOTE)
+        if told and told.status:
+            raise Refused(told.status, "InternalServerError", f"Asked for. {NOTE}")
+        if told:
+            time.sleep(told.delay)
+        words, reasoned, reason = self.words_for(question, limit, told, kind.startswith("chat"))
         usage = {"prompt_tokens": asked, "completion_tokens": len(words), "total_tokens": asked + len(words)}
         head = {"id": f"chatcmpl-{uuid.uuid4().hex}", "created": int(time.time()), "model": self.state.model}
         self.state.add(running=1)
         try:
             if request.get("stream"):
-                self.stream(head, kind, words, reason, usage, request.get("stream_options") or {}, parsed)
+                self.stream(head, kind, words, reason, usage, request.get("stream_options") or {}, reasoned)
             else:
-                choices = [choice(kind, words, reason, parsed)]
+                choices = [choice(kind, words, reason, reasoned)]
                 self.send_json({**head, "object": kind, "choices": choices, "usage": usage})
+            if answered:
+                answered()
         finally:
             self.state.add(running=-1, prompt=asked, generation=len(words), success=1)
 
-    def stream(self, head, kind, words, reason, usage, options, parsed):
+    def stream(self, head, kind, words, reason, usage, options, reasoned):
         self.send_response(200)
         self.send_header("Content-Type", "text/event-stream; charset=utf-8")
         self.send_header("Connection", "close")
@@ -176,8 +188,8 @@ class Api(BaseHTTPRequestHandler):
         if kind.startswith("chat"):
             self.event({**head, "choices": [delta(kind, "", None, role="assistant")]})
         for number, word in enumerate(words):
-            text = word if number == 0 else " " + word
-            self.event({**head, "choices": [delta(kind, text, None, parsed=parsed)]})
+            text = word if number in (0, reasoned) else " " + word
+            self.event({**head, "choices": [delta(kind, text, None, parsed=number < reasoned)]})
             time.sleep(0.01)
         self.event({**head, "choices": [delta(kind, "", reason)]})
         if options.get("include_usage"):
@@ -189,11 +201,17 @@ class Api(BaseHTTPRequestHandler):
         self.wfile.flush()
 
 
-def choice(kind, words, reason, parsed):
-    text = " ".join(words)
+def words_of(text):
+    return text.split(" ") if text else []
+
+
+def choice(kind, words, reason, reasoned):
+    text = " ".join(words[reasoned:])
     common = {"index": 0, "logprobs": None, "finish_reason": reason, "stop_reason": None}
     if kind.startswith("chat"):
-        told = {"reasoning_content": text, "content": None} if parsed else {"reasoning_content": None, "content": text}
+        # As vLLM: null where all of an answer is reasoning, "" where the engine said nothing.
+        content = None if 0 < reasoned == len(words) else text
+        told = {"reasoning_content": " ".join(words[:reasoned]) or None, "content": content}
         message = {"role": "assistant", **told, "tool_calls": []}
         return {**common, "message": message}
     return {**common, "text": text}
