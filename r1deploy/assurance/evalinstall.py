@@ -7,7 +7,7 @@ import hashlib
 import json
 import shutil
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from r1deploy.assurance import evalasking
@@ -77,7 +77,7 @@ def _step(argv: list[str], environment: Mapping[str, str], fix: str) -> None:
 
 
 @contextlib.contextmanager
-def in_use() -> object:
+def in_use() -> Iterator[None]:
     """Hold the environment while something runs in it. Raises PreflightError EVAL_MISSING, LockedError EVAL_BUSY."""
     if not installed():
         message = "evalscope is not installed, or not as this r1deploy needs it"
