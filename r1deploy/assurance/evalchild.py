@@ -57,10 +57,10 @@ def run(program: Program, order: str, line: Say, tick: Callable[[], None]) -> in
             while process.poll() is None:
                 tick()
                 time.sleep(TICK_SECONDS)
-            reader.join(POLITE_SECONDS)
         finally:
             with later():
                 _end(process)
+    reader.join(POLITE_SECONDS)
     tick()
     return process.returncode
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 from pydantic import Field, ValidationError
 
@@ -43,13 +43,15 @@ class _Prediction(Part):
 
 
 class _Value(Part):
-    value: dict[str, float]
-    main_score_name: str
+    value: dict[str, float] = Field(min_length=1)
+    main_score_name: str | None
+    status: Literal["success"]
 
     @property
     def right(self) -> bool:
-        """Whether the answer is right."""
-        return self.value.get(self.main_score_name) == 1.0
+        """Whether the answer is right; not every set names which of its scores is meant, where it has one only."""
+        name = self.main_score_name or next(iter(self.value))
+        return self.value.get(name) == 1.0
 
 
 class _SampleScore(Part):
@@ -115,15 +117,14 @@ def _read(kind: type[T], path: Path) -> Iterator[T]:
 
 @dataclass
 class Counted:
-    """How many answers of each set are written down, without reading any line twice. In: the work folders' names."""
+    """How many answers of each set are written down, without reading any line twice. In: evalscope's folder."""
 
     work: Path
-    asked: Asked = field(default_factory=dict)
     _seen: dict[Path, tuple[int, int]] = field(default_factory=dict)
 
-    def done(self, name: SetName) -> int:
-        """Answers of a set."""
-        return sum(self._lines(file_of(self.work, "predictions", name, subset)) for subset in self.asked.get(name, {}))
+    def done(self, name: SetName, subsets: Iterable[str]) -> int:
+        """Answers of a set. In: its subjects."""
+        return sum(self._lines(file_of(self.work, "predictions", name, subset)) for subset in subsets)
 
     def _lines(self, path: Path) -> int:
         offset, count = self._seen.get(path, (0, 0))

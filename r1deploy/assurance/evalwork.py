@@ -110,17 +110,13 @@ class Work:
         work = self.folder.work(repeat)
         counted = Counted(work)
 
-        def line(text: str) -> None:
-            self._heard(text)
-            counted.asked = self.asked
-
         def tick() -> None:
-            for name in self.asked:
+            for name, subsets in list(self.asked.items()):
                 whose = f"{SETS[name].shown}{f', repeat {repeat + 1}' if repeat else ''}"
-                self.bar(whose, min(counted.done(name), self.of_set(name)), self.of_set(name))
+                self.bar(whose, min(counted.done(name, subsets), self.of_set(name)), self.of_set(name))
 
         log = self.folder.path / "evalscope.log"
-        code = run(evalinstall.program({}, log), json.dumps(self._order(endpoint, repeat, work)), line, tick)
+        code = run(evalinstall.program({}, log), json.dumps(self._order(endpoint, repeat, work)), self._heard, tick)
         if code != 0 or not self.asked:
             message = f"evalscope ended with code {code}"
             raise ApplyError("EVAL_FAILED", message, evidence=last_lines(log), fix=GOES_ON, log=log)
