@@ -43,7 +43,7 @@ class Cell:
 
 @dataclass(frozen=True)
 class Column:
-    """A title of a few letters, the file that the numbers are from, and a cell a set. ``run``: None if published."""
+    """A title of at the most nine letters, the file of the numbers, a cell a set. ``run``: None if published."""
 
     title: str
     source: str

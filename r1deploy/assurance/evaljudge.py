@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from r1deploy.assurance.evalcolumns import MOST_CUT, Cell, Column, shares
+from r1deploy.assurance.evalcolumns import MOST_CUT, Cell, Column, published, shares
 from r1deploy.assurance.evallength import too_short
 from r1deploy.assurance.evalrows import SETS, EvalRun, SetName
 from r1deploy.assurance.evalstats import (
@@ -88,6 +88,11 @@ def judge(here: Column, there: Column, margin: float, memory: Memory | None = No
     return Judgement(here, there, margin, tuple(verdicts.get(row.set, row) for row in rows))
 
 
+def of_the_page(margin: float) -> list[Judgement]:
+    """The vendor's own columns against its H100's, as everything else is judged."""
+    return [judge(published(title), published("H100"), margin) for title in ("INT8", "INT4")]
+
+
 def _weighed(here: Column, there: Column, name: SetName, memory: Memory | None) -> Judged:
     """One set, measured; or with the reason for which there is no verdict."""
     one, other = here.cells.get(name), there.cells.get(name)
@@ -148,5 +153,5 @@ def _decided(row: Judged, margin: float) -> Judged:
         return replace(
             row, verdict="differs", why=f"it is {'lower' if row.measured.difference < 0 else 'higher'}{whole}"
         )
-    seen = f": with so many questions a drop of {100 * row.seen:.1f} points shows" if row.seen else ""
+    seen = f"; so many questions show a drop of {100 * row.seen:.1f} points with 80 % power" if row.seen else ""
     return replace(row, why=f"neither a difference nor that it is less than {limit}{seen}")

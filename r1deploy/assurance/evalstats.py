@@ -89,7 +89,7 @@ def mcnemar(pairs: Pairs) -> tuple[float, str]:
         return exact, "exact McNemar"
     # Neither library has the mid-p: half of the probability of what was seen goes off both tails.
     seen = float(_library("scipy.stats").binom.pmf(pairs.here, changed, 0.5))
-    return exact - seen if pairs.here != pairs.there else 1 - seen, "mid-p McNemar"
+    return exact - seen if pairs.here != pairs.there else 1.0, "mid-p McNemar"
 
 
 def paired(pairs: Pairs) -> Interval:
