@@ -1,4 +1,4 @@
-"""Lists of answers for the question sets below tests/data/eval: which are right, wrong or cut, and the scores to expect."""
+"""Lists of answers for the question sets of tests/data/eval: right, wrong or cut, and the scores to expect."""
 
 from __future__ import annotations
 
@@ -83,8 +83,9 @@ def answer_rows(
     """Return the list of answers for all six sets, and the scores to expect.
 
     ``wrong`` and ``cut`` name question numbers of a set; all others are right. With ``decoys`` the engine thinks
-    first, and weighs the other answer in the words of an answer: before </think> a right question looks wrong, and
-    a wrong one right. ``more`` is put into every row (see the stand-in's lab_answers.py): seed, paired, delay, …
+    first, and says the other answer there as it says a result. Where all before </think> is not removed, evalscope
+    then finds two results in GSM8K, MATH-500 and AIME, and nothing is right; the other three sets stay as they are.
+    ``more`` is put into every row (see the stand-in's lab_answers.py): seed, paired, delay, …
     """
     rows: list[dict[str, object]] = []
     scores: dict[str, Score] = {}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import signal
@@ -43,7 +42,7 @@ class EvalEngine:
 
     def start(self) -> None:
         """Start it, on the port that it had before if it had one; return when it listens."""
-        argv = [sys.executable, "-m", "tests.evalengine", f"--port={self.port}", f"--max-model-len={self.max_model_len}"]
+        argv = [sys.executable, "-m", "tests.evalengine", str(self.port), str(self.max_model_len)]
         root = Path(__file__).resolve().parent.parent
         environ = {**os.environ, "PYTHONPATH": str(root), "R1LAB_ANSWERS": str(self.answers), "VLLM_API_KEY": self.key}
         self.process = subprocess.Popen(argv, cwd=root, env=environ, stdout=subprocess.PIPE, text=True)
@@ -87,21 +86,12 @@ def serve(port: int, max_model_len: int) -> None:
 
     state = State(MODEL, MODEL, max_model_len, lambda: "", os.environ["VLLM_API_KEY"], int)
     ThreadingHTTPServer.daemon_threads = True
-    server = ThreadingHTTPServer(("127.0.0.1", port), type("Handler", (Quiet, Api), {"state": state}))
+    # Nobody reads the pipe after its first line, so nothing is logged.
+    handler = type("Handler", (Api,), {"state": state, "log_message": lambda self, form, *values: None})
+    server = ThreadingHTTPServer(("127.0.0.1", port), handler)
     print(server.server_port, flush=True)
     server.serve_forever()
 
 
-class Quiet:
-    """Nothing is logged: nobody reads the pipe after its first line."""
-
-    def log_message(self, form: str, *values: object) -> None:
-        """Say nothing."""
-
-
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--port", type=int, default=0)
-    parser.add_argument("--max-model-len", type=int, default=32768)
-    options = parser.parse_args()
-    serve(options.port, options.max_model_len)
+    serve(int(sys.argv[1]), int(sys.argv[2]))

@@ -4,6 +4,7 @@ It waits for the cluster's chips, "loads" the weights, and answers in vLLM's
 protocol with sentences that say what it is. How it is told to misbehave:
 R1LAB_ENGINE_FAULT, a file r1lab-engine-fault beside the weights, or
 /dev/r1lab-engine.json ({"fault": …, "load_seconds": …}); the last one wins.
+What it is told to answer: lab_answers.py.
 """
 
 import glob
