@@ -9,12 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+from pydantic import ValidationError
 
 from r1deploy.assurance.evalcompare import Flip, first_difference
 from r1deploy.assurance.evalendpoint import Asked
 from r1deploy.assurance.evalfiles import Asked as Questions
 from r1deploy.assurance.evalfiles import file_of, rows
 from r1deploy.assurance.evalrows import FirstDifference, SetName
+from r1deploy.planning.border import Part
 from r1deploy.voice import Progress
 
 # So many questions of each set, and so many tokens of each answer: it is a look, no test.
@@ -44,11 +46,29 @@ def _of_subset(work: Path, name: SetName, subset: str) -> Iterator[tuple[str, st
             yield f"{subset}/{row['index']}", text
 
 
+class _Message(Part):
+    role: str
+    content: str | list[dict[str, Any]]
+
+    @property
+    def text(self) -> str:
+        """What was said, with the reasoning that a parser of the engine split off."""
+        if isinstance(self.content, str):
+            return self.content
+        return "\n".join(str(part.get("reasoning") or part.get("text") or "") for part in self.content)
+
+
+class _Messages(Part):
+    messages: tuple[_Message, ...]
+
+
 def _said(row: Any, role: str) -> str | None:
     """The last words of a role in a line of evalscope's."""
-    messages = row.get("messages") if isinstance(row, dict) else None
-    texts = [one.get("content") for one in messages or [] if isinstance(one, dict) and one.get("role") == role]
-    return texts[-1] if texts and isinstance(texts[-1], str) else None
+    try:
+        messages = _Messages.model_validate(row).messages
+    except ValidationError:
+        return None
+    return next((one.text for one in reversed(messages) if one.role == role), None)
 
 
 def parted(here: Asked, there: Asked, asked: Sequence[Prompt], bar: Progress) -> list[FirstDifference]:

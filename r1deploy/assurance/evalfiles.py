@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,6 +18,7 @@ from r1deploy.planning.border import Count, Part
 T = TypeVar("T", bound=Part)
 # Of one answer: what a model thinks in 160 000 tokens, and the question, each written down twice.
 LONGEST_LINE = 32 << 20
+BLOCK = 1 << 20
 # The answer ended at max_tokens, or question and answer do not fit into the model's length.
 CUT = ("max_tokens", "model_length")
 # Set → subject → how many questions.
@@ -73,6 +75,22 @@ def rows(path: Path) -> Iterator[Any]:
                 yield json.loads(line)
             except ValueError:
                 continue
+
+
+def mend(work: Path) -> None:
+    """Take half lines off the ends of files: evalscope would write its next line onto one, and lose it."""
+    for path in work.glob("*/*/*.jsonl"):
+        with path.open("rb+") as stream:
+            size = end = stream.seek(0, os.SEEK_END)
+            while end:
+                start = max(end - BLOCK, 0)
+                stream.seek(start)
+                at = stream.read(end - start).rfind(b"\n")
+                end = start + at + 1 if at >= 0 else start
+                if at >= 0:
+                    break
+            if end < size:
+                stream.truncate(end)
 
 
 def file_of(work: Path, kind: str, name: str, subset: str) -> Path:
@@ -132,7 +150,7 @@ class Counted:
             return count
         with path.open("rb") as stream:
             stream.seek(offset)
-            while block := stream.read(1 << 20):
+            while block := stream.read(BLOCK):
                 count += block.count(b"\n")
             self._seen[path] = (stream.tell(), count)
         return count

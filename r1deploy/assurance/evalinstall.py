@@ -23,6 +23,8 @@ HERE = Path(__file__).parent
 BUILD, PINS = HERE / "evalscope-build.txt", HERE / "evalscope.txt"
 STAMP = "r1deploy.json"
 WHAT = "evalscope's environment"
+# The sets lie here when questions are asked.
+OFFLINE = {"HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1"}
 FIX = "give pip here its index or proxy (site.pip_index_url, PIP_INDEX_URL, PIP_FIND_LINKS, site.https_proxy)"
 
 
@@ -90,5 +92,5 @@ def program(environment: Mapping[str, str], log: Path) -> Program:
     """What asks the questions, in its environment; caches of its libraries stay in our folder."""
     argv = [str(environment_folder() / "bin" / "python"), "-I", "-B", str(Path(evalasking.__file__))]
     cache = str(home() / "cache")
-    own = {"HF_HOME": cache, "MODELSCOPE_CACHE": cache, "PYTHONUNBUFFERED": "1"}
+    own = {"HF_HOME": cache, "MODELSCOPE_CACHE": cache, "EVALSCOPE_CACHE": cache, "PYTHONUNBUFFERED": "1"}
     return Program(argv, {**own, **environment}, log)

@@ -23,7 +23,7 @@ PLAN, RUN, LOCK = "plan.json", "run.json", "lock"
 class EvalPlan(Kept):
     """What a run asks, and of whom: a run that was interrupted goes on where the same is asked again.
 
-    ``against``: the other endpoint that is asked with this one, "" for none.
+    ``against``: the other endpoint that is asked with this one, "" for none; ``places``: where the sets lie.
     """
 
     cluster: Short
@@ -31,6 +31,7 @@ class EvalPlan(Kept):
     model: Text
     endpoint: Literal["cluster", "url"]
     against: Text
+    places: dict[SetName, Text]
     versions: dict[Short, Short]
     settings: EvalSettings
     data: dict[SetName, Sha256]
@@ -55,7 +56,7 @@ class RunFolder:
     def keep(self, plan: EvalPlan, asked: dict[SetName, int], scores: list[Score]) -> EvalRun:
         """The run, whole, in its file. In: how many questions each set has."""
         stamp = time.strptime(self.id.split("-")[0], "%Y%m%dT%H%M%SZ")
-        told = plan.model_dump(exclude={"against"})
+        told = plan.model_dump(exclude={"against", "places"})
         kept = EvalRun(id=self.id, time=time.strftime("%Y-%m-%dT%H:%M:%SZ", stamp), asked=asked, scores=scores, **told)
         partial = self.path / f"{RUN}.new"
         partial.write_text(kept.model_dump_json(), encoding="utf-8")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from r1deploy.assurance import evalinstall
 from r1deploy.assurance.evalchild import last_lines, run
 from r1deploy.assurance.evalendpoint import Asked
 from r1deploy.assurance.evalfiles import Asked as Questions
-from r1deploy.assurance.evalfiles import Counted, scores
+from r1deploy.assurance.evalfiles import Counted, mend, scores
 from r1deploy.assurance.evalkept import EvalPlan, RunFolder
 from r1deploy.assurance.evalrows import SETS, Score, SetName
 from r1deploy.errors import ApplyError, GateError
@@ -40,12 +40,11 @@ class _Line(Part):
 class Means:
     """How a plan is asked. ``reach`` gives the endpoint, anew for each pass: a tunnel may break.
 
-    ``folders``: set → where it lies; ``batch``: questions at once; ``tries`` and ``pause`` (seconds) of one question
+    ``batch``: questions at once; ``tries`` and ``pause`` (seconds) of one question
     that got an error; ``patience``: seconds that the endpoint may be away between two passes.
     """
 
     reach: Callable[[], Asked]
-    folders: Mapping[SetName, Path]
     batch: int
     patience: int
     max_tokens: int | None
@@ -108,6 +107,7 @@ class Work:
     def _pass(self, endpoint: Asked, repeat: int) -> None:
         """Ask what has no answer yet. Raises ApplyError EVAL_FAILED."""
         work = self.folder.work(repeat)
+        mend(work)
         counted = Counted(work)
 
         def tick() -> None:
@@ -116,7 +116,12 @@ class Work:
                 self.bar(whose, min(counted.done(name, subsets), self.of_set(name)), self.of_set(name))
 
         log = self.folder.path / "evalscope.log"
-        code = run(evalinstall.program({}, log), json.dumps(self._order(endpoint, repeat, work)), self._heard, tick)
+        code = run(
+            evalinstall.program(evalinstall.OFFLINE, log),
+            json.dumps(self._order(endpoint, repeat, work)),
+            self._heard,
+            tick,
+        )
         if code != 0 or not self.asked:
             message = f"evalscope ended with code {code}"
             raise ApplyError("EVAL_FAILED", message, evidence=last_lines(log), fix=GOES_ON, log=log)
@@ -137,7 +142,7 @@ class Work:
             "key": endpoint.key,
             "direct": endpoint.inside,
             "model": endpoint.model,
-            "sets": {name: str(folder) for name, folder in means.folders.items()},
+            "sets": self.plan.places,
             "sampling": {**sampling, **most},
             "patience": {"retries": means.tries, "retry_interval": means.pause, "timeout": SILENCE_SECONDS},
             "batch": means.batch,

@@ -148,6 +148,7 @@ def _plan(run: Run, wanted: Wanted, side: Side, other: str) -> EvalPlan:
         model=endpoint.model,
         endpoint="cluster" if side.release else "url",
         against=other,
+        places={name: str(place) for name, place in places.items()},
         versions={"evalscope": evalinstall.version(), "engine": endpoint.version()},
         settings=EvalSettings(
             temperature=float(settings.eval.temperature),
@@ -167,11 +168,10 @@ def _plan(run: Run, wanted: Wanted, side: Side, other: str) -> EvalPlan:
 def _at_work(run: Run, plan: EvalPlan, side: Side) -> Iterator[Work]:
     """A plan's folder, open, with what asks its questions."""
     settings = run.settings
-    places: Mapping[SetName, Path] = folders(settings, plan.data, run.say)
     with opened(plan) as (folder, again):
         run.say(f"run {folder.id}{': it was interrupted, and goes on' if again else ''}")
         sent = _length(settings, plan.settings.max_model_len)[0]
-        means = Means(side.reach, places, settings.eval.batch, settings.service.ready_timeout, sent)
+        means = Means(side.reach, settings.eval.batch, settings.service.ready_timeout, sent)
         yield Work(plan, folder, means, run.say, run.bar)
 
 

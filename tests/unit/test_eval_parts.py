@@ -11,12 +11,12 @@ from pathlib import Path
 import pytest
 
 from r1deploy.assurance import evalinstall
-from r1deploy.assurance.evalagainst import Prompt, aligned, parted
+from r1deploy.assurance.evalagainst import Prompt, aligned, parted, write_flips
 from r1deploy.assurance.evalchild import Program, run
-from r1deploy.assurance.evalcompare import first_difference
+from r1deploy.assurance.evalcompare import Flip, first_difference
 from r1deploy.assurance.evaldata import digest, folders, names_of
 from r1deploy.assurance.evalendpoint import Asked
-from r1deploy.assurance.evalfiles import Counted, scores
+from r1deploy.assurance.evalfiles import Counted, mend, scores
 from r1deploy.assurance.evalhome import locked
 from r1deploy.assurance.evalkept import EvalPlan, every_kept, found, opened
 from r1deploy.assurance.evalrows import SETS, EvalSettings, Score
@@ -40,6 +40,7 @@ PLAN = EvalPlan(
     against="",
     versions={"evalscope": "1"},
     settings=EvalSettings(temperature=0.6, top_p=0.95, max_tokens=100, seeds=[1]),
+    places={"gsm8k": "/data/gsm8k"},
     data={"gsm8k": "0" * 64},
     margin=2.0,
 )
@@ -94,6 +95,30 @@ def test_answers_are_counted_as_they_are_written(tmp_path: Path) -> None:
     assert counted.done("gsm8k", ["main"]) == 1
     written(tmp_path, prediction(0) + prediction(1), "")
     assert counted.done("gsm8k", ["main"]) == 2 and counted.done("mmlu", ["main"]) == 0
+
+
+@pytest.mark.parametrize(
+    ("text", "left"), [("", ""), ("{}", ""), ("{}\n", "{}\n"), ('{}\n{"a', "{}\n"), ("a" * 3000000, "")]
+)
+def test_half_a_line_is_taken_off_before_more_is_written(tmp_path: Path, text: str, left: str) -> None:
+    written(tmp_path, text, left)
+    mend(tmp_path)
+    assert (tmp_path / "predictions" / "model" / "gsm8k_main.jsonl").read_text() == left
+    assert (tmp_path / "reviews" / "model" / "gsm8k_main.jsonl").read_text() == left
+
+
+def test_flips_are_written_with_both_answers(tmp_path: Path) -> None:
+    for place, answer in (
+        ("here", "So 4"),
+        ("there", [{"type": "reasoning", "reasoning": "Hm"}, {"type": "text", "text": "5"}]),
+    ):
+        messages = [{"role": "user", "content": "2 + 2?"}, {"role": "assistant", "content": answer}]
+        written(tmp_path / place, "", json.dumps({"index": 1, "target": ["4"], "messages": messages}) + "\n")
+    path = tmp_path / "flips.jsonl"
+    write_flips(path, [Flip("gsm8k", "main/1", 1.0, 0.0)], (tmp_path / "here", tmp_path / "there"))
+    row = json.loads(path.read_text())
+    assert row["prompt"] == "2 + 2?" and row["target"] == ["4"]
+    assert (row["answer_here"], row["answer_there"]) == ("So 4", "Hm\n5")
 
 
 # Runs.

@@ -35,7 +35,7 @@ def light(tmp_path: Path) -> Iterator[EvalEngine]:
         yield made
 
 
-def plan_of(names: list[SetName], repeats: int = 1, limit: int | None = None) -> EvalPlan:
+def plan_of(names: list[SetName], repeats: int = 1, limit: int | None = None, top: Path = DATA) -> EvalPlan:
     settings = EvalSettings(
         temperature=0.6,
         top_p=0.95,
@@ -53,7 +53,8 @@ def plan_of(names: list[SetName], repeats: int = 1, limit: int | None = None) ->
         against="",
         versions={"evalscope": "1"},
         settings=settings,
-        data={name: digest(DATA / name) for name in names},
+        places={name: str(top / name) for name in names},
+        data={name: digest(top / name) for name in names},
         margin=2.0,
     )
 
@@ -61,7 +62,7 @@ def plan_of(names: list[SetName], repeats: int = 1, limit: int | None = None) ->
 def asked(light: EvalEngine, plan: EvalPlan, bar: object = silent) -> tuple[EvalRun, bool]:
     """Ask a plan; the run, and whether it went on with an interrupted one."""
     endpoint = Asked(light.url.removesuffix("/v1"), MODEL, KEY, inside=True)
-    means = Means(lambda: endpoint, {name: DATA / name for name in plan.data}, 8, 60, None, tries=2, pause=1)
+    means = Means(lambda: endpoint, 8, 60, None, tries=2, pause=1)
     with opened(plan) as (folder, again):
         work = Work(plan, folder, means, silent, bar)  # type: ignore[arg-type]
         scores = work.all()
@@ -204,13 +205,9 @@ def test_fetched_folders_are_asked_as_their_sources_are(eval_home: Path, light: 
     names: list[SetName] = ["gsm8k", "mmlu", "math_500", "gpqa_diamond", "aime24"]
     fetch(settings, names, tmp_path / "sets", silent, {name: str(DATA / name) for name in names})
     light.tell(answer_rows({"mmlu": [1]}, {})[0])
-    plan = plan_of(names)
-    endpoint = Asked(light.url.removesuffix("/v1"), MODEL, KEY, inside=True)
-    with opened(plan) as (folder, _):
-        means = Means(lambda: endpoint, {name: tmp_path / "sets" / name for name in names}, 8, 60, None)
-        scores = Work(plan, folder, means, silent, silent).all()
-    assert len(scores) == sum(len(texts(name)) for name in names)
-    assert [row.set for row in scores if not row.right] == ["mmlu"]
+    run, _ = asked(light, plan_of(names, top=tmp_path / "sets"))
+    assert len(run.scores) == sum(len(texts(name)) for name in names)
+    assert [row.set for row in run.scores if not row.right] == ["mmlu"]
 
 
 def test_the_environment_is_there_at_once_and_apart(eval_home: Path, evalscope: Path, tmp_path: Path) -> None:
