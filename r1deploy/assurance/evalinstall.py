@@ -23,6 +23,7 @@ HERE = Path(__file__).parent
 BUILD, PINS = HERE / "evalscope-build.txt", HERE / "evalscope.txt"
 STAMP = "r1deploy.json"
 WHAT = "evalscope's environment"
+PIP = ("--quiet", "--disable-pip-version-check", "--no-input", "--require-hashes", "--no-deps", "--no-build-isolation")
 # The sets lie here when questions are asked.
 OFFLINE = {"HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1"}
 FIX = "give pip here its index or proxy (site.pip_index_url, PIP_INDEX_URL, PIP_FIND_LINKS, site.https_proxy)"
@@ -60,12 +61,19 @@ def install(environment: Mapping[str, str], say: Say) -> bool:
         private_folder(folder.parent)
         say(f"installing evalscope {version()} into {folder}: 1.2 GB, a few minutes")
         _step([sys.executable, "-m", "venv", str(folder)], {}, "Debian and Ubuntu: apt-get install python3-venv")
-        pip = [str(folder / "bin" / "python"), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
-        pip += ["--no-input", "--require-hashes", "--no-deps", "--no-build-isolation"]
+        pip = [str(folder / "bin" / "python"), "-m", "pip", "install", *PIP]
         for pins in (BUILD, PINS):
             _step([*pip, "-r", str(pins)], environment, FIX)
         (folder / STAMP).write_text(json.dumps(wanted()), encoding="utf-8")
     return True
+
+
+def download(folder: Path, environment: Mapping[str, str]) -> list[Path]:
+    """All files that ``install`` takes, for this Python on this platform. Raises PreflightError EVAL_INSTALL."""
+    pip = [str(environment_folder() / "bin" / "python"), "-m", "pip", "download", *PIP, "--dest", str(folder)]
+    for pins in (BUILD, PINS):
+        _step([*pip, "-r", str(pins)], environment, FIX)
+    return sorted(folder.iterdir())
 
 
 def _step(argv: list[str], environment: Mapping[str, str], fix: str) -> None:

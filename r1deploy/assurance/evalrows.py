@@ -75,7 +75,7 @@ class Score(Kept):
 
 
 class EvalSettings(Kept):
-    """How the questions were asked. ``limit``: the first so many of each set, None for all.
+    """How the questions were asked. ``limit``: the first so many of each subject, None for all.
 
     ``seeds``: one a repeat, or empty where none was given. ``max_model_len`` is None where it is not known.
     """

@@ -20,6 +20,7 @@ from r1deploy.assurance.evalkept import EvalPlan, RunFolder
 from r1deploy.assurance.evalrows import SETS, Score, SetName
 from r1deploy.errors import ApplyError, GateError
 from r1deploy.planning.border import Count, Part
+from r1deploy.signals import Stopped
 from r1deploy.voice import Progress, Say
 
 # A question that got an error is asked so often in one pass, and the whole of what is left in so many passes.
@@ -68,7 +69,11 @@ class Work:
 
         Raises ApplyError EVAL_FAILED, GateError EVAL_SILENT, Stopped.
         """
-        return [score for repeat in range(self.plan.settings.repeats) for score in self._repeat(repeat)]
+        try:
+            return [score for repeat in range(self.plan.settings.repeats) for score in self._repeat(repeat)]
+        except Stopped as stop:
+            stop.fix = stop.fix or GOES_ON
+            raise
 
     def _repeat(self, repeat: int) -> list[Score]:
         found: list[Score] = []

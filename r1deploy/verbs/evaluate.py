@@ -19,7 +19,8 @@ from r1deploy.assurance.evallength import THINKING
 from r1deploy.assurance.evalrows import EvalRun, EvalSettings, FirstDifference, Score, SetName
 from r1deploy.assurance.evalwork import Means, Work
 from r1deploy.errors import GateError
-from r1deploy.observe.context import settings_in
+from r1deploy.inputs.bundlefile import EVAL_PYTHON
+from r1deploy.observe.context import bundle_of, settings_in
 from r1deploy.planning.shardfindings import Memory
 from r1deploy.run import Run
 from r1deploy.serving.evalsides import Side, cluster_side, url_side
@@ -64,7 +65,10 @@ class Compared:
 def install(folder: Path, flags: Mapping[str, object], say: Say) -> tuple[bool, Path]:
     """Make evalscope's environment: (whether it is new, its folder). Raises PreflightError EVAL_INSTALL."""
     settings = settings_in(folder.resolve(), flags).settings
-    return evalinstall.install(with_ca(settings.site), say), environment_folder()
+    bundle = bundle_of(folder.resolve())
+    files = str(bundle.path(EVAL_PYTHON)) if bundle and bundle.holds(EVAL_PYTHON) else None
+    inside = {"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": files} if files else {}
+    return evalinstall.install({**with_ca(settings.site), **inside}, say), environment_folder()
 
 
 def fetch_sets(folder: Path, flags: Mapping[str, object], only: str | None, target: Path, say: Say) -> list[SetName]:
@@ -76,6 +80,7 @@ def fetch_sets(folder: Path, flags: Mapping[str, object], only: str | None, targ
 
 def evaluate(run: Run, wanted: Wanted) -> Evaluated:
     """Ask what serves. Raises UsageError, ConfigError, PreflightError, GateError, ApplyError, LockedError, Stopped."""
+    published("H100")  # raises STATISTICS_MISSING now, not after hours
     with evalinstall.in_use(), cluster_side(run) as side:
         plan = _plan(run, wanted, side, "")
         with _at_work(run, plan, side) as work:
@@ -86,6 +91,7 @@ def evaluate(run: Run, wanted: Wanted) -> Evaluated:
 
 def against(run: Run, url: str, wanted: Wanted) -> Compared:
     """Ask the same questions here and at another endpoint. Raises what ``evaluate`` does."""
+    published("H100")  # as above
     with evalinstall.in_use(), cluster_side(run) as here:
         there = url_side(run.settings, url)
         one, other = _plan(run, wanted, here, there.url), _plan(run, wanted, there, here.release)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import threading
 from collections.abc import Iterator
@@ -21,10 +22,14 @@ from r1deploy.assurance.evalhome import locked
 from r1deploy.assurance.evalkept import EvalPlan, every_kept, found, opened
 from r1deploy.assurance.evalrows import SETS, EvalSettings, Score
 from r1deploy.errors import ConfigError, LockedError, PreflightError, R1Error, UsageError
+from r1deploy.inputs import bundlefile
+from r1deploy.observe.context import open_context, remember_bundle
 from r1deploy.run import silent
 from r1deploy.serving.evalsides import url_side
 from r1deploy.settings.load import load
 from r1deploy.ui.evalbars import EvalBars
+from r1deploy.verbs import bundle, evaluate
+from tests.evalanswers import DATA
 
 
 @pytest.fixture(autouse=True)
@@ -349,3 +354,33 @@ def test_a_bar_has_the_time_left() -> None:
         bars.line("GSM8K", 40, 100, bars._begins["GSM8K"][0] + 60) == "GSM8K [########............] 40/100, 2 min left"
     )
     assert bars.line("GSM8K", 100, 100, bars._begins["GSM8K"][0] + 60).endswith("100/100")
+
+
+# What a bundle carries of it.
+
+
+def test_a_bundle_brings_the_sets_and_evalscope(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    wheel = tmp_path / "a-1-py3-none-any.whl"
+    wheel.write_bytes(b"wheel")
+    monkeypatch.setattr(evalinstall, "in_use", contextlib.nullcontext)
+    monkeypatch.setattr(evalinstall, "download", lambda *_: [wheel])
+    settings = load(tmp_path, {"eval.data": str(DATA)}, {}).settings
+    files = bundle.evaluation(settings, tmp_path, silent)
+    assert files["eval/python/a-1-py3-none-any.whl"] == wheel
+    assert files["eval/sets/gsm8k/README.md"] == DATA / "gsm8k" / "README.md"
+    for name in (bundlefile.LOCK, bundlefile.IMAGE):
+        files[name] = wheel
+    bundlefile.write(tmp_path / "b", "image", (), files, "1")
+    unpacked = bundlefile.unpack(tmp_path / "b", tmp_path / "cache")
+    assert unpacked.holds(bundlefile.EVAL_SETS) and not unpacked.holds("eval/se")
+    (tmp_path / "site").mkdir()
+    (tmp_path / "site" / "inventory.ini").write_text("[cluster]\nnode1\n")
+    remember_bundle(tmp_path / "site", unpacked)
+    brought = open_context(tmp_path / "site", None, {}).settings.eval.data
+    assert brought and digest(Path(brought) / "gsm8k") == digest(DATA / "gsm8k")
+    own = open_context(tmp_path / "site", None, {"eval.data": "mine"}).settings.eval.data
+    assert own == str(tmp_path / "site" / "mine"), "the settings name others"
+    given: list[dict[str, str]] = []
+    monkeypatch.setattr(evalinstall, "install", lambda environment, _: not given.append(environment))
+    evaluate.install(tmp_path / "site", {}, silent)
+    assert given[0]["PIP_NO_INDEX"] == "1" and list(Path(given[0]["PIP_FIND_LINKS"]).iterdir())

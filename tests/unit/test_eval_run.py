@@ -130,7 +130,7 @@ try:
     with Interrupts():
         asked(light, plan_of(["math_500"]))
 except Stopped as stop:
-    sys.exit(130)
+    sys.exit(130 if stop.error().fix.startswith("run the same command again") else 1)
 """
 
 
