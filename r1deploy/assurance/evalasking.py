@@ -6,15 +6,12 @@ JSON on standard output; what evalscope says goes to standard error.
 
 from __future__ import annotations
 
-import ctypes
 import json
 import os
-import signal
 import sys
 from pathlib import Path
 from typing import Any, TextIO
 
-PR_SET_PDEATHSIG = 1
 # Everything is the model's answer behind its thinking; an answer without thinking stays as it is.
 THOUGHT = "</think>"
 # One name in all paths, whatever the endpoint calls its model.
@@ -24,7 +21,6 @@ SNAPSHOT = "configs/task_config.yaml"
 
 def main() -> None:
     """Read the order, obey it."""
-    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     order = json.load(sys.stdin)
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)

@@ -6,6 +6,7 @@ import contextlib
 import os
 import signal
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -18,6 +19,13 @@ from r1deploy.signals import later
 from r1deploy.voice import Say
 
 POLITE_SECONDS = 5
+# The kernel ends the program where we are killed, in any way (PR_SET_PDEATHSIG).
+LEASH = """
+import ctypes, os, signal, sys
+ctypes.CDLL(None).prctl(1, signal.SIGKILL)
+if os.getppid() == int(sys.argv[1]):
+    os.execvp(sys.argv[2], sys.argv[2:])
+"""
 TICK_SECONDS = 0.5
 # Of what it said, for a message.
 LINES, LAST_BYTES = 8, 20_000
@@ -39,7 +47,7 @@ def run(program: Program, order: str, line: Say, tick: Callable[[], None]) -> in
     """
     with program.log.open("ab") as log:
         process = subprocess.Popen(
-            program.argv,
+            [sys.executable, "-I", "-S", "-c", LEASH, str(os.getpid()), *program.argv],
             env={**os.environ, **program.environment},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,

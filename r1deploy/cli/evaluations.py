@@ -84,7 +84,7 @@ def _said(document: dict[str, Any], text: str, json: bool) -> None:
 
 
 def _listed(json: bool) -> None:
-    from r1deploy.verbs.evaluate import every_kept
+    from r1deploy.assurance.evalkept import every_kept
 
     runs = every_kept()
     if json:

@@ -14,7 +14,7 @@ from r1deploy.assurance.evalcompare import Comparison, compare
 from r1deploy.assurance.evaldata import digest, fetch, folders, names_of
 from r1deploy.assurance.evalhome import environment_folder
 from r1deploy.assurance.evaljudge import Judgement, judge, of_the_page
-from r1deploy.assurance.evalkept import RUN, EvalPlan, every_kept, found, opened
+from r1deploy.assurance.evalkept import RUN, EvalPlan, found, opened
 from r1deploy.assurance.evallength import THINKING
 from r1deploy.assurance.evalrows import EvalRun, EvalSettings, FirstDifference, Score, SetName
 from r1deploy.assurance.evalwork import Means, Work
@@ -27,8 +27,6 @@ from r1deploy.serving.evalsides import Side, cluster_side, url_side
 from r1deploy.settings.model import Settings
 from r1deploy.settings.site import with_ca
 from r1deploy.voice import Say
-
-__all__ = ["every_kept"]
 
 # What a prompt with its examples may take of the model's length, beside R1's longest answer.
 PROMPT = 8192
