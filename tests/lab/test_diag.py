@@ -147,9 +147,9 @@ def test_an_inexact_operator_is_switched_off_with_its_variants(proving: Cluster)
 
 @pytest.mark.long
 def test_an_operator_that_hangs_its_compiler_is_ended_and_named(proving: Cluster) -> None:
-    report = broken(proving, "hang", "--set", "diag.operator_seconds=25")
+    report = broken(proving, "hang", "--set", "diag.operator_seconds=40")
     (found,) = report["findings"]
-    assert (found["verdict"], found["operators"], found["last"]) == ("hung", ["cumsum"], "no end within 25 s")
+    assert (found["verdict"], found["operators"], found["last"]) == ("hung", ["cumsum"], "no end within 40 s")
     assert (report["switch_off"], report["left"]) == (["cumsum"], [])
     assert_nothing_left(proving)
 
