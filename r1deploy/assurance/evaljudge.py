@@ -99,6 +99,9 @@ def _weighed(here: Column, there: Column, name: SetName, memory: Memory | None) 
     if one is None or other is None:
         return Judged(name, one, other, "no verdict", f"{(there if one else here).title} has no number")
     for column, found, chips in ((here, one, memory), (there, other, None)):
+        missing = column.run.unanswered(name) if column.run else 0
+        if missing:
+            return Judged(name, one, other, "no verdict", f"{missing} answers of {column.title} did not come")
         if found.too_much_cut and column.run:
             many = f"{100 * (found.cut or 0):.1f} % of the answers of {column.title} were cut by length"
             limit = f"{many} (more than {100 * MOST_CUT:g} %): {too_short(column.run, name, chips)}"

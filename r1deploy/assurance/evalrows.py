@@ -75,7 +75,7 @@ class Score(Kept):
 
 
 class EvalSettings(Kept):
-    """How the questions were asked. ``limit``: the first so many of each set, None for all.
+    """How the questions were asked. ``limit``: the first so many of each subject, None for all.
 
     ``seeds``: one a repeat, or empty where none was given. ``max_model_len`` is None where it is not known.
     """
@@ -93,6 +93,7 @@ class EvalRun(Kept):
     """A run, whole. ``margin``: percentage points that a score may lie lower, stated before the run.
 
     ``release`` is "" where the endpoint is no release of ours. ``data``: the sha256 of each set's questions.
+    ``asked``: how many questions each set has, where it is known: some may have no answer.
     """
 
     id: Name
@@ -105,6 +106,7 @@ class EvalRun(Kept):
     settings: EvalSettings
     data: dict[SetName, Sha256]
     margin: Points
+    asked: dict[SetName, Count] = Field(default_factory=dict)
     scores: Annotated[list[Score], Field(max_length=MOST_SCORES)]
 
     @model_validator(mode="after")
@@ -128,6 +130,10 @@ class EvalRun(Kept):
         """The sets that have answers, in the order of the page."""
         there = {score.set for score in self.scores}
         return [name for name in SETS if name in there]
+
+    def unanswered(self, name: SetName) -> int:
+        """Answers of one set that did not come; 0 where it is not known how many were asked."""
+        return max(self.asked.get(name, 0) * self.settings.repeats - len(self.of(name)), 0)
 
     def of(self, name: SetName) -> list[Score]:
         """The answers of one set."""

@@ -24,7 +24,7 @@ GROUPS = {
     "Deploy": ("preflight", "plan", "bootstrap", "bundle", "vendor", "weights", "reset"),
     "Service": ("serve", "stop", "restart", "rollback", "releases"),
     "Look": ("status", "logs", "history"),
-    "Prove": ("diag",),
+    "Prove": ("diag", "eval"),
     "Inside": ("exec", "shell", "tunnel"),
     "Files": ("inventory", "export", "lock"),
 }

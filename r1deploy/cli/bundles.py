@@ -21,10 +21,14 @@ def bundle_create(
     with_python: Annotated[
         bool, typer.Option("--with-python", help="Add r1deploy and all that it needs, as wheels.")
     ] = False,
+    with_eval: Annotated[
+        bool, typer.Option("--with-eval", help="Add the sets of eval and evalscope, as they are for this Python.")
+    ] = False,
     sets: Set = None,
 ) -> None:
     """Gather image, repositories and lock where there is internet; for bootstrap --bundle where there is none."""
     from r1deploy.verbs.bundle import create
 
-    digest = create(folder, flags_of(sets), target, with_python, lines.say)
+    extras = frozenset(name for name, asked in (("python", with_python), ("eval", with_eval)) if asked)
+    digest = create(folder, flags_of(sets), target, extras, lines.say)
     lines.show(f"{digest}  {target}")

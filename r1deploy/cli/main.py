@@ -14,6 +14,7 @@ from r1deploy.cli import (  # noqa: F401 - each adds its verbs to the app
     checkpoints,
     deliveries,
     deploy,
+    evaluations,
     files,
     labs,
     proofs,

@@ -29,6 +29,8 @@ LOCK = "r1deploy.lock"
 TRAILER = 64
 CHUNK = 1 << 20
 IMAGE = "image/image.tar"
+# Where there is one: the sets of eval, a folder each, and the files that evalscope is installed from.
+EVAL_SETS, EVAL_PYTHON = "eval/sets", "eval/python"
 # The manifest names some hundred files.
 LONGEST_MANIFEST = 4 << 20
 AGAIN = "copy the file again and compare its sha256 with the one where it was made"
@@ -96,6 +98,10 @@ class Unpacked:
     def path(self, name: str) -> Path:
         """Where a file of the bundle lies."""
         return self.folder / "files" / name
+
+    def holds(self, folder: str) -> bool:
+        """Whether it has files of a folder."""
+        return any(name.startswith(f"{folder}/") for name in self.manifest.files)
 
     def mirror(self, repository: Repository) -> Path:
         """Where a repository's bare clone lies."""

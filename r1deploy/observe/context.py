@@ -11,6 +11,7 @@ from r1deploy.ansible.runner import Target
 from r1deploy.cluster import hostfile, inventories
 from r1deploy.connection import Remote
 from r1deploy.errors import UsageError
+from r1deploy.inputs import bundlefile
 from r1deploy.inputs.bundlefile import Unpacked, opened
 from r1deploy.modes import faults
 from r1deploy.observe.probing import Probed
@@ -72,10 +73,23 @@ def with_bundle(context: Context, unpacked: Unpacked) -> Context:
     changed = settings.model_copy(
         update={
             "image": settings.image.model_copy(update={"tarball": str(unpacked.path("image/image.tar"))}),
+            "eval": settings.eval.model_copy(update=_sets(settings, unpacked)),
             "git": settings.git.model_copy(update={"mirrors": {**settings.git.mirrors, **mirrors}}),
         }
     )
     return replace(context, loaded=replace(context.loaded, settings=changed))
+
+
+def _sets(settings: Settings, unpacked: Unpacked) -> dict[str, str]:
+    """The sets of eval that a bundle brings, unless the settings name others."""
+    own = settings.eval.data is not None or not unpacked.holds(bundlefile.EVAL_SETS)
+    return {} if own else {"data": str(unpacked.path(bundlefile.EVAL_SETS))}
+
+
+def bundle_of(folder: Path) -> Unpacked | None:
+    """The bundle that was used in a folder once, None where none was. Raises UsageError BUNDLE_MISSING."""
+    memory = folder / OWN / BUNDLE
+    return opened(Path(memory.read_text(encoding="utf-8").strip()), memory) if memory.is_file() else None
 
 
 def remember_bundle(folder: Path, unpacked: Unpacked) -> None:
@@ -104,10 +118,8 @@ def open_context(folder: Path, inventory: Path | None, flags: Mapping[str, objec
     remembered = remembered_inventory(folder)
     path = inventory.absolute() if inventory else remembered
     context = Context(folder, loaded, usable(folder, path), None if path == remembered else path)
-    memory = folder / OWN / BUNDLE
-    if not memory.is_file():
-        return context
-    return with_bundle(context, opened(Path(memory.read_text(encoding="utf-8").strip()), memory))
+    unpacked = bundle_of(folder)
+    return with_bundle(context, unpacked) if unpacked else context
 
 
 def remembered_inventory(folder: Path) -> Path:

@@ -112,9 +112,14 @@ class Endpoint:
         return httpx.Client(base_url=url, timeout=timeout, headers=self._headers, trust_env=False)
 
     @property
+    def reached(self) -> str:
+        """The URL that gave the last answer: the head's address, or a port here that leads there."""
+        return str(self._clients[0].base_url).rstrip("/")
+
+    @property
     def direct(self) -> bool:
         """Whether the last answer came from the head's address itself."""
-        return str(self._clients[0].base_url).rstrip("/") == self.url
+        return self.reached == self.url
 
     def _send(self, method: str, path: str, **how: Any) -> httpx.Response | None:
         """The first way that gives an answer, which is then the first to be tried."""

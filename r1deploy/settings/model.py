@@ -256,6 +256,30 @@ class Diag(Section):
     delay_ms: StrictInt | StrictFloat = Field(5.0, description="milliseconds that a round trip may take")
 
 
+class Eval(Section):
+    """How `r1deploy eval` asks the six sets."""
+
+    data: StrictStr | None = Field(
+        None,
+        description="folder here with a folder a set, as `eval --fetch` writes; null: fetched from the hub once",
+    )
+    margin: Annotated[StrictInt | StrictFloat, Field(gt=0, le=100)] = Field(
+        2.0, description="percentage points that a score may lie lower; stated before the run"
+    )
+    temperature: Annotated[StrictInt | StrictFloat, Field(ge=0, le=2)] = Field(0.6, description="sampling temperature")
+    top_p: Annotated[StrictInt | StrictFloat, Field(gt=0, le=1)] = Field(0.95, description="nucleus sampling")
+    max_tokens: Annotated[StrictInt, Field(ge=1)] | None = Field(
+        None, description="tokens of an answer at the most; null: what max_model_len leaves, 32768 at the most"
+    )
+    batch: Annotated[StrictInt, Field(ge=1, le=4096)] = Field(32, description="questions that are asked at once")
+    seed: Annotated[StrictInt, Field(ge=0, le=2**31)] = Field(
+        42, description="seed of the first repeat; each further one has the next number"
+    )
+    against_key_file: StrictStr | None = Field(
+        None, description="file here with the API key of the endpoint of `--against` (mode 0600); null: none is needed"
+    )
+
+
 class Settings(Section):
     """All settings of one cluster, merged and checked."""
 
@@ -288,6 +312,7 @@ class Settings(Section):
     memory: Memory = Field(description="memory of the hosts")
     weights: Weights = Field(description="the checkpoint's origin")
     diag: Diag = Field(default_factory=lambda: Diag.model_validate({}), description="the proofs of `r1deploy diag`")
+    eval: Eval = Field(default_factory=lambda: Eval.model_validate({}), description="the benchmarks of `r1deploy eval`")
 
 
 Precedence = Literal["flag", "environment", "file", "profile", "default"]

@@ -21,6 +21,8 @@ PATHS: tuple[tuple[str, str], ...] = (
     ("service", "api_key_file"),
     ("site", "ca_bundle"),
     ("weights", "manifest"),
+    ("eval", "data"),
+    ("eval", "against_key_file"),
 )
 """Settings that name a file or folder of this machine."""
 

@@ -91,7 +91,7 @@ def kernel_lines(hosts: Mapping[str, KernelReport]) -> Iterator[str]:
 
 
 def versions_of(report: KernelReport) -> str:
-    """``FlagGems 2.2, Triton 3.6.0, PyTorch 2.11.0, NVIDIA H100``."""
+    """``FlagGems 2.2, Triton 3.6.0, PyTorch 2.11.0, name of the chip``."""
     known = report.versions
     if known is None:
         return "no versions"

@@ -69,7 +69,7 @@ def _asked(ours: Column) -> list[str]:
     """What a reader has to know of how a run asked."""
     repeats, limit = (ours.run.settings.repeats, ours.run.settings.limit) if ours.run else (1, None)
     notes = [f"{ours.title}: the mean of {repeats} answers to each question"] if repeats > 1 else []
-    first = f"{ours.title}: the first {limit} questions of each set, which are no random sample of it"
+    first = f"{ours.title}: the first {limit} questions of each subject, which are no random sample"
     return [*notes, *([first] if limit else [])]
 
 

@@ -13,6 +13,9 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from r1deploy import __version__, content
+from r1deploy.assurance import evalinstall
+from r1deploy.assurance.evaldata import folders
+from r1deploy.assurance.evalrows import SETS
 from r1deploy.errors import ApplyError, ConfigError, PreflightError
 from r1deploy.inputs import bundlefile
 from r1deploy.inputs.bundlefile import Repository, Unpacked
@@ -24,15 +27,17 @@ from r1deploy.settings import lockfile
 from r1deploy.settings.lockfile import Lock
 from r1deploy.settings.model import Settings
 from r1deploy.settings.redact import without_login
+from r1deploy.settings.site import with_ca
 from r1deploy.voice import Say
 
 HOURS = 4 * 3600
 
 
-def create(folder: Path, flags: Mapping[str, object], target: Path, with_python: bool, say: Say) -> str:
+def create(folder: Path, flags: Mapping[str, object], target: Path, extras: frozenset[str], say: Say) -> str:
     """Write the bundle of the deployment in ``folder``; needs no inventory and no host. Returns its sha256.
 
-    What is not locked yet gets locked. Raises PreflightError, ConfigError, ApplyError.
+    In: ``extras``, of "python" (r1deploy's own wheels) and "eval" (the sets, and evalscope). What is not locked yet
+    gets locked. Raises PreflightError, ConfigError, ApplyError.
     """
     settings = settings_in(folder.resolve(), flags).settings
     path = folder.resolve() / lockfile.FILE_NAME
@@ -58,9 +63,12 @@ def create(folder: Path, flags: Mapping[str, object], target: Path, with_python:
             files[name] = made
             url = without_login(source.url)
             repositories.append(Repository(name=source.name, url=url, head=source.commits[0], file=name))
-        if with_python:
+        if "python" in extras:
             say("gathering r1deploy and what it needs as wheels")
             files |= {f"python/{wheel.name}": wheel for wheel in wheels(Path(work) / "python")}
+        if "eval" in extras:
+            say("gathering the sets of eval, and evalscope")
+            files |= evaluation(settings, Path(work) / "evalscope", say)
         files["image/image.tar"] = Path(settings.image.tarball)
         say(f"writing {target}")
         return bundlefile.write(target, settings.image.name, tuple(repositories), files, __version__)
@@ -100,6 +108,21 @@ def wheels(folder: Path) -> list[Path]:
     constraints = ["-c", str(pinned)] if pinned.is_file() else []
     run([*pip, "download", "--only-binary", ":all:", *constraints, "-d", str(folder), str(made)])
     return sorted(folder.glob("*.whl"))
+
+
+def evaluation(settings: Settings, folder: Path, say: Say) -> dict[str, Path]:
+    """Name in the bundle → file, of the six sets and of all that evalscope needs with this Python on this platform.
+
+    Raises ConfigError EVAL_DATA, PreflightError EVAL_MISSING, EVAL_FETCH, EVAL_INSTALL.
+    """
+    found: dict[str, Path] = {}
+    with evalinstall.in_use():
+        for name, place in folders(settings, SETS, say).items():
+            whole = ((path, path.relative_to(place).as_posix()) for path in sorted(place.rglob("*")) if path.is_file())
+            found |= {f"{bundlefile.EVAL_SETS}/{name}/{inside}": path for path, inside in whole}
+        for path in evalinstall.download(folder, with_ca(settings.site)):
+            found[f"{bundlefile.EVAL_PYTHON}/{path.name}"] = path
+    return found
 
 
 def own_source() -> Path:

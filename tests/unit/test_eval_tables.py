@@ -75,7 +75,7 @@ def test_the_page_as_text() -> None:
 def test_a_run_of_a_few_questions_with_repeats_says_so() -> None:
     below = TABLES[1].below
     assert "ninechars: the mean of 2 answers to each question" in below
-    assert "ninechars: the first 30 questions of each set, which are no random sample of it" in below
+    assert "ninechars: the first 30 questions of each subject, which are no random sample" in below
 
 
 def test_a_long_list_ends_on_the_screen_only() -> None:
