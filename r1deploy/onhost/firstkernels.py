@@ -134,7 +134,7 @@ def proof(device: str, deadline: float) -> Answer:
     importlib.import_module("torch")  # once, before the processes part; it touches no chip
     numbers = [n for n, operator in enumerate(OPERATORS) if operator.name in OPERATOR_NAMES]
     judge = Judge(order)
-    run_all([kernels.task_of(order, number) for number in numbers], order["jobs"], judge)
+    kernels.run_operators(order, numbers, judge)
     without = f", without {', '.join(unused)}" if unused else ""
     if judge.causes:
         return broken(judge.sentences(), versions)

@@ -13,7 +13,7 @@ import os
 import platform
 import sys
 import time
-from typing import Any, Callable, Dict, Mapping, NamedTuple
+from typing import Any, Callable, Dict, Mapping, NamedTuple, Sequence
 
 from . import flaggems
 from .children import Listener, Task, Tell, run_all, why
@@ -230,15 +230,20 @@ def jobs_of(cores: int) -> int:
     return max(1, min(MOST_JOBS, cores // CORES_A_JOB))
 
 
+def run_operators(order: Order, numbers: Sequence[int], listener: Listener) -> None:
+    """Compare these operators, as many at a time as the order says, or the cores."""
+    jobs = order["jobs"] or jobs_of(os.cpu_count() or 1)
+    run_all([task_of({**order, "jobs": jobs}, number) for number in numbers], jobs, listener)
+
+
 def main(text: str) -> int:
     """Compare all operators; the exit code. Torch is loaded once, before the processes part; no chip is touched."""
     order = order_of(KERNELS, text)
-    order["jobs"] = order["jobs"] or jobs_of(os.cpu_count() or 1)
     began = time.monotonic()
     run_all([Task("versions", lambda tell: look(order, tell), order["deadline"])], 1, Heard())
     importlib.import_module("torch")
     numbers = [n for n, operator in enumerate(OPERATORS) if not order["only"] or operator.name in order["only"]]
-    run_all([task_of(order, number) for number in numbers], order["jobs"], Table(order))
+    run_operators(order, numbers, Table(order))
     say("done", seconds=round(time.monotonic() - began, 1), operators=len(numbers))
     return 0
 

@@ -71,6 +71,7 @@ def test_a_flaggems_that_computes(image: pytest.MonkeyPatch, capsys: pytest.Capt
     assert proof("cuda", 30) == (True, f"kernels: 8 operators are right, 7 by FlagGems ({VERSIONS})")
     assert len(orders) == len(OPERATOR_NAMES) == 8
     assert (orders[0]["flaggems"], orders[0]["chips"], orders[0]["tokens"]) == (True, 2, TOKENS)
+    assert all(order["jobs"] > 0 for order in orders), "it shares the cores out"
     rows = capsys.readouterr().out.splitlines()
     assert sum('"kind":"case"' in row for row in rows) == 8 * 4, "the log has every case"
 
@@ -86,8 +87,8 @@ def test_a_broken_flaggems_is_named_by_its_causes(image: pytest.MonkeyPatch) -> 
     right, said = proof("cuda", 30)
     assert not right and said.splitlines() == [
         "FlagGems does not compute right: 6 operators: 'JITFunction' object has no attribute 'arg_defaults'",
-        "rmsnorm: rmsnorm is wrong in bf16",
-        "rmsnorm: rmsnorm is wrong in fp32",
+        "rmsnorm is wrong in bf16",
+        "rmsnorm is wrong in fp32",
         VERSIONS,
     ]
 
