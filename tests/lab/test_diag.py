@@ -10,7 +10,6 @@ from typing import Any
 
 import pytest
 
-from r1deploy.journal import state_home
 from tests.lab.conftest import HOSTS, Cluster
 from tests.lab.proving import CHIPS, assert_let_go, at_work, diag, on_host, said_by_status, well, with_torch
 from tests.lab.running import Running, assert_nothing_left, refused
@@ -156,16 +155,16 @@ def test_an_operator_that_hangs_its_compiler_is_ended_and_named(proving: Cluster
 
 
 @pytest.mark.long
-def test_install_refuses_a_flaggems_that_computes_nothing(proving: Cluster) -> None:
+def test_install_refuses_a_flaggems_that_computes_nothing(proving: Cluster, tmp_path: Path) -> None:
     """It imports well: what the first operators of diag give is the proof, and the release is whole after it only."""
     proving.sh("node2", "docker exec $(docker ps -q) pip uninstall -qy flag_gems")
     proving.lab.set_flaggems("node2", "arguments")
     refused(proving.r1("bootstrap", "--yes"), 6, "KERNELS_BROKEN", "node2", "function takes exactly 25 arguments")
     assert {(row["step"], row["host"]) for row in proving.plan()} == {("install", "node2")}
     proving.lab.set_flaggems("node2", None)
-    done = proving.r1("bootstrap", "--yes")
+    done = proving.r1("bootstrap", "--yes", env={"XDG_STATE_HOME": str(tmp_path)})
     assert done.code == 0, done.text
-    log = max((state_home() / "runs" / "lab").glob("*.jsonl"), key=lambda path: path.stat().st_mtime)
+    (log,) = tmp_path.rglob("*.jsonl")
     assert "8 operators are right, 8 by FlagGems" in log.read_text(), "the log says how it was verified"
     assert proving.plan() == []
     assert_let_go(proving)
