@@ -204,13 +204,19 @@ def test_serve_asks_for_it_and_an_engine_keeps_it_out(proving: Cluster) -> None:
     try:
         done = proving.r1("serve", "--yes", *asked)
         assert done.code == 0, done.err
-        before = proving.fingerprint()
+        before = standing(proving)
         refused(proving.r1("diag"), 5, "DIAG_SERVING", "r1deploy stop")
         document = json.loads(proving.r1("diag", "chips", "--json").out)
         assert document["error"]["code"] == "DIAG_SERVING"
-        assert proving.fingerprint() == before, "nothing was begun"
+        assert standing(proving) == before, "nothing was begun"
     finally:
         assert proving.r1("stop").code == 0
+
+
+def standing(cluster: Cluster) -> dict[str, str]:
+    """What diag would change on hosts that serve: its summary, the history, a container's start. Logs grow by asking."""
+    seen = "cat /var/lib/r1deploy/diag.json /var/lib/r1deploy/history.jsonl; docker inspect -f '{{.State.StartedAt}}' "
+    return {host: cluster.sh(host, seen + "$(docker ps -q)") for host in HOSTS}
 
 
 def ranks(found: dict[str, Any]) -> dict[str, Any]:
