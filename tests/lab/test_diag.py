@@ -214,7 +214,7 @@ def test_serve_asks_for_it_and_an_engine_keeps_it_out(proving: Cluster) -> None:
 
 
 def standing(cluster: Cluster) -> dict[str, str]:
-    """What diag would change on hosts that serve: its summary, the history, a container's start. Logs grow by asking."""
+    """What diag would change on hosts that serve: its summary, the history, a container's start; logs grow anyhow."""
     seen = "cat /var/lib/r1deploy/diag.json /var/lib/r1deploy/history.jsonl; docker inspect -f '{{.State.StartedAt}}' "
     return {host: cluster.sh(host, seen + "$(docker ps -q)") for host in HOSTS}
 
