@@ -163,6 +163,7 @@ class Remote:
             session.deadline = time.monotonic() + timeout if timeout else None
             for data in session.read():
                 (out or kept).write(data)
+                session.refuse_late()
             code = session.code()
         finally:
             session.close()
@@ -207,7 +208,13 @@ class Remote:
     def module(self, module: shipping.Script, order: Mapping[str, Any], err: Take | None = None) -> Session:
         """Start a module of ``r1deploy.onhost`` as root. Raises UnreachableError, PreflightError."""
         session = self.start(f"exec {shipping.command(self.login.python(), module)}", err)
-        session.send(shipping.parcel(order))
+        session.deadline = time.monotonic() + ANSWER_SECONDS
+        try:
+            session.send(shipping.parcel(order))
+        except BaseException:
+            session.close()
+            raise
+        session.deadline = None
         return session
 
     def python_in(self, container: str, python: str, module: ModuleType, order: Mapping[str, Any]) -> Any:

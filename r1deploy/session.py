@@ -105,7 +105,7 @@ class Session:
     def __init__(self, remote: Link, channel: Any, token: str, err: Take | None) -> None:
         self._remote, self._channel, self._token, self._err = remote, channel, token, err
         self.said = Kept()  # on standard error, where nobody takes it
-        self.deadline: float | None = None  # of the next output
+        self.deadline: float | None = None  # of the next output, of input that is taken, and of the end
         self._begun = False
         self._asked = 0
         self._first = b""
@@ -119,6 +119,16 @@ class Session:
         """What sudo asks with."""
         return prompt_of(self._token).encode()
 
+    @property
+    def late(self) -> bool:
+        """Whether the deadline is over."""
+        return self.deadline is not None and time.monotonic() > self.deadline
+
+    def refuse_late(self) -> None:
+        """Raises UnreachableError after the deadline: also who talks all the time has no more of it."""
+        if self.late:
+            raise self._remote.silent("no answer in time")
+
     def _blocks(self, read: Callable[[int], bytes]) -> Iterator[bytes]:
         """What comes until the other end closes. Raises UnreachableError where the link is silent."""
         while True:
@@ -126,8 +136,7 @@ class Session:
                 data = read(BLOCK)
             except TimeoutError:
                 self._remote.check_link()
-                if self.deadline is not None and time.monotonic() > self.deadline:
-                    raise self._remote.silent("no answer in time") from None
+                self.refuse_late()
                 continue
             if not data:
                 return
@@ -182,6 +191,7 @@ class Session:
                 self._first = before.partition(mark)[2]
                 return self
             before = before[-BLOCK:]
+            self.refuse_late()
         self._errors.join(5)
         if self._trouble:
             raise self._trouble
@@ -205,18 +215,20 @@ class Session:
         if self._first:
             yield self._first
         yield from self._blocks(self._channel.recv)
-        self._errors.join(ANSWER_SECONDS)
+        left = ANSWER_SECONDS if self.deadline is None else self.deadline - time.monotonic()
+        self._errors.join(max(0, min(left, ANSWER_SECONDS)))
         if self._trouble:
             raise self._trouble
 
     def send(self, data: bytes) -> None:
-        """Write to the command's standard input. Raises UnreachableError."""
+        """Write to the command's standard input. Raises UnreachableError, also after ``deadline``."""
         rest = memoryview(data)
         while rest:
             try:
                 rest = rest[self._channel.send(rest) :]
             except TimeoutError:
                 self._remote.check_link()
+                self.refuse_late()
             except OSError as error:
                 raise self._remote.failed(error) from error
 
@@ -231,9 +243,10 @@ class Session:
         return bool(self._channel.exit_status_ready())
 
     def code(self) -> int:
-        """Wait for the end; the exit code. Raises UnreachableError where the connection ended first."""
+        """Wait for the end; the exit code. Raises UnreachableError after ``deadline``, and where the connection ended."""
         while not self._channel.status_event.wait(1.0):
             self._remote.check_link()
+            self.refuse_late()
         code = int(self._channel.recv_exit_status())
         if code == -1 and not self._remote.alive:
             raise self._remote.silent("the connection ended")

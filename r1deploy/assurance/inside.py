@@ -17,8 +17,8 @@ from r1deploy.onhost import attached
 from r1deploy.session import Lines, Session
 from r1deploy.voice import Say
 
-# What one part may print on one host: more is not taken.
-MOST_LINES = 100_000
+# What one part may print on one host, lines and bytes: more is not taken. Of its last line so much is told.
+MOST_LINES, MOST_BYTES, MOST_TOLD = 100_000, 16 << 20, 400
 TOO_MUCH = "it was ended: it took too long, or said too much"
 
 
@@ -62,8 +62,7 @@ def work_inside(remote: Remote, place: Place, work: Work, line: Say) -> Heard:
     token = secrets.token_hex(16)
     argv = docker("exec", "-i", "-e", f"{attached.NAME}={token}", place.container, *command(place, work.module))
     session = remote.module("attached", {"argv": argv, "token": token, "input": True})
-    session.send(shipping.parcel(work.order))
-    return heard(session, work.seconds, line)
+    return heard(session, work.seconds, line, shipping.parcel(work.order))
 
 
 def work_on_host(remote: Remote, work: Work, line: Say) -> Heard:
@@ -71,13 +70,13 @@ def work_on_host(remote: Remote, work: Work, line: Say) -> Heard:
     return heard(remote.module(work.module, work.order), work.seconds, line)
 
 
-def heard(session: Session, seconds: float, line: Say) -> Heard:
+def heard(session: Session, seconds: float, line: Say, parcel: bytes = b"") -> Heard:
     """All lines of a session until it ends, or until its time is over; it is closed then.
 
-    Raises UnreachableError where the link is down.
+    In: ``parcel`` is sent first. Raises UnreachableError where the link is down.
     """
     kept: list[str] = []
-    until = time.monotonic() + seconds
+    until, size = time.monotonic() + seconds, 0
     session.deadline = until
 
     def take(text: str) -> None:
@@ -87,10 +86,13 @@ def heard(session: Session, seconds: float, line: Say) -> Heard:
 
     out = Lines(take)
     try:
+        if parcel:
+            session.send(parcel)
         session.finish_input()
         for data in session.read():
             out.write(data)
-            if time.monotonic() > until or len(kept) >= MOST_LINES:
+            size += len(data)
+            if time.monotonic() > until or len(kept) >= MOST_LINES or size > MOST_BYTES:
                 return Heard(tuple(kept), TOO_MUCH)
         out.end()
         code, said = session.code(), session.said.text
@@ -100,5 +102,10 @@ def heard(session: Session, seconds: float, line: Say) -> Heard:
         return Heard(tuple(kept), TOO_MUCH)
     finally:
         session.close()
+    return Heard(tuple(kept), "" if code == 0 else f"it ended with code {code}" + told_last(said))
+
+
+def told_last(said: str) -> str:
+    """``: `` and the last line of what a host said; "" where there is none. No more of it than a reader takes."""
     last = next((row.strip() for row in reversed(said.splitlines()) if row.strip()), "")
-    return Heard(tuple(kept), "" if code == 0 else f"it ended with code {code}" + (f": {last}" if last else ""))
+    return f": {last[:MOST_TOLD]}" if last else ""

@@ -6,6 +6,7 @@ import threading
 from collections.abc import Mapping
 from typing import Any
 
+from r1deploy.assurance.inside import told_last
 from r1deploy.assurance.wirejudge import rows_of
 from r1deploy.assurance.wirerows import ListeningRow, WireRow, WiresDone, wire_rows_in
 from r1deploy.connection import Remote
@@ -13,8 +14,8 @@ from r1deploy.errors import R1Error
 from r1deploy.onhost.saying import MARK
 from r1deploy.session import Lines
 
-# Lines that are kept of a host: it says two. Seconds until it says on what it listens.
-MOST, BEGIN = 1000, 15.0
+# Rows that are kept of a host: it says two. Seconds until it says on what it listens.
+MOST, BEGIN = 10, 15.0
 
 
 class Listener:
@@ -34,18 +35,16 @@ class Listener:
         try:
             for data in self._session.read():
                 out.write(data)
-            code, said = self._session.code(), self._session.said.text.split("\n")
-            last = next((line.strip() for line in reversed(said) if line.strip()), "")
-            self.why = f"it ended with code {code}" + (f": {last}" if last else "")
+            self.why = f"it ended with code {self._session.code()}" + told_last(self._session.said.text)
         except R1Error as error:
             self.why = error.message
         finally:
             self._said.set()
 
     def _take(self, line: str) -> None:
-        if len(self._lines) < MOST:
-            self._lines.append(line)
         if line.startswith(MARK):
+            if len(self._lines) < MOST:
+                self._lines.append(line)
             self._said.set()
 
     @property

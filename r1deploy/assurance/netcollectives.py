@@ -12,7 +12,7 @@ from r1deploy.assurance.netwires import Site, Wires
 from r1deploy.assurance.rankjudge import CollectiveLine, collective_table, judge_ranks
 from r1deploy.assurance.together import together
 from r1deploy.assurance.wirejudge import WireFinding, rows_of
-from r1deploy.assurance.wirerows import CollectiveRow, ListeningRow, PortRow, RankRow, WireRow, wire_rows_in
+from r1deploy.assurance.wirerows import AbsentRow, CollectiveRow, ListeningRow, PortRow, RankRow, WireRow, wire_rows_in
 from r1deploy.errors import R1Error
 from r1deploy.units import size_of
 
@@ -136,7 +136,10 @@ def _measured(site: Site, library: Library, ranks: Ranks, names: Sequence[str]) 
         works[name] = functools.partial(_on_host, site, name, work, lines[name])
     notes, rows = [], {}
     for name, said in together(works).items():
-        rows[name], refused = wire_rows_in(lines[name])
+        told, refused = wire_rows_in(lines[name])
+        rows[name] = own_rows(told, ranks.of(name))
+        if others := len(told) - len(rows[name]):
+            notes.append(f"{name}: {others} of its lines tell of other hosts' ranks")
         if isinstance(said, R1Error):
             notes.append(said.message)
         elif said.last:
@@ -144,6 +147,16 @@ def _measured(site: Site, library: Library, ranks: Ranks, names: Sequence[str]) 
         if refused:
             notes.append(f"{name}: {refused} of its lines could not be read")
     return CollectiveRun(library.name, collective_table(rows), judge_ranks(rows, names), rows), notes
+
+
+def own_rows(rows: Sequence[WireRow], ranks: Sequence[int]) -> list[WireRow]:
+    """What a host says of its own ranks. Which ranks are absent is for rank 0 to say, and not of itself."""
+    return [
+        row
+        for row in rows
+        if (row.rank in ranks if isinstance(row, (RankRow, CollectiveRow)) else True)
+        and (0 in ranks and 0 not in row.ranks if isinstance(row, AbsentRow) else True)
+    ]
 
 
 def _on_host(site: Site, name: str, work: Work, lines: list[str]) -> Heard:

@@ -104,6 +104,27 @@ def test_too_many_lines_end_it(monkeypatch: pytest.MonkeyPatch) -> None:
     assert found == Heard(("row",) * 5, TOO_MUCH) and len(said) == 5
 
 
+def test_lines_without_an_end_end_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(inside, "MOST_BYTES", 1 << 20)
+    found = hear(Told(*[b"x" * (1 << 16)] * 100))
+    assert found.last == TOO_MUCH and sum(map(len, found.lines)) <= (1 << 20) + (2 << 16)
+
+
+def test_no_more_of_a_last_line_is_told_than_a_reader_takes() -> None:
+    assert len(hear(Told(code=1, said="x" * (1 << 20))).last) < 500
+
+
+def test_an_order_that_nobody_takes_ends_with_the_deadline(clock: None) -> None:
+    session: Any = Told()
+
+    def send(data: bytes) -> None:
+        assert data == b"order" and session.deadline == 101.0
+        raise LOST
+
+    session.send = send
+    assert heard(session, 1.0, lambda _: None, b"order") == Heard((), TOO_MUCH) and session.closed
+
+
 def test_what_hears_may_end_it() -> None:
     def refuse(text: str) -> None:
         raise ValueError(text)
