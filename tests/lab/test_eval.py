@@ -44,7 +44,11 @@ def told(ready: Cluster, tmp_path: Path) -> Iterator[tuple[Cluster, dict[str, Sc
 
 def scores(found: dict[str, Any]) -> dict[str, Score]:
     (ours,) = [column for column in found["columns"] if column["title"] == "ours"]
-    return {name: Score(cell["n"], cell["right"], cell["cut"]) for name, cell in ours["sets"].items()}
+    return {
+        name: Score(cell["questions"], *(round(cell[key] * cell["questions"]) for key in ("share", "cut")))
+        for name, cell in ours["sets"].items()
+        if cell
+    }
 
 
 def test_what_serves_is_asked(

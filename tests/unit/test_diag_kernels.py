@@ -8,6 +8,7 @@ import pytest
 
 from r1deploy.assurance import kerneljudge as judge
 from r1deploy.assurance.diagrows import CaseRow, Done, ForwardRow, OperatorRow, Row, Switch, Versions, row_of, rows_in
+from r1deploy.onhost.firstkernels import OPERATOR_NAMES
 from r1deploy.onhost.operators import OPERATORS
 
 DATA = Path(__file__).parents[1] / "data" / "diag"
@@ -41,6 +42,21 @@ def test_the_tag_of_the_seed_fails_in_one_way() -> None:
     assert found[0].sentence() == "34 operators: 'JITFunction' object has no attribute 'arg_defaults'"
     assert found[0].verdict == "failed" and "embedding" in found[0].operators
     assert judge.misfit(rows("flaggems22"), found) == "FlagGems 2.2 does not fit Triton 3.6.0"
+
+
+@pytest.mark.parametrize(
+    ("version", "wanted"),
+    [
+        ("22", "7 operators: 'JITFunction' object has no attribute 'arg_defaults'"),
+        ("30", "3 operators: function takes exactly 25 arguments (21 given)"),
+        ("502", "mm: no end within 90 s"),
+    ],
+)
+def test_the_proof_of_install_names_them_on_a_real_chip(version: str, wanted: str) -> None:
+    """Eight operators on an H100, as ``install`` runs them: 19, 37 and 105 seconds."""
+    found = judge.findings(rows(f"flaggems{version}_install"))
+    assert wanted in [one.sentence() for one in found]
+    assert {case.operator for case in judge.of_kind(rows(f"flaggems{version}_install"), CaseRow)} == set(OPERATOR_NAMES)
 
 
 def test_a_later_main_calls_compiled_kernels_as_another_triton_does() -> None:
