@@ -227,7 +227,9 @@ def test_ranks_of_other_hosts_are_not_a_hosts_own_to_tell_of() -> None:
 
 def test_time_that_is_over_is_said_and_not_only_seen() -> None:
     found, told = measured(two("healthy"), settings(network_seconds=1))
-    assert found.notes == ["diag.network_seconds (1) were over after 0 of 2 rounds"]
+    assert found.notes == [
+        "diag.network_seconds (1) were over after 0 of 2 rounds: a round takes some 4 s, up to 14 where a fault is"
+    ]
     assert [one.sentence() for one in found.findings] == [
         "node1 → node2: it was not tried", "node2 → node1: it was not tried",
     ]  # fmt: skip
