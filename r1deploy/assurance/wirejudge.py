@@ -136,7 +136,10 @@ def _together(found: Sequence[WireFinding]) -> list[WireFinding]:
     if len(untried) <= MOST_UNTRIED:
         return list(found)
     first = f"{untried[0].where} and {len(untried) - 1} others"
-    return [*(one for one in found if one.what != UNTRIED), WireFinding("error", "WIRE_MISSING", first, "were not tried")]
+    return [
+        *(one for one in found if one.what != UNTRIED),
+        WireFinding("error", "WIRE_MISSING", first, "were not tried"),
+    ]
 
 
 def _ports(wire: _Wire) -> list[WireFinding]:
@@ -214,7 +217,10 @@ def _mtu(wire: _Wire, usual: int) -> list[WireFinding]:
 
 def _slow(wires: Sequence[_Wire], limits: Limits) -> list[WireFinding]:
     """Throughput and delay far off those of the other pairs; of few pairs, off what is asked for."""
-    flows = {"one stream brings": _Numbers(_numbers(wires, "one")), "all streams bring": _Numbers(_numbers(wires, "all"))}
+    flows = {
+        "one stream brings": _Numbers(_numbers(wires, "one")),
+        "all streams bring": _Numbers(_numbers(wires, "all")),
+    }
     delays = _Numbers(
         {wire.pair: wire.delay.median_ms for wire in wires if wire.delay and wire.delay.median_ms is not None}
     )
