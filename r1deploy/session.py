@@ -243,7 +243,7 @@ class Session:
         return bool(self._channel.exit_status_ready())
 
     def code(self) -> int:
-        """Wait for the end; the exit code. Raises UnreachableError after ``deadline``, and on a lost link."""
+        """Wait for the end; the exit code. Raises UnreachableError after ``deadline``, and where the link ended."""
         while not self._channel.status_event.wait(1.0):
             self._remote.check_link()
             self.refuse_late()

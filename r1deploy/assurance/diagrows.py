@@ -7,16 +7,24 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import Field, TypeAdapter, ValidationError
+from pydantic import AfterValidator, Field, TypeAdapter, ValidationError
 
 from r1deploy.onhost.operators import OPERATORS
 from r1deploy.onhost.saying import MARK
 from r1deploy.planning.border import Count, Part, Seconds, Size, Text
 
 KNOWN = frozenset(operator.name for operator in OPERATORS)
+
+
+def _known(name: str) -> str:
+    if name not in KNOWN:
+        raise ValueError("it is no operator of ours")
+    return name
+
+
 Error = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Function = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_.]{0,127}$")]
-OperatorName = Annotated[str, Field(pattern=r"^[a-z_]+(\.[a-z]+)?$", max_length=64)]
+OperatorName = Annotated[str, AfterValidator(_known)]
 Sum = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Sums = Annotated[list[Sum], Field(min_length=1, max_length=8)]
 Uuid = Annotated[str, Field(pattern=r"^[A-Za-z0-9-]{0,64}$")]

@@ -102,8 +102,10 @@ def findings(rows: Sequence[Row]) -> list[Finding]:
     for name, cases in _by_operator(rows).items():
         for key in dict.fromkeys(_cause(case) for case in cases if case.verdict not in ("right", "missing")):
             groups.setdefault(key, []).append(name)
+    named = {name for names in groups.values() for name in names}
     for row in of_kind(rows, OperatorRow):  # a process that ended before its first case
-        if row.ended != "done" and not any(row.operator in names for names in groups.values()):
+        if row.ended != "done" and row.operator not in named:
+            named.add(row.operator)
             verdict: Verdict = "hung" if row.ended == "hung" else "failed"
             groups.setdefault((verdict, cause_of(row.last)), []).append(row.operator)
     found = [Finding(verdict, tuple(names), last) for (verdict, last), names in groups.items()]

@@ -25,6 +25,8 @@ from r1deploy.settings.model import Settings
 
 # Seconds of one pair, one way, all in all; what its start may take beside; with less than LEAST left none begins.
 PAIR, START, LEAST = 8.0, 6.0, 2.0
+# Seconds of a round where nothing is wrong.
+ROUND = 4
 # Seconds within which all listeners have ended when they are told to.
 END = 10.0
 # So many high ports, one of each part of these: Ray's workers and the collectives take any of them.
@@ -155,7 +157,7 @@ class _Measuring:
             if self._left() < LEAST:
                 self._notes.append(
                     f"diag.network_seconds ({self._site.settings.diag.network_seconds}) were over after {number} "
-                    f"of {len(plan)} rounds"
+                    f"of {len(plan)} rounds: a round takes some {ROUND} s, up to {PAIR + START:.0f} where a fault is"
                 )
                 return
             works = {}

@@ -12,7 +12,6 @@ from r1deploy.assurance.kerneljudge import of_kind
 from r1deploy.connection import Remote, on_each
 from r1deploy.errors import R1Error
 from r1deploy.observe.view import View
-from r1deploy.onhost.saying import MARK
 from r1deploy.run import Run
 
 # What a host does now, for the row of it on a terminal: its name, then ``what it is at: how far it is``.
@@ -22,6 +21,10 @@ T = TypeVar("T")
 MOST_ROWS = 10_000
 MISSING = "No module named 'torch'"
 NO_TORCH = f"the image has no PyTorch ({MISSING})"
+
+
+class TooMuch(Exception):
+    """A host says more rows than there can be."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +55,9 @@ def said_by(site: Site, work: Work, take: Callable[[Row], None]) -> Said:
 
     def line(text: str) -> None:
         nonlocal refused
-        found, bad = rows_in([text]) if len(rows) < MOST_ROWS else ([], text.startswith(MARK))
+        found, bad = rows_in([text])
+        if len(rows) + len(found) > MOST_ROWS:
+            raise TooMuch
         refused += bad
         for row in found:
             rows.append(row)
@@ -60,6 +65,8 @@ def said_by(site: Site, work: Work, take: Callable[[Row], None]) -> Said:
 
     try:
         heard = work_inside(site.remote, site.place, work, line)
+    except TooMuch:
+        return Said(tuple(rows), f"it was ended: it said more than {MOST_ROWS} rows", over=True)
     except R1Error as error:
         return Said(tuple(rows), f"interrupted: {error.message}", over=True)
     last = _why(rows, refused, heard.last)

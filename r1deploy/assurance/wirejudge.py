@@ -19,6 +19,8 @@ Kind = TypeVar("Kind", bound=WireRow)
 Pair = tuple[str, str]
 # Less than this share of what the other pairs have is slow; so many pairs make a median.
 HALF, ENOUGH = 0.5, 3
+# What is said of a direction that nobody tried; of more than so many it is said once.
+UNTRIED, MOST_UNTRIED = "it was not tried", 8
 # Milliseconds by which a round trip has to be longer than the others', beside being twice as long.
 NOISE_MS = 0.2
 # What one IP packet holds at the most: the MTU of loopback is larger.
@@ -109,13 +111,14 @@ def _wires(hosts: Hosts) -> list[_Wire]:
 def judge(hosts: Hosts, limits: Limits) -> list[WireFinding]:
     """All pairs, both ways. In: all that each host said, as the one that listens and the one that reaches out."""
     wires = _wires(hosts)
+    usual = _usual_path(wires)
     deaf = {host: what for host, rows in hosts.items() if (what := _deafness(_last(rows, ListeningRow)))}
     found = [WireFinding("error", code, host, what) for host, (code, what) in deaf.items()]
     for wire in wires:
         if wire.pair[1] not in deaf:
             found += [*_ports(wire), *_unmeasured(wire)]
-        found += [*_way(wire), *_mtu(wire, wires)]
-    return [*found, *_slow(wires, limits), *_clocks(wires, limits.clock)]
+        found += [*_way(wire), *_mtu(wire, usual)]
+    return [*_together(found), *_slow(wires, limits), *_clocks(wires, limits.clock)]
 
 
 def _deafness(row: ListeningRow | None) -> tuple[Code, str] | None:
@@ -125,6 +128,18 @@ def _deafness(row: ListeningRow | None) -> tuple[Code, str] | None:
     if not row.ports and not row.interface:
         return "WIRE_NIC", f"none of its interfaces has the address {row.address}"
     return None
+
+
+def _together(found: Sequence[WireFinding]) -> list[WireFinding]:
+    """The same, but where much was not tried one finding says so: where time is over that is most of all pairs."""
+    untried = [one for one in found if one.what == UNTRIED]
+    if len(untried) <= MOST_UNTRIED:
+        return list(found)
+    first = f"{untried[0].where} and {len(untried) - 1} others"
+    return [
+        *(one for one in found if one.what != UNTRIED),
+        WireFinding("error", "WIRE_MISSING", first, "were not tried"),
+    ]
 
 
 def _ports(wire: _Wire) -> list[WireFinding]:
@@ -154,7 +169,7 @@ def listed(words: Iterable[str]) -> str:
 def _unmeasured(wire: _Wire) -> list[WireFinding]:
     """What is not known, and why; without an open port there is nothing to measure."""
     if not wire.ports:
-        return [wire.finding("WIRE_MISSING", "it was not tried")]
+        return [wire.finding("WIRE_MISSING", UNTRIED)]
     if not any(row.result == "open" for row in wire.ports):
         return []
     named = {"the way": wire.route, "the delay": wire.delay, "the path MTU": wire.path}
@@ -179,7 +194,13 @@ def _way(wire: _Wire) -> list[WireFinding]:
     return [wire.finding("WIRE_NIC", "; ".join(found))] if found else []
 
 
-def _mtu(wire: _Wire, wires: Sequence[_Wire]) -> list[WireFinding]:
+def _usual_path(wires: Sequence[_Wire]) -> int:
+    """The path MTU between most hosts; 0 where too few are known."""
+    paths = [wire.path.path for wire in wires if wire.path and wire.path.path]
+    return statistics.median_low(paths) if len(paths) >= ENOUGH else 0
+
+
+def _mtu(wire: _Wire, usual: int) -> list[WireFinding]:
     """A path that takes less than the interface sends, or than the other pairs have. TCP may know: a warning then."""
     row = wire.path
     if row is None or not row.path:
@@ -189,24 +210,27 @@ def _mtu(wire: _Wire, wires: Sequence[_Wire]) -> list[WireFinding]:
         level: Level = "warning" if row.segment and row.segment + TCP_HEADERS <= row.path else "error"
         what = f"packets of up to {row.path} bytes come through whole, {name} sends up to {sends}"
         return [wire.finding("WIRE_MTU", f"{what} (found by {row.how})", level)]
-    paths = [other.path.path for other in wires if other.path and other.path.path]
-    usual = statistics.median_low(paths)
-    if len(paths) >= ENOUGH and row.path < min(usual, LARGEST):
+    if row.path < min(usual, LARGEST):
         return [wire.finding("WIRE_MTU", f"packets of up to {row.path} bytes, {usual} between most hosts", "warning")]
     return []
 
 
 def _slow(wires: Sequence[_Wire], limits: Limits) -> list[WireFinding]:
     """Throughput and delay far off those of the other pairs; of few pairs, off what is asked for."""
-    flows = {"one stream brings": _numbers(wires, "one"), "all streams bring": _numbers(wires, "all")}
-    delays = {wire.pair: wire.delay.median_ms for wire in wires if wire.delay and wire.delay.median_ms is not None}
+    flows = {
+        "one stream brings": _Numbers(_numbers(wires, "one")),
+        "all streams bring": _Numbers(_numbers(wires, "all")),
+    }
+    delays = _Numbers(
+        {wire.pair: wire.delay.median_ms for wire in wires if wire.delay and wire.delay.median_ms is not None}
+    )
     found = []
     for wire in wires:
         low, other_way = [], ""
         for what, numbers in flows.items():
             floor = limits.floor_gbit if what.startswith("all") else 0.0
             low += _low(wire.pair, what, numbers, floor)
-            other_way = other_way or _one_way(wire.pair, what, numbers)
+            other_way = other_way or _one_way(wire.pair, what, numbers.by_pair)
         low += _late(wire.pair, delays, limits.delay_ms)
         if low:
             found.append(wire.finding("WIRE_SLOW", "; ".join([*low, *([other_way] if other_way else [])])))
@@ -219,32 +243,40 @@ def _numbers(wires: Sequence[_Wire], name: Literal["one", "all"]) -> dict[Pair, 
     return {wire.pair: getattr(wire, name) for wire in wires if getattr(wire, name) is not None}
 
 
-def _medians(numbers: Mapping[Pair, float], pair: Pair) -> list[float]:
-    """Of all pairs, and of those without either host: one host may be in most pairs. [] for too few pairs."""
-    if len({frozenset(each) for each in numbers}) < ENOUGH:
-        return []
-    groups = [
-        list(numbers.values()),
-        *([number for each, number in numbers.items() if host not in each] for host in pair),
-    ]
-    return [statistics.median(group) for group in groups if group]
+class _Numbers:
+    """One number a direction of a pair, and its medians. Each is made once: of 64 hosts there are 4032 numbers."""
+
+    def __init__(self, by_pair: Mapping[Pair, float]) -> None:
+        self.by_pair = by_pair
+        self._enough = len({frozenset(pair) for pair in by_pair}) >= ENOUGH
+        self._known: dict[str, list[float]] = {}
+
+    def medians(self, pair: Pair) -> list[float]:
+        """Of all pairs, and of those without either host: one host may be in most pairs. [] for too few pairs."""
+        return [median for host in ("", *pair) for median in self._without(host)] if self._enough else []
+
+    def _without(self, host: str) -> list[float]:
+        if host not in self._known:
+            left = [number for pair, number in self.by_pair.items() if host not in pair]
+            self._known[host] = [statistics.median(left)] if left else []
+        return self._known[host]
 
 
-def _low(pair: Pair, what: str, numbers: Mapping[Pair, float], floor: float) -> list[str]:
-    number = numbers.get(pair)
+def _low(pair: Pair, what: str, numbers: _Numbers, floor: float) -> list[str]:
+    number = numbers.by_pair.get(pair)
     if number is None:
         return []
-    usual = max(_medians(numbers, pair), default=0.0)
+    usual = max(numbers.medians(pair), default=0.0)
     if number < HALF * usual:
         return [f"{what} {number:.3g} Gbit/s, the median of the others is {usual:.3g}"]
     return [f"{what} {number:.3g} Gbit/s, {floor:.3g} at least is asked for"] if number < floor else []
 
 
-def _late(pair: Pair, delays: Mapping[Pair, float], most: float) -> list[str]:
-    number, medians = delays.get(pair), _medians(delays, pair)
+def _late(pair: Pair, delays: _Numbers, most: float) -> list[str]:
+    number = delays.by_pair.get(pair)
     if number is None:
         return []
-    usual = min(medians, default=number)
+    usual = min(delays.medians(pair), default=number)
     if number * HALF > usual and number - usual > NOISE_MS:
         return [f"a round trip takes {number:.3g} ms, the median of the others is {usual:.3g}"]
     return [f"a round trip takes {number:.3g} ms, {most:.3g} at most is asked for"] if number > most else []

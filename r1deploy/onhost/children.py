@@ -17,6 +17,10 @@ from typing import Any, Callable, Mapping, NamedTuple, NoReturn, Sequence
 Tell = Callable[[Mapping[str, Any]], None]
 TICK = 0.1
 CHUNK = 1 << 16
+# Seconds until a process that was ended is gone. One that waits for a driver may never go: the others are not kept.
+GOING = 5.0
+# The exit code of a process that came to the end of its work: a library that gives up calls exit with another one.
+CAME_TO_ITS_END = 86
 
 
 class Task(NamedTuple):
@@ -40,6 +44,7 @@ class Listener:
 class _Child:
     def __init__(self, task: Task) -> None:
         self.task, self.began, self.rest, self.failure = task, time.monotonic(), b"", ""
+        self.ended = 0.0
         self.reading, writing = os.pipe()
         self.pid = os.fork()
         if not self.pid:
@@ -63,11 +68,16 @@ class _Child:
 
     def end(self) -> None:
         """Nothing of it runs any more: it leads a session of its own."""
+        self.ended = self.ended or time.monotonic()
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self.pid, signal.SIGKILL)
 
     def overdue(self) -> bool:
-        return time.monotonic() - self.began > self.task.deadline
+        return not self.ended and time.monotonic() - self.began > self.task.deadline
+
+    def stuck(self) -> bool:
+        """Whether it was ended, and should be gone by now."""
+        return self.ended > 0 and time.monotonic() - self.ended > GOING
 
 
 def _be_the_child(task: Task, writing: int) -> NoReturn:
@@ -89,7 +99,7 @@ def _be_the_child(task: Task, writing: int) -> NoReturn:
     except BaseException as error:
         with contextlib.suppress(BaseException):
             tell({"failure": why(error)})
-    os._exit(0)
+    os._exit(CAME_TO_ITS_END)
 
 
 def why(error: BaseException) -> str:
@@ -102,7 +112,7 @@ def why(error: BaseException) -> str:
 
 
 def run_all(tasks: Sequence[Task], jobs: int, listener: Listener) -> None:
-    """Run the tasks, ``jobs`` at a time. When it returns or raises, no process of theirs is left."""
+    """Run the tasks, ``jobs`` at a time. When it returns or raises, no process of theirs is left that can be ended."""
     waiting = list(tasks)
     running: list[_Child] = []
     try:
@@ -114,20 +124,20 @@ def run_all(tasks: Sequence[Task], jobs: int, listener: Listener) -> None:
     finally:
         for child in running:
             child.end()
-            os.waitpid(child.pid, 0)
+        for child in running:
+            while not os.waitpid(child.pid, os.WNOHANG)[0] and not child.stuck():
+                time.sleep(TICK / 10)
             os.close(child.reading)
 
 
 def _is_over(child: _Child, listener: Listener) -> bool:
+    hung = child.ended > 0
     pid, status = os.waitpid(child.pid, os.WNOHANG)
-    hung = not pid and child.overdue()
-    if pid or hung:
+    if pid or child.overdue():
         child.end()
-    if hung:
-        os.waitpid(child.pid, 0)
     for row in child.lines():
         listener.row(child.task, row)
-    if not pid and not hung:
+    if not pid and not child.stuck():
         return False
     os.close(child.reading)
     how, last = _ending(child, None if hung else status)
@@ -142,4 +152,5 @@ def _ending(child: _Child, status: int | None) -> tuple[str, str]:
         return "failed", child.failure
     if os.WIFSIGNALED(status):
         return "failed", f"ended by signal {signal.Signals(os.WTERMSIG(status)).name}"
-    return "done", ""
+    code = os.WEXITSTATUS(status)
+    return ("done", "") if code == CAME_TO_ITS_END else ("failed", f"something in it ended it with exit code {code}")

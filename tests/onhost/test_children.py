@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from r1deploy.onhost import children
 from r1deploy.onhost.children import Listener, Task, Tell, run_all, why
 
 
@@ -65,6 +66,33 @@ def test_what_hangs_is_ended_with_all_that_it_started() -> None:
     assert found.ends == {"0": ("hung", "no end within 0 s"), "1": ("done", "")}
     with pytest.raises(ProcessLookupError):
         os.kill(found.rows[0][1]["pid"], 0)
+
+
+@pytest.mark.parametrize("code", [0, 1])
+def test_what_a_library_ends_is_not_done(code: int) -> None:
+    """A vendor's library that gives up calls exit: the rows that are missing then are nobody's success."""
+    found = kept(lambda tell: os._exit(code))
+    assert found.ends == {"0": ("failed", f"something in it ended it with exit code {code}")}
+
+
+def test_one_that_cannot_be_ended_keeps_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process that waits for a driver takes no signal until the driver answers."""
+    monkeypatch.setattr(children, "GOING", 0.3)
+    monkeypatch.setattr(os, "killpg", lambda *_: None)
+    lived: list[int] = []
+
+    class Looking(Kept):
+        def ended(self, task: Task, how: str, last: str) -> None:
+            super().ended(task, how, last)
+            if how == "hung":
+                lived.extend(row["pid"] for _, row in self.rows)
+                os.kill(lived[0], 0)
+
+    found = Looking()
+    run_all([Task("0", hang, 0.2), Task("1", lambda tell: None, 20)], 1, found)
+    assert {name: how for name, (how, _) in found.ends.items()} == {"0": "hung", "1": "done"}
+    os.kill(lived[0], signal.SIGKILL)
+    os.waitpid(lived[0], 0)
 
 
 def test_nothing_is_left_where_nobody_listens_any_more() -> None:

@@ -207,27 +207,11 @@ def test_a_listener_that_ends_early_is_named_and_its_ports_are_no_firewalls() ->
     assert found.notes == ["node2: it did not listen to the end: it ended with code 0"]
 
 
-def test_a_host_whose_login_says_much_listens_all_the_same() -> None:
-    first, second = two("healthy")
-    whole = second.script
-    second.script = lambda module, order: [*["a word of the login"] * 2000, *whole(module, order)]
-    found, _ = measured([first, second], settings(floor_gbit=1.0))
-    assert found.findings == []
-
-
-def test_ranks_of_other_hosts_are_not_a_hosts_own_to_tell_of() -> None:
-    remotes = two("healthy")
-    row = {"kind": "rank", "rank": 0, "name": "x", "backend": "gloo", "ended": "failed", "doing": "", "last": "never"}
-    lies = ["r1:" + json.dumps(row), 'r1:{"kind":"absent","ranks":[0],"names":["node1"]}', *ranks_of("gloo", 1)]
-    remotes[1].script = script("node2", "healthy", {"gloo": lies})
-    found, _ = measured(remotes, settings())
-    (run,) = found.collectives
-    assert run.findings == [] and found.notes == ["node2: 2 of its lines tell of other hosts' ranks"]
-
-
 def test_time_that_is_over_is_said_and_not_only_seen() -> None:
     found, told = measured(two("healthy"), settings(network_seconds=1))
-    assert found.notes == ["diag.network_seconds (1) were over after 0 of 2 rounds"]
+    assert found.notes == [
+        "diag.network_seconds (1) were over after 0 of 2 rounds: a round takes some 4 s, up to 14 where a fault is"
+    ]
     assert [one.sentence() for one in found.findings] == [
         "node1 → node2: it was not tried", "node2 → node1: it was not tried",
     ]  # fmt: skip

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from r1deploy.assurance import inside
+from r1deploy.assurance import inside, partwork
 from r1deploy.assurance.diagkept import PartResult
 from r1deploy.assurance.network import NetworkResult
 from r1deploy.cli import main, opening
@@ -277,6 +277,13 @@ def test_rows_that_cannot_be_understood_are_counted(diag: Diag) -> None:
     run = FakeRun(view_of(), lambda *_: [row("chip", index="\x1b[2J"), *recorded("chips_h200_two")])
     code, out, _ = diag(run, "chips")
     assert code == 6 and "1 of its rows cannot be understood" in flat(out) and "\x1b" not in out
+
+
+def test_rows_without_an_end_are_not_kept(diag: Diag, kept: list[PartResult], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(partwork, "MOST_ROWS", 2)
+    code, out, _ = diag(FakeRun(view_of(), works()), "chips")
+    assert code == 6 and "of its rows cannot be understood" not in out and "it said more than 2 rows" in flat(out)
+    assert [len(rows) for rows in kept[0].document["rows"].values()] == [2, 2]
 
 
 def test_a_deadline_is_a_finding(diag: Diag, monkeypatch: pytest.MonkeyPatch) -> None:

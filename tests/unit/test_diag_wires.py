@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import statistics
 from typing import Any
 
 import pytest
 
+from r1deploy.assurance import wirejudge
 from r1deploy.assurance.wirejudge import Limits, WireLine, judge, table
 from r1deploy.assurance.wirerows import WireRow, wire_row_of, wire_rows_in
 from tests.unit.test_diag_kernels import DATA
@@ -253,3 +255,40 @@ def test_clocks() -> None:
     assert said(clocks("node1", "node2", "node3", "node4", node1=0.6, node2=-0.6)) == [
         "error WIRE_CLOCK node1: its clock is 1.19 s ahead of that of node2"
     ]
+
+
+def flows(hosts: int) -> Hosts:
+    """So many hosts with the same numbers each way."""
+    names = [f"node{number}" for number in range(hosts)]
+    flow = {"kind": "flow", "last": "", "bytes": 1, "seconds": 1.0, "gbit": 9.0}
+    delay = {"kind": "delay", "last": "", "median_ms": 0.1}
+    made = {
+        one: [wire_row_of({**row, "to": to}) for to in names if to != one for row in (
+            {**flow, "streams": 1}, {**flow, "streams": 8}, delay,
+        )]
+        for one in names
+    }  # fmt: skip
+    return {one: [row for row in rows if row] for one, rows in made.items()}
+
+
+def test_each_median_is_made_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of 64 hosts there are 4032 directions: a median of all of them for each would take minutes."""
+    made: list[int] = []
+    whole = statistics.median
+
+    def median(numbers: list[float]) -> float:
+        made.append(len(numbers))
+        return whole(numbers)
+
+    monkeypatch.setattr(wirejudge.statistics, "median", median)
+    judge(flows(12), LIMITS)
+    assert 3 <= len(made) <= 3 * (12 + 1)
+
+
+def test_many_directions_that_were_not_tried_are_one_finding() -> None:
+    hosts = flows(12)
+    listening = wires("healthy")["node1"][0]
+    found = [one for one in said({host: [listening, *rows] for host, rows in hosts.items()}) if "tried" in one]
+    assert found == ["error WIRE_MISSING node0 → node1 and 131 others: were not tried"]
+    few = said({host: [listening, *rows] for host, rows in flows(3).items()})
+    assert sum("it was not tried" in one for one in few) == 6

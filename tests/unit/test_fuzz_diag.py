@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from r1deploy.assurance import chipjudge, kerneljudge, rankjudge, wirejudge
-from r1deploy.assurance.diagrows import ChipRow, row_of, rows_in
+from r1deploy.assurance import chipjudge, kerneljudge, kernelreport, rankjudge, wirejudge
+from r1deploy.assurance.diagrows import ChipRow, Said, row_of, rows_in
 from r1deploy.assurance.wirerows import wire_row_of, wire_rows_in
 from r1deploy.onhost.saying import MARK
 from r1deploy.planning.diagrecord import PARTS, lacking, standings, status_rows
@@ -52,6 +52,25 @@ def test_whatever_is_taken_can_be_judged(found: list[Any]) -> None:
     kerneljudge.switches(kerneljudge.to_switch_off(rows))
     kerneljudge.passes(rows, rows)
     chipjudge.judge({"node1": [row for row in rows if isinstance(row, ChipRow)]})
+
+
+def test_many_rows_that_lie_are_judged_in_one_look(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A host may say ten thousand reasons: each of them must not cost a look at all rows."""
+    case = next(row for row in ROWS if row["kind"] == "case")
+    made = [row_of({**case, "verdict": "wrong", "last": f"reason {number}"}) for number in range(500)]
+    said = Said(tuple(row for row in made if row))
+    looks: list[object] = []
+    whole = kernelreport.of_kind
+    monkeypatch.setattr(kernelreport, "of_kind", lambda rows, kind: (looks.append(kind), whole(rows, kind))[1])
+    report = kernelreport.KernelReport(
+        kernelreport.KernelRuns(kernelreport.Comparison((), said, Said()), kernelreport.Comparison((), said, Said()))
+    )
+    assert len(report.troubles) == 1000 and len(looks) < 20
+
+
+def test_an_operator_that_nobody_asked_for_is_no_row() -> None:
+    case = next(row for row in ROWS if row["kind"] == "case")
+    assert row_of(case) is not None and row_of({**case, "operator": "mmm"}) is None
 
 
 @quick(150)
