@@ -168,6 +168,7 @@ ErrorCode: Final[dict[str, str]] = {
     "EVAL_BUSY": "another r1deploy on this machine works with what eval needs",
     "EVAL_SET": "--sets names no set of eval",
     "EVAL_DATA": "the folder of eval.data lacks a set",
+    "EVAL_LENGTH": "eval.max_tokens does not fit into the model's length",
     "EVAL_FETCH": "a set cannot be fetched from the hub; the client's last lines are shown",
     "EVAL_URL": "--against names no endpoint",
     "EVAL_SILENT": "an endpoint that eval has to ask does not answer, or serves another model",

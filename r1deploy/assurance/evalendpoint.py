@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import json
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any
 
 import httpx
 from pydantic import Field, ValidationError
@@ -14,8 +13,8 @@ from r1deploy.assurance.evalrows import Short
 from r1deploy.planning.border import Count, Part, Text
 
 SECONDS = httpx.Timeout(30, connect=5)
-# Of a list of models, of a version; a model's list is not endless.
-LONGEST_ANSWER = 1 << 20
+# Of a list of models, of a version, of one streamed answer: neither is endless, in bytes or in seconds.
+LONGEST_ANSWER, SLOWEST_ANSWER = 1 << 20, 600
 
 
 class _Model(Part):
@@ -61,13 +60,9 @@ class Asked:
     def _get(self, path: str) -> bytes | None:
         try:
             with self._client() as client, client.stream("GET", path) as answer:
-                body = b""
-                for part in answer.iter_bytes():
-                    body += part
-                    if len(body) > LONGEST_ANSWER:
-                        return None
+                body = _whole(answer)
                 return body if answer.status_code == 200 else None
-        except httpx.HTTPError:
+        except (httpx.HTTPError, httpx.InvalidURL):
             return None
 
     def models(self) -> dict[str, int | None] | None:
@@ -93,22 +88,32 @@ class Asked:
     def pieces(self, prompt: str, tokens: int) -> list[str]:
         """The answer at temperature 0, piece by piece as it is sent. In: tokens at the most.
 
-        Raises httpx.HTTPError, also for an answer that is not 200.
+        Raises httpx.HTTPError, also for an answer that is not 200, or that does not end.
         """
         asked = {"model": self.model, "messages": [{"role": "user", "content": prompt}], "max_tokens": tokens}
         asked |= {"temperature": 0, "stream": True}
         with self._client() as client, client.stream("POST", "/v1/chat/completions", json=asked) as answer:
             answer.raise_for_status()
-            return [text for line in answer.iter_lines() for text in _texts(line)]
+            return [text for line in _whole(answer).splitlines() for text in _texts(line)]
 
 
-def _texts(line: str) -> Iterator[str]:
+def _whole(answer: httpx.Response) -> bytes:
+    """All of an answer. Raises httpx.HTTPError, also where it does not end."""
+    until, body = time.monotonic() + SLOWEST_ANSWER, b""
+    for part in answer.iter_bytes():
+        body += part
+        if len(body) > LONGEST_ANSWER or time.monotonic() > until:
+            raise httpx.ReadError(f"more than {LONGEST_ANSWER} bytes or {SLOWEST_ANSWER} s")
+    return body
+
+
+def _texts(line: bytes) -> Iterator[str]:
     """The text of one event of a stream."""
-    if not line.startswith("data: ") or line == "data: [DONE]":
+    if not line.startswith(b"data: "):
         return
     try:
-        piece: Any = _Piece.model_validate(json.loads(line.removeprefix("data: ")))
-    except ValueError:
+        piece = _Piece.model_validate_json(line.removeprefix(b"data: "))
+    except ValidationError:
         return
     for choice in piece.choices:
         text = choice.delta.content or choice.delta.reasoning_content or choice.delta.reasoning

@@ -13,11 +13,11 @@ from r1deploy.assurance.evalstats import (
     ALPHA,
     Interval,
     Pairs,
-    by_question,
     holm,
     mcnemar,
     newcombe,
     paired,
+    paired_means,
     sign_flips,
     smallest_drop,
     two_proportions,
@@ -109,6 +109,11 @@ def _weighed(here: Column, there: Column, name: SetName, memory: Memory | None) 
     both = pairs_of(here.run, there.run, name)
     if both:
         return Judged(name, one, other, "not shown", "", _of_pairs(list(both.values())))
+    for column, found in ((here, one), (there, other)):
+        first = column.run.settings.limit if column.run else None
+        if first and found.questions < SETS[name].size:
+            why = f"{column.title} has only the first {first} questions of each subject, which are no random sample"
+            return Judged(name, one, other, "no verdict", why)
     measured = Measured(
         one.share - other.share,
         newcombe(one.right, one.questions, other.right, other.questions),
@@ -133,25 +138,22 @@ def _of_pairs(both: Sequence[tuple[float, float]]) -> Measured:
     if pairs.questions == len(both):
         p, test = mcnemar(pairs)
         return Measured(difference, paired(pairs), p, test, len(both), True)
-    drawn, n = by_question(differences), len(both)
-    # Where every question differs alike, a bootstrap says nothing: as if they were no pairs, which is wider.
-    interval = drawn or newcombe(sum(here for here, _ in both), n, sum(there for _, there in both), n)
-    return Measured(difference, interval, sign_flips(differences), "sign flips by question", n, True)
+    p, test = sign_flips(differences), "sign flips by question"
+    return Measured(difference, paired_means(both), p, test, len(both), True)
 
 
 def _decided(row: Judged, margin: float) -> Judged:
     """The verdict: agrees where the interval ends above the margin; differs where a difference is shown."""
     assert row.measured and row.adjusted is not None
     interval, shown, limit = row.measured.interval, row.adjusted < ALPHA, f"{100 * margin:g} points"
+    side = "lower" if row.measured.difference < 0 else "higher"
     if shown and interval.low > margin:
         return replace(row, verdict="differs", why=f"it is higher, by more than {limit}: are these the same questions?")
     if interval.low > -margin:
-        also = ", though a difference is shown" if shown else ""
+        also = f"; that it is {side} is shown" if shown else ""
         return replace(row, verdict="agrees", why=f"it is lower by less than {limit}, if at all{also}")
     if shown:
         whole = f", by more than {limit}" if interval.high < -margin else ""
-        return replace(
-            row, verdict="differs", why=f"it is {'lower' if row.measured.difference < 0 else 'higher'}{whole}"
-        )
+        return replace(row, verdict="differs", why=f"it is {side}{whole}")
     seen = f"; so many questions show a drop of {100 * row.seen:.1f} points with 80 % power" if row.seen else ""
     return replace(row, why=f"neither a difference nor that it is less than {limit}{seen}")

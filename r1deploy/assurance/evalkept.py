@@ -18,6 +18,8 @@ from r1deploy.journal import private_folder
 from r1deploy.planning.border import Text
 
 PLAN, RUN, LOCK = "plan.json", "run.json", "lock"
+# The plan of a run that another release answered in part.
+GIVEN_UP = "plan.changed.json"
 
 
 class EvalPlan(Kept):
@@ -52,6 +54,10 @@ class RunFolder:
     def work(self, repeat: int) -> Path:
         """Where evalscope writes down one repeat."""
         return private_folder(self.path / "work" / str(repeat))
+
+    def give_up(self) -> None:
+        """Never go on with it: what it has is of two releases."""
+        (self.path / PLAN).replace(self.path / GIVEN_UP)
 
     def keep(self, plan: EvalPlan, asked: dict[SetName, int], scores: list[Score]) -> EvalRun:
         """The run, whole, in its file. In: how many questions each set has."""

@@ -23,7 +23,8 @@ def too_short(run: EvalRun, name: SetName, memory: Memory | None) -> str:
     settings = run.settings
     tokens, prompt = needed(run, name)
     asked = f"max_tokens was {settings.max_tokens}"
-    if settings.max_tokens >= THINKING:
+    holds_it = settings.max_model_len is None or settings.max_model_len >= tokens
+    if settings.max_tokens >= THINKING and holds_it:
         return f"{asked}: R1 was measured with {THINKING}, so a longer max_model_len is not known to help"
     if settings.max_model_len is not None and prompt is not None and settings.max_model_len >= tokens:
         return f"{asked}, though max_model_len {settings.max_model_len} holds {THINKING}: ask for more"

@@ -9,6 +9,7 @@ import importlib
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from statistics import correlation, fmean
 from typing import Any
 
 from r1deploy.errors import PreflightError
@@ -98,9 +99,12 @@ def paired(pairs: Pairs) -> Interval:
     Neither library has it. It says something where no question changed, which Wald's and a bootstrap do not.
     """
     n = pairs.questions
-    here, there = pairs.both + pairs.here, pairs.both + pairs.there
-    one, other, phi = wilson(here, n), wilson(there, n), _phi(pairs)
-    p, q = here / n, there / n
+    return _of_shares((pairs.both + pairs.here) / n, (pairs.both + pairs.there) / n, n, _phi(pairs))
+
+
+def _of_shares(p: float, q: float, n: int, phi: float) -> Interval:
+    """Of p − q, from Wilson's interval of each. In: both shares, of how many questions, how they go together."""
+    one, other = wilson(p * n, n), wilson(q * n, n)
 
     def reach(first: float, second: float) -> float:
         return math.sqrt(max(0.0, first**2 - 2 * phi * first * second + second**2))
@@ -132,13 +136,28 @@ def by_question(means: Sequence[float]) -> Interval | None:
     return Interval(float(found.confidence_interval.low), float(found.confidence_interval.high))
 
 
+def paired_means(pairs: Sequence[tuple[float, float]]) -> Interval:
+    """The interval of the mean difference here − there of paired shares, one pair a question.
+
+    The bootstrap's, and at the least as wide as Newcombe's with the correlation of the shares: where few questions
+    differ, a bootstrap draws the others only and takes a handful of questions for certain.
+    """
+    here, there = [one for one, _ in pairs], [other for _, other in pairs]
+    various = len(set(here)) > 1 and len(set(there)) > 1
+    phi = correlation(here, there) if various else 0.0
+    whole = _of_shares(fmean(here), fmean(there), len(pairs), phi)
+    drawn = by_question([one - other for one, other in pairs]) or whole
+    return Interval(min(drawn.low, whole.low), max(drawn.high, whole.high))
+
+
 def sign_flips(differences: Sequence[float]) -> float:
     """p of no difference between paired means: each difference might as well have the other sign.
 
     In: here − there, one a question. What is 0 has no sign, and nothing to say.
     """
     told = [difference for difference in differences if difference]
-    if not told:
+    # One alone is as large with the other sign.
+    if len(told) < 2:
         return 1.0
     total: Callable[..., Any] = _library("numpy").sum
     found = _library("scipy.stats").permutation_test(

@@ -114,10 +114,11 @@ class Work:
         work = self.folder.work(repeat)
         mend(work)
         counted = Counted(work)
+        there = " there" if self.plan.endpoint == "url" else ""
 
         def tick() -> None:
             for name, subsets in list(self.asked.items()):
-                whose = f"{SETS[name].shown}{f', repeat {repeat + 1}' if repeat else ''}"
+                whose = f"{SETS[name].shown}{there}{f', repeat {repeat + 1}' if repeat else ''}"
                 self.bar(whose, min(counted.done(name, subsets), self.of_set(name)), self.of_set(name))
 
         log = self.folder.path / "evalscope.log"

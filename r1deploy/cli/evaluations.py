@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -45,21 +46,29 @@ def eval_command(
     """
     from r1deploy.verbs.evaluate import Wanted, kept
 
-    if sum(map(bool, (against, compare, show, list_, install, fetch))) > 1:
+    if sum((row is not None for row in (against, compare, show, fetch)), start=list_ + install) > 1:
         raise typer.BadParameter("--against, --compare, --show, --list, --install, --fetch: one at a time")
-    if out is not None and out.suffix not in SUFFIXES:
-        raise typer.BadParameter("--out takes FILE.md or FILE.html")
+    if out is not None:
+        _writable(out)
     wanted = Wanted(only, limit, repeats)
     if install:
         _installed(folder, sets, json)
-    elif fetch:
+    elif fetch is not None:
         _fetched(folder, sets, only, fetch.absolute(), json)
     elif list_:
         _listed(json)
-    elif compare or against:
+    elif compare is not None or against is not None:
         _both(_pair(folder, sets, compare or against or "", wanted), json, out)
     else:
-        _one(kept(show) if show else _asked(folder, sets, wanted), json, out)
+        _one(kept(show) if show is not None else _asked(folder, sets, wanted), json, out)
+
+
+def _writable(out: Path) -> None:
+    """Refuse a file that cannot be written now, not after hours of asking. Raises typer.BadParameter."""
+    if out.suffix not in SUFFIXES:
+        raise typer.BadParameter("--out takes FILE.md or FILE.html")
+    if not out.parent.is_dir() or out.is_dir() or not os.access(out if out.exists() else out.parent, os.W_OK):
+        raise typer.BadParameter(f"--out: {out} cannot be written: name a file in a folder that is there and yours")
 
 
 def _installed(folder: Path, sets: list[str] | None, json: bool) -> None:

@@ -6,6 +6,8 @@ import contextlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
+import httpx
+
 from r1deploy.assurance.evalendpoint import Asked
 from r1deploy.errors import GateError, UsageError
 from r1deploy.observe.view import View, lock_of_any, look
@@ -74,12 +76,25 @@ def _name(record: Record) -> str:
     return f"{record.release}/{record.config}"
 
 
+def _base(url: str) -> str | None:
+    """A URL without ``/v1``. None: it is none, or something of it might be a secret, which is kept nowhere."""
+    try:
+        parsed = httpx.URL(url)
+    except httpx.InvalidURL:
+        return None
+    more = parsed.userinfo or "?" in url or "#" in url
+    if parsed.scheme not in ("http", "https") or not parsed.host or " " in url or more:
+        return None
+    return str(parsed).rstrip("/").removesuffix("/v1")
+
+
 def url_side(settings: Settings, url: str) -> Side:
     """An endpoint by its URL. Raises UsageError EVAL_URL, GateError EVAL_SILENT."""
-    base = url.rstrip("/").removesuffix("/v1")
-    if not base.startswith(("http://", "https://")) or "@" in base:
+    base = _base(url)
+    if base is None:
         fix = "--against http://HOST:PORT/v1; its key in the file of eval.against_key_file"
-        raise UsageError("EVAL_URL", "--against: a URL of an OpenAI endpoint, without a login, is expected", fix=fix)
+        message = "--against: a URL of an OpenAI endpoint, without a login and a query, is expected"
+        raise UsageError("EVAL_URL", message, fix=fix)
     path = settings.eval.against_key_file
     key = read_secret(path, "eval.against_key_file", "API_KEY_MISSING") if path else None
     models = Asked(base, "", key, inside=False).models()

@@ -17,6 +17,8 @@ from r1deploy.ui.terminal import shown
 
 # Of one list, and of one cell, on a terminal; the files have all of it.
 MOST_ROWS, MOST_LETTERS = 20, 17
+# Of a p-value, what a float still tells from 0.
+LEAST = 1e-300
 _MARKUP = re.compile(r"([\\`*_{}\[\]<>#|~&!])")
 
 
@@ -41,9 +43,11 @@ def span(interval: Interval, sign: str = "") -> str:
 
 
 def chance(p: float | None) -> str:
-    """A p-value: ``0.78``, ``0.039``, ``5e-13``."""
+    """A p-value: ``0.78``, ``0.039``, ``5e-13``; none is 0."""
     if p is None:
         return "-"
+    if p < LEAST:
+        return f"<{LEAST:.0e}"
     return f"{p:.0e}" if p < 0.001 else f"{p:.2g}"
 
 
@@ -117,7 +121,16 @@ def _tests(judgement: Judgement) -> list[str]:
     for row in judgement.rows:
         if row.measured:
             tests.setdefault(row.measured.test, []).append(f"{SETS[row.set].shown} (n {row.measured.questions})")
-    return [f"{test}: {', '.join(names)}" for test, names in tests.items()]
+    part = [SETS[row.set].shown for row in judgement.rows if _of_a_part(row)]
+    note = [f"{', '.join(part)}: points are of the n questions that both answered, not of all"] if part else []
+    return [*(f"{test}: {', '.join(names)}" for test, names in tests.items()), *note]
+
+
+def _of_a_part(row: Judged) -> bool:
+    """Whether one of the runs has questions that the other was not asked, so that the shares are of more than both."""
+    if row.measured is None or not row.measured.paired:
+        return False
+    return any(cell and cell.questions > row.measured.questions for cell in (row.here, row.there))
 
 
 def comparison(found: Comparison) -> list[Table]:

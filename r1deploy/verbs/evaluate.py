@@ -18,7 +18,7 @@ from r1deploy.assurance.evalkept import RUN, EvalPlan, found, opened
 from r1deploy.assurance.evallength import THINKING
 from r1deploy.assurance.evalrows import EvalRun, EvalSettings, FirstDifference, Score, SetName
 from r1deploy.assurance.evalwork import Means, Work
-from r1deploy.errors import GateError
+from r1deploy.errors import ConfigError, GateError
 from r1deploy.inputs.bundlefile import EVAL_PYTHON
 from r1deploy.observe.context import bundle_of, settings_in
 from r1deploy.planning.shardfindings import Memory
@@ -83,7 +83,7 @@ def evaluate(run: Run, wanted: Wanted) -> Evaluated:
         plan = _plan(run, wanted, side, "")
         with _at_work(run, plan, side) as work:
             scores = work.all()
-            side.check()
+            _still(side, work)
             return _judged(*_kept(work, scores), side.memory)
 
 
@@ -95,7 +95,7 @@ def against(run: Run, url: str, wanted: Wanted) -> Compared:
         one, other = _plan(run, wanted, here, there.url), _plan(run, wanted, there, here.release)
         with _at_work(run, one, here) as first, _at_work(run, other, there) as second:
             scores = first.all(), second.all()
-            here.check()
+            _still(here, first)
             looked = list(prompts(first.folder.work(0), first.asked))
             differ = parted(here.reach(), there.reach(), looked, run.bar)
             return _compared(_kept(first, scores[0]), _kept(second, scores[1]), differ)
@@ -145,6 +145,9 @@ def _plan(run: Run, wanted: Wanted, side: Side, other: str) -> EvalPlan:
         message = f"{endpoint.url} does not answer, or does not serve {endpoint.model}"
         raise GateError("EVAL_SILENT", message, fix="r1deploy status --probe")
     longest = models[endpoint.model] or (settings.engine.max_model_len if side.release else None)
+    if longest and (settings.eval.max_tokens or 0) >= longest:
+        message = f"eval.max_tokens {settings.eval.max_tokens} and a prompt do not fit into max_model_len {longest}"
+        raise ConfigError("EVAL_LENGTH", message, fix="leave eval.max_tokens out, or take a smaller one")
     places = folders(settings, names_of(wanted.sets), run.say)
     return EvalPlan(
         cluster=settings.cluster,
@@ -177,6 +180,16 @@ def _at_work(run: Run, plan: EvalPlan, side: Side) -> Iterator[Work]:
         sent = _length(settings, plan.settings.max_model_len)[0]
         means = Means(side.reach, settings.eval.batch, settings.service.ready_timeout, sent)
         yield Work(plan, folder, means, run.say, run.bar)
+
+
+def _still(side: Side, work: Work) -> None:
+    """Raises GateError where another release serves now; its answers must not be gone on with under the first one."""
+    try:
+        side.check()
+    except GateError as error:
+        if error.code == "EVAL_CHANGED":
+            work.folder.give_up()
+        raise
 
 
 def _kept(work: Work, scores: list[Score]) -> tuple[EvalRun, Path]:

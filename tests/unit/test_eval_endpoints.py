@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
+import httpx
 import pytest
 
+from r1deploy.assurance import evalendpoint
 from r1deploy.assurance.evalagainst import Prompt, aligned, parted
 from r1deploy.assurance.evalcompare import first_difference
 from r1deploy.assurance.evalendpoint import Asked
@@ -80,6 +83,31 @@ def test_pieces_are_those_of_the_stream(pages: tuple[str, dict[str, bytes]]) -> 
 
 
 @pytest.mark.parametrize(
+    "body",
+    [b"data: " + b"[" * 200_000, event(content="x") * 40_000, b"x" * (2 << 20)],
+    ids=["deep", "endless", "one line"],
+)
+def test_an_answer_that_never_ends_or_is_no_answer_ends_nothing(
+    pages: tuple[str, dict[str, bytes]], body: bytes
+) -> None:
+    url, told = pages
+    told["/v1/chat/completions"] = body
+    endpoint = Asked(url, "r1", None, inside=True)
+    assert parted(endpoint, endpoint, [Prompt("gsm8k", "main/0", "2 + 2?")], silent) == []
+    with contextlib.suppress(httpx.HTTPError):
+        assert endpoint.pieces("?", 8) == []
+
+
+def test_an_answer_that_only_trickles_is_given_up(
+    pages: tuple[str, dict[str, bytes]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url, told = pages
+    told["/v1/models"] = b'{"data": [{"id": "r1"}]}'
+    monkeypatch.setattr(evalendpoint, "SLOWEST_ANSWER", -1)
+    assert Asked(url, "r1", None, inside=True).models() is None
+
+
+@pytest.mark.parametrize(
     ("here", "there", "index", "parts"),
     [
         (["a", "b", "c"], ["a", "b", "d"], 2, ("c", "d")),
@@ -99,7 +127,21 @@ def test_the_piece_in_which_two_answers_part(
     assert first_difference("gsm8k", "q", *aligned(here, ["".join(here)])) is None
 
 
-@pytest.mark.parametrize("url", ["h100:8000", "ftp://h/", "http://me:secret@h/v1", ""])
+@pytest.mark.parametrize(
+    "url",
+    [
+        "h100:8000",
+        "ftp://h/",
+        "http://me:secret@h/v1",
+        "",
+        "http:///v1",
+        "http://[::1",
+        "http://h/v1?key=secret",
+        "http://h/v1#secret",
+        "http://a b/v1",
+        "http://h/\x1b[2J",
+    ],
+)
 def test_a_url_that_is_no_endpoint_is_refused(tmp_path: Path, url: str) -> None:
     with pytest.raises(UsageError) as caught:
         url_side(load(tmp_path, {}, {}).settings, url)

@@ -112,12 +112,30 @@ def test_repeats_that_all_differ_alike_have_an_interval() -> None:
     assert found and found.interval.low < -0.5 < found.interval.high
 
 
+def test_one_question_of_ten_that_differs_in_one_of_two_answers_proves_nothing() -> None:
+    """A bootstrap alone would end at 0, and ten questions would agree by two points."""
+    here = column(scores("aime24", [[True, True]] * 10), "here")
+    there = column(scores("aime24", [[True, True]] * 9 + [[True, False]]), "there")
+    found = row_of(here, there, "aime24")
+    assert found.measured and found.measured.p == 1 and found.verdict == "not shown"
+    assert found.measured.interval.low < -0.2 and found.measured.difference == pytest.approx(0.05)
+
+
+def test_the_first_questions_of_each_subject_are_no_sample_of_the_page() -> None:
+    few = settings(limit=50)
+    found = row_of(column(scores("mmlu", first_right(2432, 2850)), settings=few), published("H100"), "mmlu")
+    assert (found.verdict, found.measured) == ("no verdict", None) and "only the first 50 questions" in found.why
+    whole = row_of(column(scores("aime24", first_right(21, 30)), settings=few), published("H100"), "aime24")
+    assert whole.measured, "a limit that leaves no question out is none"
+
+
 @pytest.mark.parametrize(
     ("right", "verdict", "words"),
     [
         (13450, "agrees", "lower by less than 2 points, if at all"),
-        (13350, "agrees", "though a difference is shown"),
+        (13350, "agrees", "; that it is lower is shown"),
         (13000, "differs", "it is lower, by more than 2 points"),
+        (13610, "agrees", "; that it is higher is shown"),
         (13220, "differs", "it is lower"),
         (13950, "differs", "it is higher, by more than 2 points"),
     ],
@@ -199,6 +217,11 @@ CHIPS = Memory(20000.0, 26214.4, 16, "the sum")
             column(cut(9, 100), settings=settings(max_tokens=32768)),
             CHIPS,
             "so a longer max_model_len is not known to help",
+        ),
+        (
+            column(cut(9, 100, prompt_tokens=900), settings=settings(max_tokens=32768, max_model_len=5120)),
+            CHIPS,
+            "it takes engine.max_model_len 33668 (32768 + 900 of the largest prompt); max_tokens was 32768.",
         ),
     ],
 )

@@ -21,6 +21,7 @@ from r1deploy.assurance.evalstats import (
     mcnemar,
     newcombe,
     paired,
+    paired_means,
     sign_flips,
     smallest_drop,
     two_proportions,
@@ -227,3 +228,22 @@ def test_a_missing_library_is_named_with_what_installs_it(monkeypatch: pytest.Mo
 def test_nothing_is_imported_before_it_is_asked_for() -> None:
     importlib.reload(evalstats)
     assert not {"numpy", "scipy", "statsmodels"} & set(vars(evalstats))
+
+
+def test_one_difference_has_no_p_but_one() -> None:
+    assert sign_flips([0.0, 0.5]) == 1.0 == sign_flips([-0.25])
+
+
+@pytest.mark.parametrize("changed", [0, 1, 2, 9])
+def test_the_interval_of_paired_means_is_no_narrower_than_the_bootstrap(changed: int) -> None:
+    pairs = [(1.0, 0.5)] * changed + [(0.5, 0.5)] * 10 + [(1.0, 1.0)] * 10
+    found, drawn = paired_means(pairs), by_question([here - there for here, there in pairs])
+    mean = sum(here - there for here, there in pairs) / len(pairs)
+    assert found.low < mean < found.high and found.low < 0 < found.high
+    assert drawn is None or (found.low <= drawn.low and drawn.high <= found.high)
+
+
+def test_shares_that_are_0_and_1_have_the_interval_of_pairs() -> None:
+    rows = [(1.0, 1.0)] * 80 + [(1.0, 0.0)] * 6 + [(0.0, 1.0)] * 4 + [(0.0, 0.0)] * 10
+    found, known = paired_means(rows), paired(Pairs(80, 6, 4, 10))
+    assert (found.low, found.high) == (pytest.approx(known.low, abs=0.02), pytest.approx(known.high, abs=0.02))

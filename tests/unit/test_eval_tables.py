@@ -133,3 +133,12 @@ def test_json_holds_what_the_tables_say() -> None:
     assert len(found["flips"]) == 10 and found["unlike"] == []
     assert [row["source"] for row in found["columns"]] == ["B.json", "A.json"]
     assert "scores" not in found["columns"][0]["run"] and found["columns"][0]["run"]["margin"] == 2.0
+
+
+def test_no_p_is_0_and_points_of_a_part_are_said_to_be_that() -> None:
+    assert evaltables.chance(0.0) == evaltables.chance(1e-310) == "<1e-300"
+    here = column(scores("gsm8k", first_right(10, 20)), settings=settings(limit=20))
+    there = column(scores("gsm8k", first_right(90, 100)), "there")
+    below = evaltables.verdicts(judge(here, there, 2.0)).below
+    assert "GSM8K: points are of the n questions that both answered, not of all" in below
+    assert not any("that both answered" in row for row in evaltables.verdicts(judge(here, here, 2.0)).below)

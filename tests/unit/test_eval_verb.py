@@ -15,13 +15,15 @@ from r1deploy.assurance.evalendpoint import Asked
 from r1deploy.assurance.evalkept import EvalPlan, every_kept, opened
 from r1deploy.assurance.evalrows import EvalSettings, Score
 from r1deploy.cli import main
-from r1deploy.errors import GateError
+from r1deploy.errors import ConfigError, GateError
 from r1deploy.serving import evalsides
 from r1deploy.serving.evalsides import Side, cluster_side
+from r1deploy.settings.load import load
 from r1deploy.verbs import evaluate as verb
 from tests.evalanswers import DATA, answer_rows
 from tests.evalengine import MODEL, EvalEngine, engine
 from tests.evalhome import eval_home, evalscope
+from tests.unit.evaluations import run, scores
 
 __all__ = ["eval_home", "evalscope"]
 KEY = "sk-the-key-of-this-test"
@@ -88,6 +90,10 @@ def test_the_tables_are_written(folder: Path, capsys: pytest.CaptureFixture[str]
         (["--list", "--install"], "USAGE"),
         (["--show", "x", "--out", "a.pdf"], "USAGE"),
         (["--limit", "0"], "USAGE"),
+        (["--show", "", "--list"], "USAGE"),
+        (["--show", "x", "--out", "not/there/a.md"], "USAGE"),
+        (["--show", "x", "--out", "/proc/version/a.md"], "USAGE"),
+        (["--show", ""], "EVAL_UNKNOWN"),
         (["--show", "20200101"], "EVAL_UNKNOWN"),
         (["--fetch", "x", "--sets", "gsm9k"], "EVAL_SET"),
     ],
@@ -101,6 +107,18 @@ def test_what_cannot_be_meant_is_refused(
 
 def test_without_evalscope_nothing_is_asked(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert told(capsys, "-C", str(folder), code=5)["error"]["code"] == "EVAL_MISSING"
+
+
+def test_repeats_of_which_one_question_differs_are_compared(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """So were two endpoints asked for hours, and their comparison broke."""
+    rows = [[[True, True]] * 8, [[True, True]] * 7 + [[True, False]]]
+    paths = []
+    for name, answers in zip("ab", rows, strict=True):
+        path = folder / f"{name}.json"
+        path.write_text(run(scores("gsm8k", answers)).model_dump_json(), encoding="utf-8")
+        paths.append(str(path))
+    (row,) = told(capsys, "--compare", *paths)["judgement"]["sets"]
+    assert (row["verdict"], row["measured"]["p"]) == ("not shown", 1.0)
 
 
 # What serves on the cluster.
@@ -144,6 +162,32 @@ def test_another_release_at_the_end_is_noticed(monkeypatch: pytest.MonkeyPatch) 
         with pytest.raises(GateError) as caught:
             side.check()
     assert caught.value.code == "EVAL_CHANGED" and "r1/c2" in caught.value.message
+
+
+@pytest.mark.parametrize(("code", "goes_on"), [("EVAL_CHANGED", False), ("EVAL_SILENT", True)])
+def test_answers_of_two_releases_are_never_gone_on_with(folder: Path, code: str, goes_on: bool) -> None:
+    """The first release may serve again when the same command comes."""
+    plan = EvalPlan(
+        cluster="test", release="r/c", model=MODEL, endpoint="cluster", against="", places={}, versions={},
+        settings=EvalSettings(temperature=0.6, top_p=0.95, max_tokens=100, seeds=[1]), data={}, margin=2.0,
+    )  # fmt: skip
+
+    def check() -> None:
+        raise GateError(code, "it is not as it was")
+
+    with opened(plan) as (kept, _), pytest.raises(GateError):
+        verb._still(SimpleNamespace(check=check), SimpleNamespace(folder=kept))  # type: ignore[arg-type]
+    with opened(plan) as (_, again):
+        assert again is goes_on
+
+
+def test_max_tokens_that_no_question_fits_beside_is_refused_before(folder: Path) -> None:
+    asked: Any = SimpleNamespace(url="u", model=MODEL, models=lambda: {MODEL: 5120}, version=lambda: "1")
+    side = Side("u", "r/c", lambda: asked, lambda: None)
+    found: Any = SimpleNamespace(settings=load(folder, {"eval.max_tokens": 5120}, {}).settings, say=lambda _: None)
+    with pytest.raises(ConfigError) as caught:
+        verb._plan(found, verb.Wanted("gsm8k"), side, "")
+    assert caught.value.code == "EVAL_LENGTH" and "5120" in caught.value.message
 
 
 def beside(monkeypatch: pytest.MonkeyPatch, light: EvalEngine) -> None:
