@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -28,6 +29,8 @@ PASSES = 3
 WAIT_SECONDS = 5
 # The longest silence inside of an answer: a long queue, a prompt that is computed.
 SILENCE_SECONDS = 1800
+# evalscope waits for ever where it cannot write an answer down.
+LEAST_FREE = 64 << 20
 GOES_ON = "run the same command again: it goes on where it was interrupted, and asks no answered question twice"
 
 
@@ -67,7 +70,7 @@ class Work:
     def all(self) -> list[Score]:
         """Every repeat, each with a seed of its own; the answers that came.
 
-        Raises ApplyError EVAL_FAILED, GateError EVAL_SILENT, Stopped.
+        Raises ApplyError EVAL_FAILED, DISK_FULL, GateError EVAL_SILENT, Stopped.
         """
         try:
             return [score for repeat in range(self.plan.settings.repeats) for score in self._repeat(repeat)]
@@ -110,13 +113,14 @@ class Work:
         return endpoint
 
     def _pass(self, endpoint: Asked, repeat: int) -> None:
-        """Ask what has no answer yet. Raises ApplyError EVAL_FAILED."""
+        """Ask what has no answer yet. Raises ApplyError EVAL_FAILED, DISK_FULL."""
         work = self.folder.work(repeat)
         mend(work)
         counted = Counted(work)
         there = " there" if self.plan.endpoint == "url" else ""
 
         def tick() -> None:
+            self._has_room()
             for name, subsets in list(self.asked.items()):
                 whose = f"{SETS[name].shown}{there}{f', repeat {repeat + 1}' if repeat else ''}"
                 self.bar(whose, min(counted.done(name, subsets), self.of_set(name)), self.of_set(name))
@@ -131,6 +135,13 @@ class Work:
         if code != 0 or not self.asked:
             message = f"evalscope ended with code {code}"
             raise ApplyError("EVAL_FAILED", message, evidence=last_lines(log), fix=GOES_ON, log=log)
+
+    def _has_room(self) -> None:
+        """Raises ApplyError DISK_FULL where the next answers might not be written down."""
+        free = shutil.disk_usage(self.folder.path).free
+        if free < LEAST_FREE:
+            message = f"{free >> 20} MiB are free here below {self.folder.path}, and {LEAST_FREE >> 20} are needed"
+            raise ApplyError("DISK_FULL", message, fix=f"make room on this machine; then {GOES_ON}")
 
     def _heard(self, text: str) -> None:
         try:

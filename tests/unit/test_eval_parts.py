@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import json
+import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
-from r1deploy.assurance import evalinstall
+from r1deploy.assurance import evalinstall, evalwork
 from r1deploy.assurance.evalagainst import write_flips
 from r1deploy.assurance.evalchild import Program, run
 from r1deploy.assurance.evalcompare import Flip
@@ -18,7 +21,7 @@ from r1deploy.assurance.evalfiles import Counted, mend, scores
 from r1deploy.assurance.evalhome import locked
 from r1deploy.assurance.evalkept import EvalPlan, every_kept, found, opened
 from r1deploy.assurance.evalrows import SETS, EvalSettings, Score
-from r1deploy.errors import ConfigError, LockedError, PreflightError, UsageError
+from r1deploy.errors import ApplyError, ConfigError, LockedError, PreflightError, UsageError
 from r1deploy.inputs import bundlefile
 from r1deploy.observe.context import open_context, remember_bundle
 from r1deploy.run import silent
@@ -256,6 +259,23 @@ def test_a_bar_has_the_time_left() -> None:
         bars.line("GSM8K", 40, 100, bars._begins["GSM8K"][0] + 60) == "GSM8K [########............] 40/100, 2 min left"
     )
     assert bars.line("GSM8K", 100, 100, bars._begins["GSM8K"][0] + 60).endswith("100/100")
+
+
+def test_a_disk_that_gets_full_ends_the_run_and_says_so(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """evalscope does not end by itself there."""
+    marker = tmp_path / "ended"
+    code = f"import signal, sys, time; signal.signal(15, lambda *_: (open({str(marker)!r}, 'w'), sys.exit())); "
+    ready = f"open({str(tmp_path / 'ready')!r}, 'w'); time.sleep(600)"
+    program = Program([sys.executable, "-c", code + ready], {}, tmp_path / "log")
+    free = lambda _: SimpleNamespace(free=0 if (tmp_path / "ready").exists() else 1 << 40)  # noqa: E731
+    monkeypatch.setattr(evalwork, "evalinstall", SimpleNamespace(program=lambda *_: program, OFFLINE={}))
+    monkeypatch.setattr("shutil.disk_usage", free)
+    there: Any = SimpleNamespace(answers=True, url="u", model="m", key=None, inside=True)
+    with opened(PLAN) as (folder, _), pytest.raises(ApplyError) as caught:
+        evalwork.Work(PLAN, folder, evalwork.Means(lambda: there, 1, 1, None), silent, silent).all()
+    assert caught.value.code == "DISK_FULL" and str(folder.path) in caught.value.message and marker.exists()
+    with opened(PLAN) as (_, again):
+        assert again
 
 
 # What a bundle carries of it.
