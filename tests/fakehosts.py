@@ -19,6 +19,8 @@ from r1deploy.errors import UnreachableError
 from r1deploy.session import Kept
 
 Order = Mapping[str, Any]
+# The hosts' addresses, of each worker of the tests its own: they listen on the same ports.
+LOOPBACK = f"127.0.{os.environ.get('PYTEST_XDIST_WORKER', 'gw0').removeprefix('gw')}"
 # Module and order → the lines; an error among them is raised there.
 Script = Callable[[str, Order], Sequence[str | UnreachableError]]
 

@@ -22,7 +22,7 @@ from r1deploy.assurance.wirerows import ListeningRow, PortRow, WiresDone
 from r1deploy.cluster.host import Host
 from r1deploy.errors import UnreachableError
 from r1deploy.settings.model import Settings
-from tests.fakehosts import LocalRemote, Order, Script, ToldRemote, observed
+from tests.fakehosts import LOOPBACK, LocalRemote, Order, Script, ToldRemote, observed
 from tests.unit.test_diag_kernels import DATA
 from tests.unit.test_render import settings_of
 
@@ -71,7 +71,7 @@ def settings(**diag: float) -> Settings:
 
 def measured(remotes: Sequence[Any], wanted: Settings, **about: Any) -> tuple[NetworkResult, list[tuple[str, str]]]:
     """What is found on these hosts, and what was told meanwhile."""
-    hosts = [Host(one.name, f"127.0.0.{number}", 2, is_head=number == 2) for number, one in enumerate(remotes, 2)]
+    hosts = [Host(one.name, f"{LOOPBACK}.{number}", 2, is_head=number == 2) for number, one in enumerate(remotes, 2)]
     run: Any = SimpleNamespace(settings=wanted, remote=lambda _, name: next(one for one in remotes if one.name == name))
     seen = {one.name: observed(**about.get("observed", {})) for one in remotes}
     view: Any = SimpleNamespace(desired=SimpleNamespace(hosts=hosts), probed=SimpleNamespace(observed=seen))
@@ -131,10 +131,10 @@ def test_healthy_hosts_are_asked_with_one_token_and_nothing_is_found() -> None:
     assert [order["op"] for order in orders] == ["listen", "reach"] * 2
     assert len({order["token"] for order in orders}) == 1 and len(orders[0]["token"]) == 32
     listen, reach = remotes[0].orders[:2]
-    assert (listen["address"], reach["source"], reach["interface"]) == ("127.0.0.2", "127.0.0.2", "eth1")
+    assert (listen["address"], reach["source"], reach["interface"]) == (f"{LOOPBACK}.2", f"{LOOPBACK}.2", "eth1")
     assert listen["ports"][0] == 9010 and 6379 in listen["ports"] and len(listen["ports"]) == 7
     (peer,) = reach["peers"]
-    assert (peer["name"], peer["address"], peer["ports"]) == ("node2", "127.0.0.3", listen["ports"])
+    assert (peer["name"], peer["address"], peer["ports"]) == ("node2", f"{LOOPBACK}.3", listen["ports"])
     (run,) = found.collectives
     assert (run.library, run.findings, len(run.lines)) == ("gloo", [], 6) and run.lines[0].ranks == 2
     assert {("node1", "listens"), ("node1", "reaches node2"), ("node2", "gloo: all_reduce of 1.0 MiB")} <= set(told)
@@ -252,7 +252,7 @@ def test_all_chips_meet_over_the_vendors_library_under_their_names() -> None:
     assert [order["ranks"] for order in gloo] == [[0], [1]] and gloo[0]["names"] == ["node1", "node2"]
     assert sorted(order["ranks"] for order in nccl) == [[0, 1], [2, 3]] and nccl[0]["device"] == "cuda"
     assert nccl[0]["names"] == ["node1 chip 0", "node1 chip 1", "node2 chip 0", "node2 chip 1"]
-    assert nccl[0]["sizes"][-1] == 1 << 28 and gloo[0]["address"] == "127.0.0.2"
+    assert nccl[0]["sizes"][-1] == 1 << 28 and gloo[0]["address"] == f"{LOOPBACK}.2"
     assert gloo[0]["port"] != nccl[0]["port"] and {gloo[0]["port"], nccl[0]["port"]} <= set(asked[0]["ports"][2:])
     assert gloo[0]["wait"] == 20.0 and gloo[0]["deadline"] + 2 * gloo[0]["wait"] == 120
     assert [one.sentence() for one in found.collectives[1].findings] == [
@@ -325,8 +325,8 @@ def test_real_ends_on_two_addresses_of_this_machine(tmp_path: Path) -> None:
     remotes = [LocalRemote(name, quick, PATH=path) for name in ("node1", "node2")]
     found, _ = measured(remotes, settings(), observed={"nic": "lo"}, python=python)
     assert certain(found) == [
-        "node1 → node2: the kernel sends from 127.0.0.1, not from 127.0.0.2",
-        "node2 → node1: the kernel sends from 127.0.0.1, not from 127.0.0.3",
+        f"node1 → node2: the kernel sends from 127.0.0.1, not from {LOOPBACK}.2",
+        f"node2 → node1: the kernel sends from 127.0.0.1, not from {LOOPBACK}.3",
     ]
     assert all(line.ports == "7 of 7" and (line.all_gbit or 0) > 0 and line.mtu for line in found.table)
     assert [len([row for row in rows if isinstance(row, WiresDone)]) for rows in found.rows.values()] == [2, 2]
