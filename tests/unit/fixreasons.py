@@ -40,6 +40,7 @@ BY_HAND = {
     "ENGINE_OLD": "needs the distribution's packages",
     "MEMORY_LOW": "what may be ended, only the user knows",
     "DISK_FULL": "what may be removed, only the user knows",
+    "EVAL_LENGTH": "how long an answer may be is the reader's to choose",
     "ADDRESS_ELSEWHERE": "the site's addresses",
     "CLOCK_SKEW": "the clock is that of the whole machine",
     "PORT_TAKEN": "what may be ended, only the user knows",
