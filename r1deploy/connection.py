@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import inspect
 import json
-import queue
 import random
 import re
 import secrets
@@ -14,6 +13,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from types import ModuleType
 from typing import Any, TypeVar
 
@@ -25,6 +25,7 @@ from r1deploy.errors import ApplyError, R1Error, UnreachableError
 from r1deploy.forwarding import Forwarding
 from r1deploy.session import ANSWER_SECONDS, Kept, Lines, Session, Take, answer_in, prompt_of
 from r1deploy.ssh import ALIVE_COUNT, ALIVE_SECONDS, LOGINS_THROUGH_A_JUMP_HOST, Login
+from r1deploy.together import together
 from r1deploy.voice import Say
 
 T = TypeVar("T")
@@ -257,35 +258,17 @@ def on_each(remotes: Sequence[Remote], work: Callable[[Remote], T]) -> list[T]:
 
     Raises the first R1Error after all have ended; its evidence names the others.
     """
-    results: dict[int, T] = {}
-    errors: dict[int, BaseException] = {}
-    ended: queue.SimpleQueue[int] = queue.SimpleQueue()
-
-    def one(place: int) -> None:
-        try:
-            results[place] = work(remotes[place])
-        except BaseException as error:  # raised below, in the thread that waits
-            errors[place] = error
-        finally:
-            ended.put(place)
-
     try:
-        for place in range(len(remotes)):
-            # A daemon: one that is still connecting must not keep the process after Ctrl-C.
-            threading.Thread(target=one, args=(place,), daemon=True).start()
-        for _ in remotes:
-            error = errors.get(ended.get())
-            if error is not None and not isinstance(error, R1Error):
-                raise error
+        ended = together({place: partial(work, remote) for place, remote in enumerate(remotes)})
     finally:
         for remote in remotes:
             remote.close()
+    errors = [result for result in ended.values() if isinstance(result, R1Error)]
     if errors:
-        first, *others = [errors[place] for place in sorted(errors)]
-        if isinstance(first, R1Error):
-            first.evidence = (*first.evidence, *(str(error) for error in others))
+        first, *others = errors
+        first.evidence = (*first.evidence, *(str(error) for error in others))
         raise first
-    return [results[place] for place in range(len(remotes))]
+    return [result for result in ended.values() if not isinstance(result, R1Error)]
 
 
 def dropped(error: BaseException) -> bool:

@@ -10,10 +10,10 @@ from typing import Any
 from r1deploy.assurance.inside import Heard, Work, work_inside
 from r1deploy.assurance.netwires import Site, Wires
 from r1deploy.assurance.rankjudge import CollectiveLine, collective_table, judge_ranks
-from r1deploy.assurance.together import together
 from r1deploy.assurance.wirejudge import WireFinding, rows_of
 from r1deploy.assurance.wirerows import AbsentRow, CollectiveRow, ListeningRow, PortRow, RankRow, WireRow, wire_rows_in
 from r1deploy.errors import R1Error
+from r1deploy.together import together
 from r1deploy.units import size_of
 
 KIB, MIB = 1 << 10, 1 << 20

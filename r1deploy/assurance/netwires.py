@@ -12,7 +12,6 @@ from typing import Any
 
 from r1deploy.assurance.inside import Heard, Place, Work, work_on_host
 from r1deploy.assurance.listeners import Listener
-from r1deploy.assurance.together import together
 from r1deploy.assurance.wirejudge import Pair
 from r1deploy.assurance.wirerows import ListeningRow, WireRow, wire_rows_in
 from r1deploy.cluster.host import Host
@@ -22,6 +21,7 @@ from r1deploy.modes import mode_of
 from r1deploy.planning.interfaces import engine_nic
 from r1deploy.planning.observed import Observed
 from r1deploy.settings.model import Settings
+from r1deploy.together import together
 
 # Seconds of one pair, one way, all in all; what its start may take beside; with less than LEAST left none begins.
 PAIR, START, LEAST = 8.0, 6.0, 2.0

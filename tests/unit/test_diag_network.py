@@ -17,11 +17,11 @@ from r1deploy.assurance.inside import Place
 from r1deploy.assurance.netcollectives import NO_TORCH
 from r1deploy.assurance.netwires import HIGHEST, LOWEST, high_ports, rounds
 from r1deploy.assurance.network import NetworkResult, measure_network
-from r1deploy.assurance.together import together
 from r1deploy.assurance.wirerows import ListeningRow, PortRow, WiresDone
 from r1deploy.cluster.host import Host
 from r1deploy.errors import UnreachableError
 from r1deploy.settings.model import Settings
+from r1deploy.together import together
 from tests.fakehosts import LOOPBACK, LocalRemote, Order, Script, ToldRemote, observed
 from tests.unit.test_diag_kernels import DATA
 from tests.unit.test_render import settings_of
