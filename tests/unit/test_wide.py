@@ -11,12 +11,15 @@ import pytest
 from rich.console import Console
 
 from r1deploy.ansible.events import Event
+from r1deploy.ansible.failures import Failure
+from r1deploy.observe.blocking import unreachable
 from r1deploy.planning.findings import Check, failed, passed
 from r1deploy.planning.steps import STEPS
+from r1deploy.render import engine_words
 from r1deploy.ui import lines, live, statuslines
-from r1deploy.ui.planlines import plan_lines
+from r1deploy.ui.planlines import cause_lines, plan_lines
 from tests.manyhosts import case, empty, names
-from tests.plans.test_plans import run
+from tests.plans.test_plans import BASE, run, settings_of
 
 SCREENS = [(24, 80), (40, 120)]
 ODD = "node07"
@@ -191,7 +194,7 @@ def test_findings_of_two_hosts_have_a_row_each() -> None:
 
 
 def state(count: int, silent: int = 0, due: tuple[str, ...] = ()) -> list[dict[str, Any]]:
-    found, _ = run(case(count, dict.fromkeys(due, {"image": None})))
+    found, _ = run(case(count, {name: {"image": None} for name in due}))
     hosts = []
     for name in names(count):
         steps = {step: name not in found.hosts_of(step) for step in STEPS}
@@ -214,3 +217,39 @@ def test_unlike_hosts_come_first() -> None:
 
 def test_of_two_hosts_each_has_a_row() -> None:
     assert [row.split()[0] for row in statuslines.host_table(state(2))] == ["host", "node01", "node02"]
+
+
+# Causes.
+
+
+def test_the_record_names_settings_and_no_secret() -> None:
+    wanted = settings_of(BASE["settings"], {"engine.extra": {"dtype": "half", "hf_token": "hf_0123456789"}})
+    words = engine_words(wanted)
+    assert words["engine.max_num_seqs"] == str(wanted.engine.max_num_seqs)
+    assert words["engine.extra.dtype"] == '"half"'
+    assert words["engine.extra.hf_token"] == '"(hidden)"'
+
+
+def test_the_cause_comes_first_and_once() -> None:
+    causes = ["flaggems: 111111111111 → 222222222222", "engine.max_num_seqs: 256 → 128"]
+    rows = cause_lines(causes, [("flaggems", "1" * 40, "2" * 40, "main")])
+    assert rows == [
+        "  cause     engine.max_num_seqs: 256 → 128",
+        "  locked    flaggems: 111111111111 → 222222222222 (main)",
+    ]
+
+
+# Errors.
+
+
+def test_hosts_that_do_not_answer_are_few_lines() -> None:
+    def away(name: str) -> Failure:
+        said = f"{name} (10.0.0.{int(name[4:])}) refuses"
+        return Failure(name, "", "", "SSH_DOWN", said, ("ssh: refused",), "start sshd")
+
+    error = unreachable([away(name) for name in names(64)[:32]], 64)
+    rows = lines.error_lines(error)
+    assert len(rows) < 12 and "32 of 64 hosts" in rows[0]
+    assert sum("node[01-32]" in row for row in rows) == 3
+    few = "\n".join(lines.error_lines(unreachable([away(name) for name in names(2)], 2)))
+    assert "node01 (10.0.0.1) refuses" in few and "node02 (10.0.0.2) refuses" in few
