@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import statistics
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
+from r1deploy.cluster.host import Host
+from r1deploy.cluster.ranges import FEWEST
 from r1deploy.modes import mode_of
 from r1deploy.modes.base import MODES
 from r1deploy.planning.desired import Desired
@@ -25,9 +27,8 @@ def topology(desired: Desired, _: Mapping[str, Observed]) -> Iterator[Check]:
     tp = desired.settings.engine.tensor_parallel_size
     pp = desired.settings.engine.pipeline_parallel_size
     total = sum(host.slots for host in desired.hosts)
-    slots = " + ".join(str(host.slots) for host in desired.hosts)
     smallest = min(desired.hosts, key=lambda host: host.slots)
-    said = f"tp {tp} × pp {pp} = {tp * pp}, chips {slots} = {total}"
+    said = f"tp {tp} × pp {pp} = {tp * pp}, chips {sum_of(desired.hosts)} = {total}"
     mode = mode_of(desired.settings.service.mode)
     if mode.most_hosts is not None and len(desired.hosts) > mode.most_hosts:
         most = "one host" if mode.most_hosts == 1 else f"{mode.most_hosts} hosts"
@@ -43,6 +44,14 @@ def topology(desired: Desired, _: Mapping[str, Observed]) -> Iterator[Check]:
         yield failed("TOPOLOGY", "topology", f"uneven hosts: {said}", SAME_SLOTS)
     else:
         yield passed("topology", said)
+
+
+def sum_of(hosts: Sequence[Host]) -> str:
+    """The chips of all hosts as a sum: ``2 + 2``; of many hosts ``16 × 63 + 8``, the number of chips first."""
+    if len(hosts) < FEWEST:
+        return " + ".join(str(host.slots) for host in hosts)
+    counts = Counter(host.slots for host in hosts)
+    return " + ".join(f"{slots} × {count}" if count > 1 else str(slots) for slots, count in counts.items())
 
 
 def memory_fits(desired: Desired, observed: Mapping[str, Observed]) -> Iterator[Check]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
+from r1deploy.cluster.ranges import spoken
 from r1deploy.modes import mode_of
 from r1deploy.modes.base import MODES
 from r1deploy.planning.desired import Desired
@@ -30,7 +31,7 @@ def exposure(desired: Desired, _: Mapping[str, Observed]) -> Iterator[Check]:
     if not mode.has_ray:
         return
     detail = "Ray will listen on all interfaces of every host without a key: who reaches it runs programs there"
-    addresses = ", ".join(host.address for host in desired.hosts)
+    addresses = spoken((host.address for host in desired.hosts), most=None)
     fix = f"let only {addresses} reach tcp/1024:65535 of each other: {DOCS}, Firewall"
     yield warned("RAY_OPEN", "ray", detail, fix)
     if mode.trusts and desired.workers:

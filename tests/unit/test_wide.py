@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import re
 from collections.abc import Callable, Iterator
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -13,11 +14,13 @@ from rich.console import Console
 from r1deploy.ansible.events import Event
 from r1deploy.ansible.failures import Failure
 from r1deploy.observe.blocking import unreachable
+from r1deploy.observe.choices import Choice
 from r1deploy.planning.findings import Check, failed, passed
 from r1deploy.planning.steps import STEPS
 from r1deploy.render import engine_words
 from r1deploy.ui import lines, live, statuslines
 from r1deploy.ui.planlines import cause_lines, plan_lines
+from r1deploy.ui.plans import planned_lines
 from tests.manyhosts import case, empty, names
 from tests.plans.test_plans import BASE, run, settings_of
 
@@ -51,6 +54,22 @@ def test_a_plan_of_many_hosts_from_nothing(count: int) -> None:
     assert f"image node[01-{count}] baai:v5: absent →" in whole
     assert f"vllm node[02-{count}] FlagScale and vLLM: absent → flagscale-" in whole
     assert f"on {count} hosts: node01: 27 changes; node[02-{count}]: 20 changes each." in whole
+
+
+@pytest.mark.parametrize("count", [32, 64])
+def test_the_whole_output_of_plan_is_one_page(count: int) -> None:
+    """Choices, blockers and warnings with it: at most 60 lines."""
+    found, desired = run(case(count, empty(names(count)), settings={"engine.pipeline_parallel_size": count}))
+    choices = [Choice("hosts", None, ", ".join(names(count)), "inventory: all of it")]
+    for host in desired.hosts:
+        nic = Choice("NCCL_SOCKET_IFNAME", host.name, "eth0", f"NIC of {host.address}")
+        choices += [Choice("address", host.name, host.address, "inventory: r1_address"), nic]
+    whole: Any = SimpleNamespace(view=SimpleNamespace(plan=found), causes=(), locks=(), choices=choices)
+    rows = planned_lines(whole, False)
+    assert len(rows) <= 60 and max(map(len, rows)) <= 80
+    assert f"  hosts node[01-{count}] (inventory: all of it)" in rows and "Warnings:" in rows
+    found, _ = run(case(count))
+    assert f"chips 2 × {count} = {2 * count}" in " ".join(row.detail for row in found.checks)
 
 
 def test_all_of_a_plan_stands_in_its_verbose_form() -> None:
