@@ -171,7 +171,9 @@ def r1deploy(folder: Path) -> None:
 def ssh(folder: Path, port: int) -> Callable[[], None]:
     """The same probe through one plain ssh a host, all at once."""
     request = request_of(load(folder, {}, {}).settings, ())
-    scripts = {address: shipping.parcel(request | {"address": address, "numbers": []}) for address in ADDRESSES}
+    scripts = {
+        address: shipping.parcel("probe", request | {"address": address, "numbers": []}) for address in ADDRESSES
+    }
     options = ["-p", str(port), "-o", "BatchMode=yes", "-o", f"UserKnownHostsFile={folder}/known_hosts"]
     options += ["-o", "ControlPath=none", "-o", "IdentitiesOnly=yes", "-i", str(folder / "user_key")]
     return lambda: parallel(scripts, options, getpass.getuser())

@@ -23,7 +23,9 @@ def main() -> None:
     context = open_context(Path(), None, {})
     hosts = probe(context.target, context.settings).hosts
     scripts = {
-        host.address: shipping.parcel(request_of(context.settings, ()) | {"address": host.address, "numbers": []})
+        host.address: shipping.parcel(
+            "probe", request_of(context.settings, ()) | {"address": host.address, "numbers": []}
+        )
         for host in hosts
     }
     ssh = context.settings.ssh

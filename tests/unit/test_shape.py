@@ -31,7 +31,7 @@ ROOMS = (
     ("run",),
     ("journal", "runlock"),
     ("observe",),
-    ("connection", "session", "forwarding", "shipping", "dockercli", "together"),
+    ("connection", "hostlink", "sshprocess", "session", "forwarding", "shipping", "dockercli", "together"),
     ("ansible",),
     ("ssh",),
     ("render",),
