@@ -20,7 +20,7 @@ from typing import Any, Literal
 # The modules that may be started: each has ``main(order)``, which returns the exit code.
 Script = Literal[
     "attached", "checkpointwork", "chipwork", "collectives", "diagfile", "follow", "forward", "holder", "kernels",
-    "probe", "wires",
+    "probe", "readahead", "wires",
 ]  # fmt: skip
 PACKAGE = Path(__file__).resolve().parent / "onhost"
 # A file in memory, which Python imports from like from any archive; where Python has none, a file without a name.
