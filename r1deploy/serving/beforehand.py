@@ -60,6 +60,8 @@ def containers(run: Run, view: View, wanted: Record) -> dict[str, str]:
 def load(run: Run, view: View, wanted: Record) -> None:
     """Import Ray and the engine in the new containers. Raises PreflightError RELEASE_UNREADY, UnreachableError."""
     found, python = containers(run, view, wanted), run.settings.python.executable
+    if not found:
+        return
     order = {"op": "load", "modules": [*(["ray"] if needs_ray(wanted) else []), "vllm"]}
 
     def one(remote: Remote) -> tuple[str, Loaded | None]:
