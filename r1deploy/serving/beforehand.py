@@ -34,12 +34,7 @@ class Loaded(Part):
 
 
 def prepare(run: Run, view: View, wanted: Record) -> None:
-    """Do what can be done while something serves; where nothing does, nobody waits and nothing is done.
-
-    Raises PreflightError RELEASE_UNREADY, UnreachableError: then nothing was stopped.
-    """
-    if not view.plan.serving.serves:
-        return
+    """Do what can be done while something serves. Raises as ``load`` and ``fill``: then nothing was stopped."""
     run.at("beforehand")
     if view.plan.serving.active and view.plan.serving.active.release != wanted.release:
         load(run, view, wanted)

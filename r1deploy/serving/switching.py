@@ -60,10 +60,16 @@ def differing(view: View, wanted: Record) -> tuple[str, ...]:
     return tuple(differences(record, wanted)) if record else ()
 
 
+def gives_way(view: View, wanted: Record) -> bool:
+    """Whether something serves that is stopped for another release: then somebody waits for the new one."""
+    serving = view.plan.serving
+    return bool(serving.serves) and not serving.is_(wanted)
+
+
 def agree(view: View, wanted: Record, told: Gap | None, confirm: Confirm) -> Gap:
     """Have it confirmed that something which serves is stopped for another release, unless that was told already."""
     serving = view.plan.serving
-    stops = serving.name if serving.serves and not serving.is_(wanted) else None
+    stops = serving.name if gives_way(view, wanted) else None
     seconds = serving.active.seconds if serving.active else None
     gap = Gap(stops, name_of(wanted), seconds, differing(view, wanted))
     if stops and gap != told:
@@ -78,7 +84,7 @@ def switch(run: Run, view: View, wanted: Record, watch: Stopwatch | None = None)
     """
     active = view.plan.serving.active
     former = former_of(active, wanted)
-    watch = watch or Stopwatch(bool(view.plan.serving.serves))
+    watch = watch or Stopwatch(gives_way(view, wanted))
     try:
         if is_starting(view, wanted):
             run.say("an interrupted run has started it already: waiting for it")

@@ -34,8 +34,10 @@ def restart(run: Run) -> Served:
     with run.hold(view, "restart"), serve_mends():
         view = serve.survey(run)
         refuse_incurable(run, view)
-        prepare(run, view, record_of(view))
-        watch = Stopwatch(bool(view.plan.serving.serves))
+        served = bool(view.plan.serving.serves)
+        if served:
+            prepare(run, view, record_of(view))
+        watch = Stopwatch(served)
         run.say("Stopped." if stop.end(run, view, watch.heard) else "Nothing runs.")
         watch.begin(CHECKS)
         view = serve.survey(run)

@@ -26,8 +26,8 @@ def rollback(run: Run, wanted: str | None, confirm: Confirm) -> Served:
     gap = agree(view, target.record, None, confirm)
     with run.hold(view, "rollback"):
         view, target = target_of(run, wanted)
-        agree(view, target.record, gap, confirm)
-        prepare(run, view, target.record)
+        if agree(view, target.record, gap, confirm).stops:
+            prepare(run, view, target.record)
         return switch(run, view, target.record)
 
 

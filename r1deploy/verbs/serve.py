@@ -35,8 +35,9 @@ def serve(run: Run, confirm: Confirm) -> Served:
     with run.hold(view, "serve"):
         view = survey(run)
         refuse_unprepared(view)
-        agree(view, record_of(view), gap, confirm)
-        prepare(run, view, record_of(view))
+        # Where nothing serves nobody waits, and what takes long is better begun at once.
+        if agree(view, record_of(view), gap, confirm).stops:
+            prepare(run, view, record_of(view))
         return start(run, view)
 
 

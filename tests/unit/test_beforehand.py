@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Callable
 from types import SimpleNamespace
@@ -11,14 +12,17 @@ import pytest
 
 from r1deploy.checkpoint import filling
 from r1deploy.errors import LockedError, PreflightError, UnreachableError
+from r1deploy.planning.recorded import Record
 from r1deploy.planning.whatserves import Serving, serving
 from r1deploy.serving import beforehand
-from r1deploy.serving.switching import Gap
+from r1deploy.serving.stopwatch import Stopwatch
+from r1deploy.serving.switching import Gap, gives_way
 from r1deploy.session import MARK
 from r1deploy.ui import lines
+from r1deploy.verbs import serve
 from tests.unit.test_render import settings_of
 from tests.unit.test_serving import HOSTS, host
-from tests.unit.test_switching import changed, serving_now, view
+from tests.unit.test_switching import OLD, changed, serving_now, view
 
 RAY = {"versions": "Ray 2.40.0 (Python 3.10.12)", "why": None}
 NEW = changed(release="cccccccccccc", config="dddddddddddd")
@@ -67,20 +71,43 @@ def run_of(said: dict[str, Any], *, lost: bool = False) -> Any:
     )
 
 
-def beside(found: Serving | None = None, **changes: Any) -> Any:
+def beside(**changes: Any) -> Any:
     """Two hosts that serve, with the new release's container on each."""
-    whole = view(found or serving_now())
+    whole = view(serving_now())
     rows = {name: host(name, **{**BESIDE, **changes}) for name in HOSTS}
     whole.probed.observed.update(rows)
     desired = SimpleNamespace(head=SimpleNamespace(name="node1"), hosts=[SimpleNamespace(name=name) for name in HOSTS])
     return SimpleNamespace(plan=whole.plan, probed=whole.probed, desired=desired)
 
 
-def test_nothing_is_done_where_nobody_waits(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("load", "fill"):
-        monkeypatch.setattr(beforehand, name, lambda *_: pytest.fail("it was done"))
-    down = serving("deepseek-r1", HOSTS, {"node1": host("node1", processes__engines=[]), "node2": host("node2")})
-    beforehand.prepare(run_of({}), beside(down), NEW)
+@pytest.mark.parametrize(
+    ("found", "wanted", "does"),
+    [
+        (serving_now(), NEW, True),
+        (serving_now(), OLD, False),  # up, but without a token: else it would have been left alone
+        (serving("deepseek-r1", HOSTS, {"node1": host("node1", processes__engines=[])}), NEW, False),
+    ],
+    ids=["another release", "the same again", "nothing serves"],
+)
+def test_it_is_done_where_somebody_waits_for_what_comes(
+    found: Serving, wanted: Record, does: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where nothing gives an answer, the start is begun at once."""
+    done: list[str] = []
+    seen = view(found)
+    run: Any = SimpleNamespace(refuse_held=lambda _: None, hold=lambda *_: contextlib.nullcontext())
+    for name, value in {
+        "survey": lambda _: seen,
+        "refuse_unprepared": lambda _: None,
+        "serves_already": lambda *_: None,
+        "record_of": lambda _: wanted,
+        "prepare": lambda *_: done.append("prepare"),
+        "start": lambda *_: done.append("start"),
+    }.items():
+        monkeypatch.setattr(serve, name, value)
+    serve.serve(run, lambda _: None)
+    assert done == (["prepare", "start"] if does else ["start"])
+    assert Stopwatch(gives_way(seen, wanted)).spared is does
 
 
 def test_a_configuration_of_what_serves_needs_no_imports(monkeypatch: pytest.MonkeyPatch) -> None:
