@@ -165,8 +165,10 @@ class HostLink(ABC):
         session.deadline = None
         return session
 
-    def python_in(self, container: str, python: str, module: ModuleType, order: Mapping[str, Any]) -> Any:
+    def python_in(
+        self, container: str, python: str, module: ModuleType, order: Mapping[str, Any], seconds: int = ANSWER_SECONDS
+    ) -> Any:
         """What a module that imports no other one of ours answers in a container, or None where it does not."""
         argv = docker("exec", container, python, "-c", inspect.getsource(module), json.dumps(order))
-        status, text = self.run(shlex.join(argv), timeout=ANSWER_SECONDS)
+        status, text = self.run(shlex.join(argv), timeout=seconds)
         return answer_in(text) if status == 0 else None
