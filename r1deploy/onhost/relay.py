@@ -1,10 +1,11 @@
 """Receive a stream, hand it to a sink, and pass it on to the next host while it still comes.
 
-The order (JSON): ``op`` receive, ``address`` (ours, for the other hosts), ``allowed`` (names of those that may connect),
-``secret`` of the run, ``size``, ``sha256``, ``room`` (bytes kept in memory), ``patience`` (seconds), and ``sink``. Then
-lines on standard input: ``from TURN ADDRESS PORT`` (take the rest there from now on), ``leave TURN`` (the source is
-gone), ``patience SECONDS``, ``feed`` (the rest follows here). Rows: ``ready`` with our port, ``joined``, ``lost`` and ``behind`` with the turn that they are
-about, ``progress``, one ``done`` or ``error``. It ends with its standard input, or when nobody reads its rows.
+The order (JSON): ``op`` receive, ``address`` (ours, for the other hosts), ``allowed`` (names of those that may
+connect), ``secret`` of the run, ``size``, ``sha256``, ``room`` (bytes kept in memory), ``patience`` (seconds), and
+``sink``. Then lines on standard input: ``from TURN ADDRESS PORT`` (take the rest there from now on), ``leave TURN``
+(the source is gone), ``patience SECONDS``, ``feed`` (the rest follows here). Rows: ``ready`` with our port; ``joined``,
+``lost`` and ``behind`` with the turn that they are about; ``progress``; one ``done`` or ``error``. It ends with its
+standard input, or when nobody reads its rows.
 """
 
 from __future__ import annotations
