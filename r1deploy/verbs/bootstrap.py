@@ -24,6 +24,7 @@ from r1deploy.run import Run
 from r1deploy.settings import lockfile
 from r1deploy.settings.lockfile import Lock
 from r1deploy.sshprocess import SshProcess
+from r1deploy.units import size_of
 
 NEED_KEY = {"patch"}
 
@@ -205,6 +206,8 @@ def bring_image(run: Run, view: View, load: Load) -> None:
     hosts = sorted((row for row in view.desired.hosts if row.name in lacking), key=lambda row: row.name != builder)
     ways = {host.name: SshProcess(run.context.login(view.probed, host.name)) for host in hosts}
     run.at("image")
+    names = ", ".join(host.name for host in hosts)
+    run.say(f"image: {load.path.name} ({size_of(load.size)}) goes from host to host: {names}")
     ended = spread(ways, hosts, load, Told(run.say, run.bar, lambda: run.refuse_lost(head)))
     errors = [error for error in ended.values() if error is not None]
     if errors:

@@ -23,7 +23,6 @@ from tests.loadengine import NAME, LoadEngine
 
 MIB = 1 << 20
 DATA = random.Random(11).randbytes(6 * MIB + 5)
-SHA256 = hashlib.sha256(DATA).hexdigest()
 
 
 class CountedSession(LocalSession):
@@ -77,7 +76,12 @@ class Cluster:
         self.engines: dict[str, LoadEngine] = {}
         self.said: list[str] = []
         self.file = folder / "image.tar"
-        self.file.write_bytes(DATA)
+        self.holds(DATA)
+
+    def holds(self, data: bytes) -> None:
+        """What the file is."""
+        self.file.write_bytes(data)
+        self.size, self.sha256 = len(data), hashlib.sha256(data).hexdigest()
 
     def add(self, engine: Mapping[str, Any] | None = None, **change: Any) -> Way:
         number = len(self.hosts) + 1
@@ -91,10 +95,10 @@ class Cluster:
         self, progress: Callable[[str, int, int], None] = lambda *_: None, check: Callable[[], None] = lambda: None
     ) -> dict[str, str | None]:
         """What came of it: the code of each error."""
-        load = Load(self.file, len(DATA), SHA256, {"kind": "image", "socket": "", "name": NAME})
+        load = Load(self.file, self.size, self.sha256, {"kind": "image", "socket": "", "name": NAME})
         ended: Any = spread(self.ways, self.hosts, load, Told(self.said.append, progress, check))  # type: ignore[arg-type]
         for name, error in ended.items():
-            assert self.engines[name].whole == ([] if error else [SHA256]), name
+            assert self.engines[name].whole == ([] if error else [self.sha256]), name
         return {name: error.code if error else None for name, error in ended.items()}
 
     @property
@@ -120,7 +124,8 @@ def cluster(tmp_path: Path) -> Iterator[Cluster]:
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
     """A ring that the file does not fit into, and little patience."""
     monkeypatch.setattr(spreading, "ROOM", 2 * MIB)
-    monkeypatch.setattr(spreading, "PATIENCE", 0.5)
+    monkeypatch.setattr(spreading, "PATIENCE", 0.2)
+    monkeypatch.setattr(spreading, "MORE", 0)
 
 
 # What the archive of the relay adds, for each host.
@@ -189,11 +194,12 @@ def test_a_host_that_no_other_one_reaches_gets_it_in_a_second_go(cluster: Cluste
 
 @pytest.mark.usefixtures("small")
 def test_a_slow_host_holds_nobody_and_gets_the_rest_afterwards(cluster: Cluster) -> None:
-    for pause in (0, 0.4, 0):
+    cluster.holds(bytes(24 * MIB))  # more than what the kernel keeps for a connection
+    for pause in (0, 0.08, 0):
         cluster.add({"pause": pause})
     assert set(cluster.spread().values()) == {None}
     assert any("node2" in line and "when the others are done" in line for line in cluster.said)
-    assert cluster.sent <= 2 * len(DATA) + 3 * SCRIPTS
+    assert cluster.sent <= 2 * cluster.size + 3 * SCRIPTS
     assert cluster.engines["node2"].begun == 1, "it goes on where it was"
 
 
