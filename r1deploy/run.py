@@ -74,6 +74,11 @@ class Run:
         """Whether the cluster is no longer held for this run."""
         return self._lock is not None and self._lock.lost
 
+    def refuse_lost(self, head: str) -> None:
+        """Raise LockedError LOCK_LOST where the cluster is no longer held for this run. In: the head's name."""
+        if self.lost:
+            raise lost(head)
+
     def remote(self, view: View, name: str) -> Remote:
         """A connection to a host."""
         return self.context.remote(view.probed, name)

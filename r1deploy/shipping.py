@@ -21,7 +21,7 @@ from typing import Any, Literal
 # The modules that may be started: each has ``main(order)``, which returns the exit code.
 Script = Literal[
     "attached", "checkpointwork", "chipwork", "collectives", "diagfile", "follow", "forward", "holder", "kernels",
-    "probe", "readahead", "wires",
+    "probe", "readahead", "relay", "wires",
 ]  # fmt: skip
 PACKAGE = Path(__file__).resolve().parent / "onhost"
 # Many threads send the same module at the same moment: it is packed once.

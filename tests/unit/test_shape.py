@@ -26,6 +26,7 @@ ROOMS = (
     ("verbs",),
     ("serving",),
     ("checkpoint",),
+    ("fanout",),
     ("assurance",),
     ("reporting",),
     ("run",),
