@@ -36,9 +36,26 @@ def lab_up(
         list[str] | None,
         typer.Option(metavar="NAME=URL[#COMMIT]", help="A real FlagScale (or vllm) for the stand-in."),
     ] = None,
+    link: Annotated[
+        str | None,
+        typer.Option(
+            metavar="RATE",
+            help="Limit each host's link and what this machine sends, as tc writes it: 50mbit. Without it: no limit.",
+            show_default=False,
+        ),
+    ] = None,
 ) -> None:
-    """Bring the lab up; what is there already is left as it is."""
-    with_lab(lambda lab: lab.up(hosts, install, lines.say, engine.value, upstream or ()))
+    """Bring the lab up; what is there already is left as it is, but for a limit of the links."""
+
+    def bring(lab: Lab) -> None:
+        from r1deploy.lab import links
+
+        rate = links.parse(link) if link else None
+        lab.up(hosts, install, lines.say, engine.value, upstream or ())
+        if rate:
+            lab.limit(rate, lines.say)
+
+    with_lab(bring)
 
 
 @lab_app.command("down")

@@ -112,6 +112,11 @@ class Layout:
         return self.folder / f"{image.replace(':', '-')}.tar"
 
     @property
+    def link(self) -> Path:
+        """The rate that the links are limited to; no file: they are not."""
+        return self.folder / "link"
+
+    @property
     def upstreams(self) -> Path:
         return self.folder / "upstreams"
 
