@@ -6,6 +6,7 @@ import json
 import shutil
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 from benchmarks.loopback import Farm
@@ -16,7 +17,7 @@ from r1deploy.settings.lockfile import Lock, LockedImage, LockedPatch, LockedSou
 from r1deploy.settings.model import Settings
 
 R1DEPLOY = [sys.executable, "-m", "r1deploy"]
-LONGEST_SECONDS = 600
+LONGEST_SECONDS = 1800
 
 
 def write_site(farm: Farm, folder: Path) -> Settings:
@@ -58,9 +59,18 @@ def write_pyinfra(farm: Farm, folder: Path) -> None:
     shutil.copy(Path(__file__).with_name("pyinfra_checks.py"), folder / "checks.py")
 
 
-def must(argv: list[str], folder: Path) -> str:
+def must(argv: list[str], folder: Path, env: Mapping[str, str] | None = None) -> str:
     """What a command prints that must succeed; what it says is shown when it does not."""
-    done = subprocess.run(argv, cwd=folder, capture_output=True, text=True, timeout=LONGEST_SECONDS, check=False)
+    done = subprocess.run(
+        argv,
+        cwd=folder,
+        env=env,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=LONGEST_SECONDS,
+        check=False,
+    )
     if done.returncode:
         sys.exit(f"{' '.join(argv)} fails:\n{done.stdout[-2000:]}{done.stderr[-2000:]}")
     return done.stdout

@@ -37,23 +37,22 @@ def lab_up(
         typer.Option(metavar="NAME=URL[#COMMIT]", help="A real FlagScale (or vllm) for the stand-in."),
     ] = None,
     link: Annotated[
-        str | None,
+        list[str] | None,
         typer.Option(
-            metavar="RATE",
-            help="Limit each host's link and what this machine sends, as tc writes it: 50mbit. Without it: no limit.",
-            show_default=False,
+            metavar="[HOST=]RATE",
+            help="Limit every host's link and what this machine sends, or one host's; RATE as tc writes it: 50mbit.",
         ),
     ] = None,
 ) -> None:
-    """Bring the lab up; what is there already is left as it is, but for a limit of the links."""
+    """Bring the lab up; what is there already is left as it is. Without --link no link is limited."""
 
     def bring(lab: Lab) -> None:
         from r1deploy.lab import links
 
-        rate = links.parse(link) if link else None
+        limits = links.parse(link or ())
         lab.up(hosts, install, lines.say, engine.value, upstream or ())
-        if rate:
-            lab.limit(rate, lines.say)
+        if link:
+            lab.limit(limits, lines.say)
 
     with_lab(bring)
 

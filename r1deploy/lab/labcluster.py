@@ -19,7 +19,7 @@ from r1deploy.ui.terminal import show
 
 if TYPE_CHECKING:
     from r1deploy.lab.engines import Engine
-    from r1deploy.lab.links import Rate
+    from r1deploy.lab.links import Limits
     from r1deploy.lab.realupstreams import Upstream
     from r1deploy.lab.upstreams import Made
 
@@ -152,13 +152,13 @@ class Lab:
             fcntl.flock(handle, fcntl.LOCK_EX)
             yield
 
-    def limit(self, rate: Rate, say: Say = show) -> None:
-        """Limit each host's link both ways, and what this machine sends, until the next ``up``. Raises LabError."""
+    def limit(self, limits: Limits, say: Say = show) -> None:
+        """Limit the hosts' links both ways, and what this machine sends, until the next ``up``. Raises LabError."""
         from r1deploy.lab import links
 
         with self._alone():
-            links.limit(self._need(), self.layout.link, rate)
-        say(f"links limited to {rate}")
+            links.limit(self._need(), self.layout.link, limits)
+        say(f"links limited: {', '.join(limits.words())}")
 
     def down(self, say: Say = show) -> None:
         """Remove containers, volumes and network; stop the engine if the lab started it."""

@@ -10,8 +10,8 @@ from __future__ import annotations
 import json
 import re
 import shlex
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +36,35 @@ class Rate:
         return f"{self.bits // UNITS[unit]}{unit}bit"
 
 
-def parse(text: str) -> Rate:
+@dataclass(frozen=True)
+class Limits:
+    """What is limited: ``all`` links and this machine's, and those of single hosts; None: no limit."""
+
+    all: Rate | None = None
+    own: Mapping[str, Rate] = field(default_factory=dict)
+
+    def of(self, host: str) -> Rate | None:
+        """A host's limit; its own goes before that of all."""
+        return self.own.get(host, self.all)
+
+    def words(self) -> list[str]:
+        """As they are given: ``50mbit``, ``node2=10mbit``."""
+        return [*([str(self.all)] if self.all else []), *(f"{host}={rate}" for host, rate in self.own.items())]
+
+
+def parse(words: Sequence[str]) -> Limits:
+    """Limits as a user gives them: RATE for all, HOST=RATE for one; the last one holds. Raises LabError."""
+    everywhere, own = None, {}
+    for word in words:
+        host, equals, rate = word.rpartition("=")
+        if equals:
+            own[host] = rate_of(rate)
+        else:
+            everywhere = rate_of(rate)
+    return Limits(everywhere, own)
+
+
+def rate_of(text: str) -> Rate:
     """A rate as tc writes it, in bits: ``50mbit``, ``800kbit``, ``1gbit``. Raises LabError."""
     found = RATE.fullmatch(text.lower())
     if found is None or not int(found[1]):
@@ -57,44 +85,60 @@ def inside(rate: Rate | None) -> str:
     return f"set -e; {shaping(INSIDE, rate)}; cat /sys/class/net/{INSIDE}/iflink"
 
 
-def outside(bridge: str, peers: Sequence[int], rate: Rate | None) -> str:
-    """The script for this machine: the bridge, and the hosts' ends there. In: the numbers of these devices."""
-    finding = 'device=$(basename "$(dirname "$(grep -lx {peer} /sys/class/net/*/ifindex)")")'
+def outside(bridge: str, rate: Rate | None, peers: Mapping[int, Rate | None]) -> str:
+    """The script for this machine: the bridge, and the hosts' ends there. In: the number of each end, and its limit."""
     rows = ["set -e", shaping(bridge, rate)]
-    for peer in peers:
-        rows += [finding.format(peer=peer), shaping("DEVICE", rate).replace("DEVICE", '"$device"')]
+    for peer, own in peers.items():
+        rows.append(f'device=$(basename "$(dirname "$(grep -lx {peer} /sys/class/net/*/ifindex)")")')
+        rows.append(shaping("DEVICE", own).replace("DEVICE", '"$device"'))
     return "\n".join(rows)
 
 
-def limit(client: Any, record: Path, rate: Rate) -> None:
-    """Limit the links of all hosts that run, and this machine's to them.
+def limit(client: Any, record: Path, limits: Limits) -> None:
+    """Limit the links of the hosts that run, and this machine's to them.
 
-    In: ``record``, the file that remembers the rate. Raises LabError.
+    In: ``record``, the file that remembers the limits. Raises LabError, also where a host that is named is not there.
     """
-    record.write_text(f"{rate}\n")
-    shape(client, rate)
+    absent = sorted(limits.own.keys() - {host_of(container) for container in running(client)})
+    if absent:
+        raise LabError(f"--link: there is no host {', '.join(absent)}", "hosts are called node1, node2, …")
+    record.write_text("\n".join(limits.words()) + "\n")
+    shape(client, limits)
 
 
 def lift(client: Any, record: Path) -> None:
-    """Take the limit away; without a record there is none. Raises LabError."""
+    """Take the limits away; without a record there are none. Raises LabError."""
     if record.is_file():
-        shape(client, None)
+        shape(client, Limits())
         record.unlink()
 
 
 def again(client: Any, record: Path) -> None:
     """A host that was started again has new devices: what was limited is again. Raises LabError."""
     if record.is_file():
-        shape(client, parse(record.read_text().strip()))
+        shape(client, parse(record.read_text().split()))
 
 
-def shape(client: Any, rate: Rate | None) -> None:
-    """Give every end its limit; None: none. Raises LabError."""
-    running = client.containers.list(filters={"label": f"{places.LABEL}=host"})
-    peers = [int(checked(client, container.name, inside(rate))) for container in running]
-    if running:
+def running(client: Any) -> list[Any]:
+    """Containers of the hosts that run."""
+    return list(client.containers.list(filters={"label": f"{places.LABEL}=host"}))
+
+
+def host_of(container: Any) -> str:
+    """The name of a container's host."""
+    return str(container.name).removeprefix(f"{places.PREFIX}-")
+
+
+def shape(client: Any, limits: Limits) -> None:
+    """Give every end its limit, or none. Raises LabError."""
+    peers = {}
+    for container in running(client):
+        rate = limits.of(host_of(container))
+        peers[int(checked(client, container.name, inside(rate)))] = rate
+    if peers:
         # A container of the hosts' image: it has tc, and needs neither root here nor a package of this machine.
-        on_machine(client, running[0].attrs["Config"]["Image"], outside(bridge_of(client), peers, rate))
+        image = running(client)[0].attrs["Config"]["Image"]
+        on_machine(client, image, outside(bridge_of(client), limits.all, peers))
 
 
 def checked(client: Any, container: str, script: str) -> str:

@@ -113,7 +113,7 @@ class Layout:
 
     @property
     def link(self) -> Path:
-        """The rate that the links are limited to; no file: they are not."""
+        """The limits of the links; no file: there are none."""
         return self.folder / "link"
 
     @property

@@ -26,16 +26,18 @@ def shown(lab: Lab) -> list[str | None]:
 
 
 def test_links_are_limited_each_way(cluster: Cluster) -> None:
-    lab, rate = cluster.lab, links.parse("20mbit")
+    lab, limits = cluster.lab, links.parse(["20mbit"])
     try:
-        lab.limit(rate)
+        lab.limit(limits)
         assert shown(lab) == ["20mbit"] * len(HOSTS)
         # No less than the link allows, however busy this machine is; the bucket goes through at once.
-        least = (SENT - 2**17) * 8 / rate.bits
+        least = (SENT - 2**17) * 8 / 20_000_000
         assert seconds(lab, "cat > /dev/null", os.urandom(SENT)) > least
         assert seconds(lab, f"head -c {SENT} /dev/urandom", b"") > least
         lab.reboot(HOSTS[-1])
         assert shown(lab) == ["20mbit"] * len(HOSTS)
+        lab.limit(links.parse(["node2=30mbit"]))
+        assert shown(lab) == [None, "30mbit"]
     finally:
         lab.up(len(HOSTS))
     assert shown(lab) == [None] * len(HOSTS)

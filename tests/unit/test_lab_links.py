@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from r1deploy.lab import LabError, links
-from r1deploy.lab.links import Rate
+from r1deploy.lab.links import Limits, Rate
 
 TBF = "tc qdisc replace dev {} root tbf rate 50mbit burst 64kb latency 50ms"
 
@@ -26,27 +26,35 @@ TBF = "tc qdisc replace dev {} root tbf rate 50mbit burst 64kb latency 50ms"
     ],
 )
 def test_a_rate_is_read_as_tc_writes_it(text: str, bits: int, shown: str) -> None:
-    assert links.parse(text) == Rate(bits) and str(Rate(bits)) == shown
+    assert links.rate_of(text) == Rate(bits) and str(Rate(bits)) == shown
 
 
 @pytest.mark.parametrize("text", ["", "50", "0mbit", "fast", "50mbps", "50 mbit", "50mbit; reboot", "-1mbit", "1e9bit"])
 def test_what_is_no_rate_is_refused(text: str) -> None:
     with pytest.raises(LabError, match="is no rate"):
-        links.parse(text)
+        links.rate_of(text)
+
+
+def test_one_host_may_have_a_limit_of_its_own() -> None:
+    limits = links.parse(["50mbit", "node2=10mbit"])
+    assert limits == Limits(Rate(50_000_000), {"node2": Rate(10_000_000)})
+    assert (str(limits.of("node1")), str(limits.of("node2"))) == ("50mbit", "10mbit")
+    assert links.parse(limits.words()) == limits
+    assert links.parse(["node2=10mbit"]).of("node1") is None and links.parse([]) == Limits()
 
 
 def test_each_end_is_limited_by_its_own_command() -> None:
     rate = Rate(50_000_000)
     assert TBF.format("eth0") in links.inside(rate) and "/sys/class/net/eth0/iflink" in links.inside(rate)
-    script = links.outside("br-1", (7, 9), rate)
-    assert TBF.format("br-1") in script and script.count(TBF.format('"$device"')) == 2
-    assert "grep -lx 7 " in script and "grep -lx 9 " in script
-    assert "tbf rate" not in links.inside(None) + links.outside("br-1", (7,), None)
+    script = links.outside("br-1", rate, {7: rate, 9: None})
+    assert TBF.format("br-1") in script and script.count(TBF.format('"$device"')) == 1
+    assert script.index("grep -lx 7 ") < script.index(TBF.format('"$device"')) < script.index("grep -lx 9 ")
+    assert "tbf rate" not in links.inside(None) + links.outside("br-1", None, {7: None})
 
 
 @pytest.mark.parametrize("rate", [Rate(800_000), None])
 def test_the_scripts_are_a_shell_s(rate: Rate | None) -> None:
-    for script in (links.inside(rate), links.outside("br-1", (7,), rate)):
+    for script in (links.inside(rate), links.outside("br-1", rate, {7: rate})):
         subprocess.run([shutil.which("sh") or "sh", "-n", "-c", script], check=True, timeout=20)
 
 
@@ -86,7 +94,7 @@ class Engine:
 
 def test_hosts_and_this_machine_get_a_limit_which_is_lifted_again(tmp_path: Path) -> None:
     engine, record = Engine(), tmp_path / "link"
-    links.limit(engine, record, Rate(50_000_000))
+    links.limit(engine, record, links.parse(["50mbit"]))
     assert record.read_text() == "50mbit\n"
     assert [name for name, _ in engine.scripts] == ["r1lab-node1", "r1lab-node2"]
     image, script, network = engine.here.pop()
@@ -104,5 +112,15 @@ def test_hosts_and_this_machine_get_a_limit_which_is_lifted_again(tmp_path: Path
 def test_a_host_that_cannot_be_limited_is_said(tmp_path: Path) -> None:
     record = tmp_path / "link"
     with pytest.raises(LabError, match="r1lab-node1: its link"):
-        links.limit(Engine(code=2), record, Rate(1000))
+        links.limit(Engine(code=2), record, links.parse(["1kbit"]))
     assert record.is_file(), "the next `up` takes away what was set"
+
+
+def test_a_limit_of_one_host_leaves_the_others_and_this_machine(tmp_path: Path) -> None:
+    engine, record = Engine(), tmp_path / "link"
+    links.limit(engine, record, links.parse(["node2=50mbit"]))
+    assert [TBF.format("eth0") in script for _, script in engine.scripts] == [False, True]
+    assert engine.here[0][1].count("tbf rate") == 1
+    with pytest.raises(LabError, match="no host node3"):
+        links.limit(engine, record, links.parse(["node3=50mbit"]))
+    assert record.read_text() == "node2=50mbit\n"
