@@ -62,7 +62,7 @@ def test_a_limit_is_read_from_what_tc_shows() -> None:
     shown = '[{"kind":"tbf","root":true,"options":{"rate":6250000,"burst":65531,"lat":50000}}]'
     assert links.rate_in(shown) == Rate(50_000_000)
     assert links.rate_in('[{"kind":"noqueue","root":true,"options":{}}]') is None
-    assert links.rate_in("") is None
+    assert links.rate_in("[]") is None
 
 
 class Engine:
@@ -124,3 +124,11 @@ def test_a_limit_of_one_host_leaves_the_others_and_this_machine(tmp_path: Path) 
     with pytest.raises(LabError, match="no host node3"):
         links.limit(engine, record, links.parse(["node3=50mbit"]))
     assert record.read_text() == "node2=50mbit\n"
+
+
+def test_an_answer_that_the_engine_loses_is_asked_for_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    answers = iter([(0, ""), (0, "[]"), (0, ""), (0, ""), (0, "")])
+    monkeypatch.setattr(links.hosts, "execute", lambda *_: next(answers))
+    assert links.shown(None, "r1lab-node1") is None
+    with pytest.raises(LabError, match="run it again"):
+        links.shown(None, "r1lab-node1")
