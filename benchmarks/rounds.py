@@ -29,11 +29,19 @@ def no_counters() -> dict[str, float]:
 
 
 @dataclass(frozen=True)
+class Around:
+    """What is done before and after a way, and not measured."""
+
+    before: Callable[[], object] = nothing
+    after: Callable[[], object] = nothing
+
+
+@dataclass(frozen=True)
 class Way:
     """Commands that are started at once, and how they are measured.
 
     ``stdin``: what each reads; ``codes``: exit codes that are right, empty: all; ``also``: processes that were there
-    before and whose CPU counts; ``before`` and ``after`` are not measured; ``wall``: seconds of the part that counts,
+    before and whose CPU counts; ``env``: the whole environment, None: ours; ``wall``: seconds of the part that counts,
     where that is not all of it; ``whole``: the memory of all its processes together is looked at, ten times a second.
     """
 
@@ -42,8 +50,8 @@ class Way:
     stdin: Sequence[Path] = ()
     codes: Sequence[int] = (0,)
     also: Sequence[int] = ()
-    before: Callable[[], object] = nothing
-    after: Callable[[], object] = nothing
+    env: Mapping[str, str] | None = None
+    around: Around = Around()
     wall: Callable[[], float] | None = None
     whole: bool = False
 
@@ -72,13 +80,13 @@ def in_turn(ways: Mapping[str, Way], turns: Turns) -> dict[str, Rows]:
 
 def counted(way: Way, counters: Callable[[], Mapping[str, float]]) -> dict[str, float]:
     """Run a way once, and what the counters went up by."""
-    way.before()
+    way.around.before()
     begun = counters()
     row = measure(way)
     row |= {name: value - begun[name] for name, value in counters().items()}
     if way.wall:
         row["wall"] = way.wall()
-    way.after()
+    way.around.after()
     return row
 
 
@@ -94,7 +102,7 @@ def measure(way: Way) -> dict[str, float]:
         order = {"commands": commands, "folder": str(way.folder), "also": list(way.also), "whole": way.whole}
         runner = [sys.executable, "-I", "-S", str(RUNNER)]
         text = json.dumps(order | {"seconds": LONGEST_SECONDS})
-        done = subprocess.run(runner, input=text, capture_output=True, text=True, check=True)
+        done = subprocess.run(runner, input=text, env=way.env, capture_output=True, text=True, check=True)
         answer = json.loads(done.stdout)
         for argv, target, code in zip(way.commands, targets, answer["codes"], strict=True):
             if way.codes and code not in way.codes:

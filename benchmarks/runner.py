@@ -22,6 +22,7 @@ import sys
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
 PR_SET_CHILD_SUBREAPER = 36
 TICKS = os.sysconf("SC_CLK_TCK")
@@ -29,7 +30,7 @@ END_SECONDS = 5
 SAMPLE_SECONDS = 0.1
 
 
-def main(order):
+def main(order: dict[str, Any]) -> dict[str, Any]:
     """Run the order; returns the answer."""
     # Whoever loses its parent becomes our child: nothing of the commands is missed, and nothing else is taken for it.
     ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
@@ -37,7 +38,7 @@ def main(order):
     sampler = Sampler() if order["whole"] else None
     started = time.monotonic()
     waiting = {start(command, order["folder"]): index for index, command in enumerate(order["commands"])}
-    codes = [None] * len(waiting)
+    codes: list[int | None] = [None] * len(waiting)
     signal.signal(signal.SIGALRM, lambda *_: end(list(waiting), signal.SIGKILL))
     signal.setitimer(signal.ITIMER_REAL, order["seconds"])
     cpu = memory = 0.0
@@ -54,7 +55,7 @@ def main(order):
     return answer if most is None else answer | {"memory_all_mib": most}
 
 
-def start(command, folder):
+def start(command: dict[str, Any], folder: str) -> int:
     """Start one command with its files; returns its pid."""
     with open(command["stdin"], "rb") as source, open(command["stdout"], "wb") as target:
         process = subprocess.Popen(command["argv"], cwd=folder, stdin=source, stdout=target, stderr=target)
@@ -63,7 +64,7 @@ def start(command, folder):
     return process.pid
 
 
-def cpu_of(pid):
+def cpu_of(pid: int) -> float:
     """Seconds that a process that runs has taken, with its children that ended; 0 where it is gone."""
     try:
         fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
@@ -72,22 +73,22 @@ def cpu_of(pid):
     return sum(map(int, fields[11:15])) / TICKS
 
 
-def children(pid="self"):
+def children(pid: int | str = "self") -> list[int]:
     """Pids of a process's children, ours by default; none where it is gone."""
-    found = []
+    found: list[int] = []
     with contextlib.suppress(OSError):
         for task in Path(f"/proc/{pid}/task").iterdir():
             found += map(int, (task / "children").read_text().split())
     return found
 
 
-def below(pid="self"):
+def below(pid: int | str = "self") -> list[int]:
     """Pids of all processes below one."""
     found = children(pid)
     return [*found, *(lower for upper in found for lower in below(upper))]
 
 
-def memory_of(pid):
+def memory_of(pid: int) -> float:
     """A process's part of the memory, in MiB; 0 where it is gone."""
     with contextlib.suppress(OSError):
         for row in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
@@ -99,31 +100,32 @@ def memory_of(pid):
 class Sampler:
     """Looks at the memory of all processes below this one, until it is stopped."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.most = 0.0
         self.ended = threading.Event()
         self.thread = threading.Thread(target=self.work, daemon=True)
         self.thread.start()
 
-    def work(self):
+    def work(self) -> None:
+        """Until the end."""
         while not self.ended.wait(SAMPLE_SECONDS):
             self.most = max(self.most, sum(map(memory_of, below())))
 
-    def stop(self):
+    def stop(self) -> float:
         """The most there was, in MiB."""
         self.ended.set()
         self.thread.join()
         return self.most
 
 
-def end(pids, number):
+def end(pids: list[int], number: int) -> None:
     """Signal processes."""
     for pid in pids:
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, number)
 
 
-def end_all():
+def end_all() -> float:
     """End what is left in the background, level by level; returns the CPU seconds that it took."""
     cpu, until = 0.0, time.monotonic() + END_SECONDS
     while True:

@@ -38,12 +38,13 @@ def write_site(farm: Farm, folder: Path) -> Settings:
 
 def whole_lock(settings: Settings) -> Lock:
     """A lock that names everything."""
-    sources = {
-        name: LockedSource(url=source.url, ref=source.ref, commit="a" * 40)
-        for name, source in (("flaggems", settings.flaggems), ("flagscale", settings.flagscale))
-    }
+    flaggems, flagscale = (
+        LockedSource(url=source.url, ref=source.ref, commit="a" * 40)
+        for source in (settings.flaggems, settings.flagscale)
+    )
     patch = LockedPatch(commit=settings.patch.commit, ciphertexts=dict.fromkeys(patch_paths(settings), "b" * 64))
-    return Lock(**sources, patch=patch, image=LockedImage(name=settings.image.name, id="sha256:" + "c" * 64))
+    image = LockedImage(name=settings.image.name, id="sha256:" + "c" * 64)
+    return Lock(flaggems=flaggems, flagscale=flagscale, patch=patch, image=image)
 
 
 def write_pyinfra(farm: Farm, folder: Path) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import ipaddress
 import json
+import os
 import re
 import subprocess
 import sys
@@ -11,10 +13,10 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import figures, loopback, results, rounds, tables
+from benchmarks import counters, fanout, figures, loopback, results, rounds, tables
 from benchmarks.figures import Found
 from benchmarks.rerun import SLEEPING
-from benchmarks.rounds import Turns, Way
+from benchmarks.rounds import Around, Turns, Way
 
 RUN = {
     "time": "2026-01-01T00:00:00Z",
@@ -125,12 +127,41 @@ def test_a_command_that_fails_ends_the_benchmark(tmp_path: Path) -> None:
 def test_rounds_go_in_turn_and_the_first_is_thrown_away(tmp_path: Path) -> None:
     order, count = [], iter(range(100))  # type: ignore[var-annotated]
     ways = {
-        name: Way([["true"]], tmp_path, before=lambda name=name: order.append(name), wall=lambda: float(next(count)))
+        name: Way(
+            [["true"]], tmp_path, around=Around(functools.partial(order.append, name)), wall=lambda: float(next(count))
+        )
         for name in ("a", "b")
     }
     taken = rounds.in_turn(ways, Turns(2, counters=lambda: {"sent_mib": float(next(count))}))
     assert order == ["a", "b"] * 3
     assert taken["a"]["wall"] == [8.0, 14.0] and taken["b"]["sent_mib"] == [1.0, 1.0]
+
+
+def test_a_step_is_from_its_first_event_to_its_last() -> None:
+    rows = [{"time": time, "step": step} for time, step in ((1.0, "host"), (2.0, "image"), (9.5, "image"), (11.0, ""))]
+    assert fanout.step_seconds([*rows, {"time": 20.0}], "image") == 7.5
+    with pytest.raises(SystemExit, match="did not come to the step trust"):
+        fanout.step_seconds(rows, "trust")
+
+
+def test_files_that_are_written_are_counted_though_they_are_removed_again(tmp_path: Path) -> None:
+    before = counters.written_mib()
+    (tmp_path / "file").write_bytes(os.urandom(8 * counters.MIB))
+    (tmp_path / "file").unlink()
+    assert counters.written_mib() - before >= 7 or "tmpfs" in filesystem(tmp_path)
+
+
+def filesystem(path: Path) -> str:
+    done = subprocess.run(["stat", "-f", "-c", "%T", str(path)], capture_output=True, text=True, check=True)
+    return done.stdout
+
+
+def test_one_after_another_stops_at_the_first_that_fails(tmp_path: Path) -> None:
+    ran = fanout.one_after_another([["sh", "-c", "cat > a"], ["false"], ["sh", "-c", "cat > c"]], "echo hello")
+    assert subprocess.run(ran, cwd=tmp_path, check=False).returncode != 0
+    assert (tmp_path / "a").read_text() == "hello\n" and not (tmp_path / "c").exists()
+    subprocess.run(fanout.piped(["sh", "-c", "cat > 'it is'"], "echo 1"), cwd=tmp_path, check=True)
+    assert (tmp_path / "it is").read_text() == "1\n"
 
 
 def test_hosts_of_the_benchmark_are_reached_from_here_only(tmp_path: Path) -> None:
