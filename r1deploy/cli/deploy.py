@@ -11,7 +11,7 @@ import typer
 
 from r1deploy.cli.app import HERE, Folder, Inventory, Json, Set, Verbose, Wait, agreed, app
 from r1deploy.cli.outcome import report
-from r1deploy.ui import lines
+from r1deploy.ui import lines, planlines
 from r1deploy.ui.live import progress
 
 
@@ -108,16 +108,16 @@ def bootstrap_command(
     options = Options(upgrades(upgrade), limit, skip_unreachable)
 
     def confirm(view: View) -> None:
-        lines.say("\n".join([*lines.moved_lines(moves(run, view)), *lines.plan_lines(view.plan, verbose)]))
+        lines.say("\n".join([*lines.moved_lines(moves(run, view)), *planlines.plan_lines(view.plan, verbose)]))
         agreed("Go on?", yes)
 
     if only_check:
-        lines.show(*lines.plan_lines(check(run, options).plan, verbose))
+        lines.show(*planlines.plan_lines(check(run, options).plan, verbose))
     else:
         with shown:
             done = bootstrap(run, options, confirm)
         # Not before the table is closed: it would be drawn over.
-        lines.show(*lines.done_lines(done.applied, done.view, verbose))
+        lines.show(*planlines.done_lines(done.applied, done.view, verbose))
     remember_inventory(run.context, lines.say)
 
 

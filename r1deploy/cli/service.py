@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from r1deploy.cli.app import HERE, Folder, Json, Set, Wait, agreed, app
-from r1deploy.ui import lines
+from r1deploy.ui import lines, statuslines
 from r1deploy.ui.live import progress
 from r1deploy.ui.terminal import show_stream
 
@@ -165,13 +165,13 @@ def status_command(
     if json and watch:
         raise typer.BadParameter("--watch draws for people, --json is one document: leave out one")
     if watch:
-        watched(lambda: lines.status_lines(look()))
+        watched(lambda: statuslines.status_lines(look()))
         return
     answer = look()
     if json:
         lines.document(answer)
     else:
-        lines.show(*lines.status_lines(answer))
+        lines.show(*statuslines.status_lines(answer))
     if all(row["error"] for row in answer["hosts"]):
         raise typer.Exit(UnreachableError.exit_code)
 

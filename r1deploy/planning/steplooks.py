@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from r1deploy.cluster.host import Host
+from r1deploy.cluster.ranges import spoken
 from r1deploy.modes import mode_of
 from r1deploy.planning.changes import UNPAUSED, Row, Unknown, sha256, short
 from r1deploy.planning.desired import INSTALL_PARTS, Desired, known_hosts
@@ -225,7 +226,7 @@ class Look:
             text = known_hosts(self.desired.workers, keys)
             has = seen.state.trust.files.get("known_hosts", (None, ""))[0]
             if has != sha256(text):
-                yield ("known_hosts", short(has), short(sha256(text)), f"host keys of {', '.join(keys)}")
+                yield ("known_hosts", short(has), short(sha256(text)), f"host keys of {spoken(keys)}")
 
     def _trust_worker(self, seen: Observed, key: str | None) -> Row:
         """A worker's one line for the head's key."""

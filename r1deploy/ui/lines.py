@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import datetime
 import json
 import re
 import shutil
@@ -13,6 +12,8 @@ import time
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Self
 
+from r1deploy.cluster.alike import nameless, one_of
+from r1deploy.cluster.ranges import FEWEST, spoken
 from r1deploy.settings import redact
 from r1deploy.ui.terminal import say, show, show_json, shown
 from r1deploy.units import duration
@@ -20,9 +21,7 @@ from r1deploy.units import duration
 if TYPE_CHECKING:
     from r1deploy.ansible.events import Event
     from r1deploy.errors import R1Error
-    from r1deploy.observe.view import View
     from r1deploy.planning.findings import Check
-    from r1deploy.planning.planner import Plan
     from r1deploy.serving.switching import Gap
 
 __all__ = ["document", "say", "show"]
@@ -35,6 +34,7 @@ BEFOREHAND = (
     "before that, while it serves: new containers are checked and started, the weights are read into the page cache "
     "where memory allows"
 )
+PAD = " " * 7
 # A task that all hosts skip is over before that.
 HOLD_SECONDS = 0.5
 
@@ -107,15 +107,35 @@ def table(rows: Sequence[Sequence[str]]) -> list[str]:
 
 
 def check_lines(checks: Iterable[Check], verbose: bool, whole: str = "cluster") -> list[str]:
-    """Findings: failures and warnings with their fix, the others with -v. In: the word for what has no host."""
-    rows: list[str] = []
-    for check in checks:
+    """Findings: failures and warnings with their fix, the others with -v; hosts with the same finding together.
+
+    In: the word for what has no host.
+    """
+    groups: dict[tuple[object, ...], list[Check]] = {}
+    for at, check in enumerate(checks):
         if check.ok and not check.warning and not verbose:
             continue
-        mark = "warn" if check.warning else "ok  " if check.ok else "FAIL"
-        rows += wrap(f"{check.host or whole}: {check.name}: {check.detail}", f"  {mark} ", "       ")
-        if not check.ok or check.warning:
-            rows += wrap(f"{check.code}: {check.fix or 'no fix known'}", "       ", "       ")
+        own = None if check.host else at
+        text = check.detail if verbose else ""
+        key = (own, check.name, check.code, check.ok, check.warning, nameless(check.host or "", text))
+        groups.setdefault(key, []).append(check)
+    rows: list[str] = []
+    for mine in groups.values():
+        small = len({check.host for check in mine}) < FEWEST
+        for group in [[check] for check in mine] if small else [mine]:
+            rows += finding_lines(group, whole)
+    return rows
+
+
+def finding_lines(group: Sequence[Check], whole: str) -> list[str]:
+    """One finding, of one host or of several. In: the word for what has no host."""
+    check = group[0]
+    mark = "warn" if check.warning else "ok  " if check.ok else "FAIL"
+    hosts = spoken(row.host for row in group if row.host) or whole
+    rows = wrap(f"{hosts}: {check.name}: {one_of([(row.host or '', row.detail) for row in group])}", f"  {mark} ", PAD)
+    if not check.ok or check.warning:
+        fix = one_of([(row.host or "", row.fix or "no fix known") for row in group])
+        rows += wrap(f"{check.code}: {fix}", PAD, PAD)
     return rows
 
 
@@ -142,23 +162,6 @@ def check_rows(checks: Iterable[Check]) -> list[dict[str, Any]]:
     ]
 
 
-def plan_lines(plan: Plan, verbose: bool) -> list[str]:
-    """What would change, by step and host; with -v why the rest stays."""
-    rows: list[str] = []
-    for change in plan.changes:
-        sentence = f"{change.field}: {change.current} → {change.desired} ({change.reason})"
-        rows += wrap(sentence, f"  {change.step:<9} {change.host}  ", " " * 14)
-    if verbose:
-        for noop in plan.noops:
-            rows += wrap(noop.reason, f"  {noop.step:<9} {noop.host}  = ", " " * 14)
-    hosts = len({change.host for change in plan.changes})
-    if plan.changes:
-        rows.append(f"{counted(len(plan.changes), 'change')} on {counted(hosts, 'host')}.")
-    else:
-        rows.append("Nothing to change.")
-    return rows
-
-
 def moved_lines(rows: Sequence[tuple[str, str, str, str]]) -> list[str]:
     """What the lock file would hold instead, as ``lockfile.moved`` gives it."""
 
@@ -172,100 +175,12 @@ def moved_lines(rows: Sequence[tuple[str, str, str, str]]) -> list[str]:
     return lines
 
 
-def done_lines(applied: Plan, view: View, verbose: bool) -> list[str]:
-    """What a bootstrap ended with. In: the plan that was applied, the view after it."""
-    rows = plan_lines(view.plan, True) if verbose and not applied.changes else []
-    of, skipped = len(view.desired.hosts), ", ".join(view.probed.failures)
-    where = f"all {of} hosts" if not skipped else f"{of - len(view.probed.failures)} of {of} hosts"
-    blockers = view.plan.blockers("serve")
-    ending = "Not ready to serve:" if blockers else "Ready to serve."
-    ending = f"Not ready to serve: {skipped} was skipped." if skipped else ending
-    release = f"release {view.desired.release.id} is on {where}"
-    said = f"Nothing to do: {release}. {ending}" if not applied.changes else f"R{release[1:]}, verified. {ending}"
-    return [*rows, *wrap(said, "", ""), *check_lines(blockers, False)]
-
-
 def gap_lines(gap: Gap) -> list[str]:
     """What a switch stops, and for how long."""
     took = f"about {duration(gap.seconds)}, as the last start took" if gap.seconds else "until the new one is up"
     rows = wrap(f"Release {gap.stops} serves. It is stopped for {gap.starts}: nobody is answered {took}.", "", "  ")
     rows += wrap(BEFOREHAND, "  ", "    ")
     return rows + [line for row in gap.differences for line in wrap(row, "  ", "    ")]
-
-
-def status_lines(status: dict[str, Any]) -> list[str]:
-    """The cluster's state, as ``verbs.status`` gives it, for people."""
-    rows = [
-        f"cluster   {status['cluster']}",
-        f"release   {status['release']}, configuration {status['config'] or 'unknown'}",
-        *wrap(active_sentence(status), "active    ", " " * 10),
-        *wrap(service_sentence(status), "service   ", " " * 10),
-    ]
-    if status["answer"]:
-        rows += wrap(status["answer"]["text"], "answer    ", " " * 10)
-    if status["last_answer"]:
-        age = time.time() - datetime.datetime.fromisoformat(status["last_answer"]).timestamp()
-        rows.append(f"answered  {duration(max(age, 0))} ago")
-    rows += diag_lines(status["diag"])
-    if status["endpoint"]:
-        rows.append(f"endpoint  {status['endpoint']} ({status['ray_nodes']}/{status['nodes']} Ray nodes)")
-    for problem in status["problems"]:
-        rows += wrap(problem, "problem   ", " " * 10)
-    if status["run"]:
-        rows.append(f"run       {status['run']['who']} runs {status['run']['verb']}, now at {status['run']['doing']}")
-    return [*rows, "", *host_table(status["hosts"])]
-
-
-def diag_lines(standings: Iterable[dict[str, Any]]) -> list[str]:
-    """What ``diag`` last found, a row a part, or one where it never ran. In: ``diag`` of ``verbs.status``."""
-    from r1deploy.planning.diagrecord import Standing, status_rows
-
-    said = status_rows([Standing(**row) for row in standings], time.time())
-    return [line for at, row in enumerate(said) for line in wrap(row, " " * 10 if at else "diag      ", " " * 12)]
-
-
-def host_table(hosts: Iterable[dict[str, Any]]) -> list[str]:
-    """A row a host: what is done and due of each step, its chips, Ray."""
-    from r1deploy.planning.steps import STEPS
-
-    cells, silent = [["host", *STEPS, "chips", "ray"]], []
-    for host in hosts:
-        if host["error"]:
-            cells.append([host["name"], *("?" for _ in STEPS), "?", "?"])
-            silent += wrap(f"{host['error']}: {host['detail']}", f"{host['name']}  ", "  ")
-        else:
-            marks = (MARKS[host["steps"][step]] for step in STEPS)
-            cells.append([host["name"], *marks, str(host["chips"]), "up" if host["ray"] else "-"])
-    return [*table(cells), *silent]
-
-
-def active_sentence(status: dict[str, Any]) -> str:
-    """The release that is active, since when, and whether the gate has seen it serve."""
-    active = status["active"]
-    if not active:
-        silent = ", ".join(status["unknown"])
-        return f"unknown: no answer from {silent}" if silent else "none"
-    doubt = "" if active["proven"] else " (not verified)"
-    return f"{active['release']}/{active['config']} since {active['since']}{doubt}"
-
-
-MARKS = {True: "ok", False: "due", None: "?"}
-SERVICE = {
-    "unknown": "unknown",
-    "stopped": "not serving",
-    "starting": "starting: it does not answer yet",
-    "no answer": "not serving: the engine lives, its port gives no answer",
-    "no token": "not serving: the port is healthy, but gives no token",
-    "incomplete": "not serving: see the problems",
-}
-
-
-def service_sentence(status: dict[str, Any]) -> str:
-    """The service in a sentence."""
-    if status["serving"]:
-        return f"serves {', '.join(status['models'])}"
-    silent = ", ".join(status["unknown"])
-    return f"{SERVICE[status['service']]}: no answer from {silent}" if silent else SERVICE[status["service"]]
 
 
 class Progress:

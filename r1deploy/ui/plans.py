@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from r1deploy.ui import lines
+from r1deploy.ui import lines, planlines
 from r1deploy.ui.choicelines import choice_lines
 
 if TYPE_CHECKING:
@@ -17,7 +17,7 @@ LOCK_KEYS = ("name", "current", "desired", "ref")
 def planned_lines(planned: Planned, verbose: bool) -> list[str]:
     """What moves in the lock file, the changes, the choices, then what forbids to go on and what to know."""
     plan = planned.view.plan
-    rows = [*lines.moved_lines(planned.locks), *lines.plan_lines(plan, verbose), *choice_lines(planned.choices)]
+    rows = [*lines.moved_lines(planned.locks), *planlines.plan_lines(plan, verbose), *choice_lines(planned.choices)]
     failed = lines.check_lines((check for check in plan.checks if not check.ok), False)
     warned = lines.check_lines((check for check in plan.checks if check.warning), False)
     return [*rows, *(["Blockers:", *failed] if failed else []), *(["Warnings:", *warned] if warned else [])]

@@ -39,7 +39,7 @@ from r1deploy.planning.steps import STEPS
 from r1deploy.settings import load
 from r1deploy.settings.lockfile import Lock, LockedImage, LockedPatch, LockedSource
 from r1deploy.settings.model import Settings
-from r1deploy.ui.lines import done_lines
+from r1deploy.ui.planlines import done_lines
 
 HERE = Path(__file__).parent
 BASE: dict[str, Any] = json.loads((HERE / "base.json").read_text(encoding="utf-8"))

@@ -21,7 +21,7 @@ from r1deploy.cli import main
 from r1deploy.cli.app import GROUPS, app
 from r1deploy.errors import ErrorCode, PreflightError, R1Error
 from r1deploy.settings import schema
-from r1deploy.ui import lines
+from r1deploy.ui import planlines
 from tests.plans.test_plans import CASES, run
 
 PACKAGE = Path(r1deploy.__file__ or "").parent
@@ -141,7 +141,7 @@ def hashes_away(text: str) -> str:
 def test_the_plan_in_the_readme_is_what_the_program_prints(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "80")
     plan, _ = run(CASES["nothing-is-there"])
-    printed = hashes_away("\n".join(lines.plan_lines(plan, False)))
+    printed = hashes_away("\n".join(planlines.plan_lines(plan, False)))
     (block,) = re.findall(r"^\$ r1deploy plan.*?\n(.*?)^Choices:", (DOCS.parent / "README.md").read_text(), re.M | re.S)
     said = [hashes_away(part) for part in block.split("  …\n")]
     rows = [

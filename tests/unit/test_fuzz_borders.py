@@ -30,7 +30,7 @@ from r1deploy.planning.observed import Incomplete, Observed, observed_of
 from r1deploy.planning.planner import plan
 from r1deploy.planning.recorded import Record
 from r1deploy.session import MARK, answer_in
-from r1deploy.ui.lines import plan_lines
+from r1deploy.ui.planlines import plan_lines
 from tests.fuzzing import quick
 from tests.plans import test_plans as plans
 

@@ -16,7 +16,7 @@ from r1deploy.inputs.locking import resolve, resolved
 from r1deploy.observe.blocking import unreachable
 from r1deploy.planning.diagrecord import DiagRecord, standings
 from r1deploy.settings.load import load
-from r1deploy.ui import lines
+from r1deploy.ui import lines, statuslines
 from r1deploy.verbs.preflight import finding
 
 
@@ -128,7 +128,7 @@ def test_unknown_is_not_stopped(serving: bool | None, word: str) -> None:
     found |= {"service": "stopped" if serving is False else "unknown", "unknown": ["node1"] if serving is None else []}
     found |= {"answer": None, "last_answer": None, "problems": []}
     found["diag"] = [dataclasses.asdict(row) for row in standings("r", ["node1"], {})]
-    rows = lines.status_lines({**found, "endpoint": None, "run": None, "ray_nodes": 0, "hosts": [host]})
+    rows = statuslines.status_lines({**found, "endpoint": None, "run": None, "ray_nodes": 0, "hosts": [host]})
     assert next(row for row in rows if row.startswith("service")).split(None, 1)[1].startswith(word)
 
 
@@ -137,14 +137,14 @@ def test_what_diag_found_is_a_line_a_part() -> None:
     entry["time"] = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(time.time() - 3 * 86_400 - 60))
     record = DiagRecord.model_validate({"kernels": entry, "network": {**entry, "ok": False}})
     found = [dataclasses.asdict(row) for row in standings("r", ["node1"], {"node1": record})]
-    rows = lines.diag_lines(found)
+    rows = statuslines.diag_lines(found)
     assert rows == [
         "diag      chips: never",
         "          kernels: verified on 1 host, 16 chips, 3 days ago",
         "          network: found something wrong 3 days ago:",
         "            r1deploy diag network",
     ]
-    assert lines.diag_lines([{**row, "state": "never"} for row in found]) == ["diag      never (r1deploy diag)"]
+    assert statuslines.diag_lines([{**row, "state": "never"} for row in found]) == ["diag      never (r1deploy diag)"]
 
 
 # Findings under their own names.

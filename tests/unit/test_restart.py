@@ -15,7 +15,7 @@ from r1deploy.observe.view import View
 from r1deploy.planning.changes import UNPAUSED, Change
 from r1deploy.planning.findings import SERVE, failed
 from r1deploy.signals import Stopped
-from r1deploy.ui import lines
+from r1deploy.ui import lines, planlines
 from r1deploy.verbs import bootstrap, serve
 from r1deploy.verbs.restart import refuse_incurable, serve_mends
 from tests.unit.test_serving import HOSTS, host, serving
@@ -83,7 +83,7 @@ def test_a_verdict_is_printed_when_the_table_is_closed(tmp_path: Path, monkeypat
     monkeypatch.setattr(deploy, "progress", Shown)
     monkeypatch.setattr(opening, "open_run", lambda *_, **__: run)
     monkeypatch.setattr(bootstrap, "bootstrap", lambda *_: done)
-    monkeypatch.setattr(lines, "done_lines", lambda *_: ["verdict"])
+    monkeypatch.setattr(planlines, "done_lines", lambda *_: ["verdict"])
     monkeypatch.setattr(lines, "show", lambda *rows: told.extend(rows))
     monkeypatch.setattr("r1deploy.observe.context.remember_inventory", lambda *_: None)
     deploy.bootstrap_command(folder=tmp_path, yes=True)

@@ -65,6 +65,7 @@ ALLOWED_OUTSIDE = {
     "r1deploy.settings.site",
     "r1deploy.cluster",
     "r1deploy.cluster.host",
+    "r1deploy.cluster.ranges",
     "r1deploy.units",
 }
 

@@ -23,7 +23,7 @@ from r1deploy.planning.changes import Change
 from r1deploy.planning.findings import failed
 from r1deploy.planning.planner import Plan
 from r1deploy.planning.whatserves import Serving
-from r1deploy.ui import lines, live, terminal
+from r1deploy.ui import lines, live, planlines, terminal
 
 EVIL = "a\x1b[2J\x07\r\x9b31m\x7f\u202eb\x00\udc80"
 SHOWN = "a\\x1b[2J\\x07\\x0d\\x9b31m\\x7f\\u202eb\\x00\\udc80"
@@ -50,7 +50,7 @@ def test_any_text_is_shown_harmless_and_the_rest_of_it_stays(text: str) -> None:
 def test_lines_of_all_kinds(capsys: pytest.CaptureFixture[str]) -> None:
     """Plans, findings, errors with evidence, tables, progress, JSON: all that host said goes through one door."""
     plan = Plan((Change("host", "node1", EVIL, EVIL, EVIL, EVIL),), (), (), Serving(None, None))
-    lines.show(*lines.plan_lines(plan, True))
+    lines.show(*planlines.plan_lines(plan, True))
     lines.show(*lines.check_lines([failed("WEIGHTS_MISSING", "weights", EVIL, EVIL).at("node1")], True))
     for row in lines.error_lines(ApplyError("STEP_FAILED", EVIL, evidence=[EVIL], fix=EVIL)):
         lines.say(row)
