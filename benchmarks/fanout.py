@@ -22,7 +22,7 @@ import yaml
 
 from benchmarks.counters import bridge_of, sent_mib, written_mib
 from benchmarks.figures import Cases, Found
-from benchmarks.ownlab import NETWORK, OwnLab, own_lab
+from benchmarks.ownlab import NETWORK, WIPE, OwnLab, own_lab
 from benchmarks.rounds import Around, Turns, Way, in_turn
 from benchmarks.site import R1DEPLOY
 
@@ -105,7 +105,7 @@ def image_ways(lab: OwnLab, image: Path) -> dict[str, Way]:
     addresses = list(lab.hosts().values())
     loads = [[*lab.ssh(address), "docker load -q"] for address in addresses]
     around = Around(
-        lambda: lab.everywhere(f"docker rmi -f {IMAGE} > /dev/null 2>&1; sync"),
+        lambda: lab.everywhere(f"{WIPE}\nsync"),
         lambda: lab.everywhere(f"docker image inspect {IMAGE}"),
     )
     play: Tasks = [

@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import shlex
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
@@ -42,8 +43,8 @@ class OwnLab:
 
     def take_settings(self) -> None:
         """Begin as a user does: the lab's settings, and an inventory from its hostfile."""
-        for path in self.site.iterdir():
-            path.unlink()
+        shutil.rmtree(self.site)
+        self.site.mkdir()
         (self.site / "r1deploy.yaml").write_bytes((self.folder / "r1deploy.yaml").read_bytes())
         self.r1("init", str(self.folder / "hostfile.txt"))
 

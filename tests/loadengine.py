@@ -23,7 +23,7 @@ class LoadEngine:
     """``whole``: the sha256 of each load that came to its end. ``begun``, ``bytes``: of loads, whole or not.
 
     ``refuse``: what it says once it has so many bytes. ``pause``: seconds after each 256 KiB. ``early``: it has the
-    image before the end came, as an archive with padding does.
+    image before the end came, as an archive with padding does. ``open``: while it is not set, nothing is taken.
     """
 
     def __init__(
@@ -33,7 +33,8 @@ class LoadEngine:
         self.whole: list[str] = []
         self.begun = self.bytes = 0
         self.images: dict[str, str] = {}
-        self.ended = threading.Event()
+        self.ended, self.open = threading.Event(), threading.Event()
+        self.open.set()
         engine = self
 
         class Handler(http.server.BaseHTTPRequestHandler):
@@ -76,6 +77,7 @@ class LoadEngine:
         self.begun += 1
         taken, digest = 0, hashlib.sha256()
         while length := int(handler.rfile.readline() or b"-1", 16):
+            self.open.wait(120)
             data = handler.rfile.read(length) if length > 0 else b""
             self.bytes += len(data)
             if length < 0 or len(data) < length:
