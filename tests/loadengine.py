@@ -8,6 +8,7 @@ import json
 import socketserver
 import threading
 import time
+import urllib.parse
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +51,11 @@ class LoadEngine:
                 self.answer(200, {})
 
             def do_POST(self) -> None:
+                if "/tag?" in self.path:
+                    found, _, query = self.path.removeprefix("/images/").partition("/tag?")
+                    words = dict(urllib.parse.parse_qsl(query))
+                    engine.images[f"{words['repo']}:{words['tag']}"] = urllib.parse.unquote(found)
+                    return self.answer(201, {})
                 assert self.path == "/images/load?quiet=1"
                 try:
                     engine.load(self)

@@ -5,12 +5,14 @@ The engine acts on the end of the file. So it gets the end only once all of it i
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import json
 import select
 import socket
+import time
 from typing import Any, Mapping, NoReturn
-from urllib.parse import quote
+from urllib.parse import quote, urlencode
 
 from .enginesocket import Engine
 from .plainfiles import parse
@@ -30,7 +32,8 @@ class ImageSink:
     """One load. In: the engine's socket and the image's name. Raises OSError where no engine listens."""
 
     def __init__(self, order: Mapping[str, Any]) -> None:
-        self._path, self._image = order["socket"], "/images/" + quote(order["name"], safe="/:@")
+        self._path, self._name = order["socket"], order["name"]
+        self._image = "/images/" + quote(self._name, safe="/:@")
         self._before = self._here()
         self._answered = False
         self._stream = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -49,11 +52,24 @@ class ImageSink:
             self._answer()
 
     def abandon(self) -> None:
-        """End the load. An image that is there all the same is removed: it is none that was asked for."""
+        """End the load early. An image of it is removed; the one that had the name before has it again.
+
+        The engine says that the archive is cut; then it has done with it.
+        """
+        until = time.monotonic() + ASK_SECONDS
+        with contextlib.suppress(OSError):
+            self._stream.shutdown(socket.SHUT_WR)
+            while select.select([self._stream], [], [], max(0.0, until - time.monotonic()))[0]:
+                if not self._stream.recv(LIMIT, socket.MSG_DONTWAIT):
+                    break
         self._stream.close()
         now = self._here()
-        if now and now != self._before:
-            self._ask("DELETE", self._image)
+        if now is None or now == self._before:
+            return
+        self._ask("DELETE", self._image)
+        if self._before:
+            name, _, tag = self._name.rpartition(":")
+            self._ask("POST", f"/images/{self._before}/tag?" + urlencode({"repo": name, "tag": tag}))
 
     def _send(self, data: bytes) -> None:
         """Send, and listen: the engine may answer before the end, with an error."""

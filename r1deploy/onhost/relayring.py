@@ -7,6 +7,8 @@ import time
 
 # What is written, and read, at a time.
 BLOCK = 1 << 18
+# How often the time of a wait is counted.
+LOOK_SECONDS = 0.1
 
 
 class Behind(Exception):
@@ -16,8 +18,10 @@ class Behind(Exception):
 class Ring:
     """Bytes ``start`` to ``end`` of a stream; never more than ``capacity`` of them.
 
-    The sink holds the writer as long as it likes. The successor does so for ``patience`` seconds in all, also while it
-    is away; then it is let go, and ``late`` is set. The sink gets nothing from ``limit`` on.
+    The sink holds the writer as long as it likes. The successor does so for ``patience`` seconds, also while it is
+    away; then it is let go, and ``late`` is set. Only time counts for which the sink has all and waits too, and time
+    without such a wait pays it back: who goes is one that makes the others wait for more than half of the time. The
+    sink gets nothing from ``limit`` on.
     """
 
     def __init__(self, capacity: int, limit: int, patience: float) -> None:
@@ -29,6 +33,7 @@ class Ring:
         self._sunk = 0
         self._next: int | None = None
         self._ticket = 0
+        self._held, self._holds, self._looked = 0.0, False, time.monotonic()
 
     def room(self) -> memoryview:
         """Memory for what comes next, at least one byte; waits until nobody needs it any more."""
@@ -41,25 +46,28 @@ class Ring:
 
     def _free(self, before: int) -> bool:
         """Whether nobody needs what lies before a place; else it has waited for a change."""
-        if self._sunk < before:
-            self._changed.wait()
-        elif self._next is not None and self._next < before:
-            self._hold()
+        self._count()
+        behind = self._next is not None and self._next < before
+        self._holds = behind and self._sunk >= min(self.end, self._limit)
+        if self._holds and self._held >= self._patience:
+            self._let_go()
+        elif behind or self._sunk < before:
+            self._changed.wait(LOOK_SECONDS)
         else:
             self.start = max(self.start, before)
             return True
         return False
 
-    def _hold(self) -> None:
-        """Wait for the successor, as long as there is patience."""
-        if self._patience <= 0:
-            self._next = None
-            self._ticket += 1
-            self.late.set()
-            return
-        began = time.monotonic()
-        self._changed.wait(self._patience)
-        self._patience -= time.monotonic() - began
+    def _count(self) -> None:
+        """Add the time for which the successor held the writer, or pay it back."""
+        now = time.monotonic()
+        passed, self._looked = now - self._looked, now
+        self._held = max(0.0, self._held + (passed if self._holds else -passed))
+
+    def _let_go(self) -> None:
+        self._next, self._held = None, 0.0
+        self._ticket += 1
+        self.late.set()
 
     def put(self, count: int) -> None:
         """So many bytes of the room are written."""
@@ -70,7 +78,7 @@ class Ring:
     def wait_longer(self, patience: float) -> None:
         """The successor may hold the writer for so many seconds from now on."""
         with self._changed:
-            self._patience = patience
+            self._patience, self._held = patience, 0.0
             self._changed.notify_all()
 
     def open_end(self, limit: int) -> None:

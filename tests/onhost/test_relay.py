@@ -124,6 +124,15 @@ def test_an_image_that_the_engine_made_of_a_wrong_stream_is_removed(hosts: Any) 
     assert host.engine.images == {}
 
 
+def test_what_had_the_name_before_a_wrong_stream_has_it_again(hosts: Any) -> None:
+    host = hosts(1, {"early": True}, sha256="0" * 64)
+    host.engine.images[NAME] = "sha256:before"
+    host.until("ready")
+    host.feed(DATA)
+    assert host.until("done", "error")["code"] == "TARBALL_DAMAGED"
+    assert host.engine.images == {NAME: "sha256:before"}
+
+
 def test_an_image_that_was_there_before_stays(hosts: Any) -> None:
     host = hosts(1, sha256="0" * 64)
     host.engine.images[NAME] = "sha256:before"
@@ -262,6 +271,46 @@ def test_ring_keeps_what_the_sink_did_not_take() -> None:
     assert len(ring.room()) == relayring.BLOCK and ring.start == relayring.BLOCK
     with pytest.raises(relayring.Behind):
         ring.join(0)
+
+
+class Clock:
+    """Seconds that pass when the test says so; a wait takes what it is told, and lets the sink and the next move."""
+
+    def __init__(self, share: float) -> None:
+        self.now, self.share = 0.0, share
+
+    def monotonic(self) -> float:
+        return self.now
+
+
+@pytest.mark.parametrize(("share", "kept"), [(0.95, True), (0.8, True), (0.6, True), (0.4, False), (0.0, False)])
+def test_only_one_that_holds_the_others_most_of_the_time_is_let_go(
+    monkeypatch: pytest.MonkeyPatch, share: float, kept: bool
+) -> None:
+    """The sink takes a block a second where it has one; the successor takes a share of that."""
+    clock = Clock(share)
+    monkeypatch.setattr(relayring, "time", clock)
+    ring = relayring.Ring(relayring.BLOCK * 4, 1 << 40, 10.0)
+    ticket, owed, taken = ring.join(0), 0.0, 0
+
+    def second(timeout: float = 1.0) -> bool:
+        nonlocal owed, taken
+        clock.now += timeout
+        if ring.end > ring._sunk:
+            ring._sunk += min(ring.end - ring._sunk, int(relayring.BLOCK * timeout))
+        owed += relayring.BLOCK * timeout * share
+        while owed >= relayring.BLOCK and ring.end > taken and not ring.late.is_set():
+            owed -= relayring.BLOCK
+            taken += len(ring.for_next(ticket, taken))
+            if ring._next is not None:
+                ring._next = taken
+        return True
+
+    monkeypatch.setattr(ring._changed, "wait", second)
+    for _ in range(120):
+        ring.put(len(ring.room()))
+        second(1.0)
+    assert ring.late.is_set() is not kept
 
 
 def test_a_host_without_a_source_says_where_it_is(hosts: Any) -> None:
