@@ -195,7 +195,7 @@ def test_a_host_that_no_other_one_reaches_gets_it_in_a_second_go(cluster: Cluste
 
 @pytest.mark.usefixtures("small")
 def test_a_slow_host_holds_nobody_and_gets_the_rest_afterwards(cluster: Cluster) -> None:
-    cluster.holds(bytes(40 * MIB))  # more than what the kernel keeps for a connection
+    cluster.holds(bytes(64 * MIB))  # more than what the kernel keeps for a connection
     for _ in range(3):
         cluster.add()
     held = cluster.engines["node2"].open
