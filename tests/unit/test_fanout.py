@@ -75,7 +75,6 @@ class Cluster:
         self.ways: dict[str, Way] = {}
         self.engines: dict[str, LoadEngine] = {}
         self.said: list[str] = []
-        self.told: Callable[[str], None] = self.said.append
         self.file = folder / "image.tar"
         self.holds(DATA)
 
@@ -97,7 +96,7 @@ class Cluster:
     ) -> dict[str, str | None]:
         """What came of it: the code of each error."""
         load = Load(self.file, self.size, self.sha256, {"kind": "image", "socket": "", "name": NAME})
-        ended: Any = spread(self.ways, self.hosts, load, Told(self.told, progress, check))  # type: ignore[arg-type]
+        ended: Any = spread(self.ways, self.hosts, load, Told(self.said.append, progress, check))  # type: ignore[arg-type]
         for name, error in ended.items():
             assert self.engines[name].whole == ([] if error else [self.sha256]), name
         return {name: error.code if error else None for name, error in ended.items()}
@@ -195,20 +194,18 @@ def test_a_host_that_no_other_one_reaches_gets_it_in_a_second_go(cluster: Cluste
 
 @pytest.mark.usefixtures("small")
 def test_a_slow_host_holds_nobody_and_gets_the_rest_afterwards(cluster: Cluster) -> None:
-    cluster.holds(bytes(40 * MIB))  # more than what the kernel keeps for a connection
+    cluster.holds(bytes(64 * MIB))  # more than what the kernel keeps for a connection
     for _ in range(3):
         cluster.add()
     held = cluster.engines["node2"].open
     held.clear()
 
-    def told(line: str) -> None:
-        cluster.said.append(line)
-        if "node2" in line and "when the others are done" in line:
+    def progress(host: str, done: int, total: int) -> None:
+        if host == "node1" and done == total:
             held.set()
 
-    cluster.told = told
-    assert set(cluster.spread().values()) == {None}
-    assert held.is_set(), cluster.said
+    assert set(cluster.spread(progress).values()) == {None}
+    assert [line for line in cluster.said if "node2" in line and "when the others are done" in line], cluster.said
     assert cluster.sent <= 2 * cluster.size + 3 * SCRIPTS
     assert cluster.engines["node2"].begun == 1, "it goes on where it was"
 
