@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from types import SimpleNamespace
 from typing import Any
 
 from tests.plans.test_plans import CASES
@@ -25,8 +24,3 @@ def case(count: int, observed: dict[str, Any] | None = None, **more: Any) -> dic
 def empty(hosts: Iterable[str]) -> dict[str, Any]:
     """``observed`` of hosts that have nothing yet."""
     return dict.fromkeys(hosts, CASES["nothing-is-there"]["observed"]["all"])
-
-
-def view(plan: Any, desired: Any) -> Any:
-    """As much of a view as the lines need: every host answered."""
-    return SimpleNamespace(plan=plan, desired=desired, probed=SimpleNamespace(failures={}))

@@ -101,14 +101,18 @@ def bootstrap_command(
     from r1deploy.observe.context import remember_inventory
     from r1deploy.observe.view import View
     from r1deploy.verbs.bootstrap import Options, bootstrap, check
-    from r1deploy.verbs.plan import moves
+    from r1deploy.verbs.plan import causes, moves
 
     shown = progress()
     run = with_bundle(open_run(folder, inventory, sets, shown, wait=wait), bundle)
     options = Options(upgrades(upgrade), limit, skip_unreachable)
 
     def confirm(view: View) -> None:
-        lines.say("\n".join([*lines.moved_lines(moves(run, view)), *planlines.plan_lines(view.plan, verbose)]))
+        lines.say(
+            "\n".join(
+                [*planlines.cause_lines(causes(view), moves(run, view)), *planlines.plan_lines(view.plan, verbose)]
+            )
+        )
         agreed("Go on?", yes)
 
     if only_check:

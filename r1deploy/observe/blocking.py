@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from r1deploy.ansible.failures import Failure
+from r1deploy.cluster.alike import alike
 from r1deploy.cluster.host import Host
+from r1deploy.cluster.ranges import spoken
 from r1deploy.errors import PreflightError, R1Error, UnreachableError, UsageError
 from r1deploy.observe.probing import Probed
 from r1deploy.observe.view import View
@@ -20,7 +24,9 @@ def refuse_blocked(blockers: tuple[Check, ...]) -> None:
         rows[0] if len(rows) == 1 else f"{len(rows)} findings forbid to go on",
         blockers=blockers,
         host=blockers[0].host,
-        evidence=rows if len(rows) > 1 else (),
+        evidence=told((row.host or "cluster", f"{row.name}: {row.detail} ({row.code})") for row in blockers)
+        if len(rows) > 1
+        else (),
         fix="\n".join(dict.fromkeys(row.fix for row in blockers if row.fix)) or None,
     )
 
@@ -31,20 +37,25 @@ def refuse_unreachable(probed: Probed) -> None:
         raise unreachable(list(probed.failures.values()), len(probed.hosts))
 
 
+def told(rows: Iterable[tuple[str, str]]) -> list[str]:
+    """What is said of hosts, a line each; hosts of which the same is said stand together, all by name."""
+    return [f"{spoken(hosts, None)}: {text}" for hosts, text in alike(rows)]
+
+
 def unreachable(failures: list[Failure], of: int) -> R1Error:
     """One error for all hosts that did not answer, each with its cause and its fix.
 
     Where all of them let us in but sudo does not, it is preflight that refuses.
     """
-    rows = [f"{row.host}: {row.message} ({row.code})" for row in failures]
-    fixes = [f"{row.host}: {row.fix}" for row in failures if row.fix]
+    rows = told((row.host, f"{row.message} ({row.code})") for row in failures)
+    fixes = told((row.host, row.fix) for row in failures if row.fix)
     begun = "nothing was begun on any host"
-    evidence = [f"{row.host}: {line}" for row in failures for line in row.evidence[-3:]]
+    evidence = told((row.host, line) for row in failures for line in row.evidence[-3:])
     first = failures[0]
     kind = PreflightError if all(row.code.startswith("SUDO_") for row in failures) else UnreachableError
     return kind(
         first.code,
-        f"{rows[0]}; {begun}" if len(rows) == 1 else "\n".join([f"{len(rows)} of {of} hosts; {begun}", *rows]),
+        f"{rows[0]}; {begun}" if len(failures) == 1 else "\n".join([f"{len(failures)} of {of} hosts; {begun}", *rows]),
         host=first.host,
         evidence=evidence,
         fix="\n".join(fixes) or None,

@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal, get_args
 
 from pydantic import AfterValidator, ConfigDict, Field, ValidationError, field_validator
 
+from r1deploy.cluster.ranges import spoken
 from r1deploy.planning import border
 from r1deploy.units import age
 
@@ -135,13 +136,13 @@ def status_rows(rows: Sequence[Standing], now: float) -> list[str]:
 
 
 def _unheard(silent: Sequence[str]) -> str:
-    return f"; no answer from {', '.join(silent)}" if silent else ""
+    return f"; no answer from {spoken(silent)}" if silent else ""
 
 
 def _sentence(row: Standing, now: float) -> str:
     since = f"{age(max(now - seconds_of(row.time), 0))} ago" if row.time else ""
     if row.state == "verified":
-        lacks = f"; not on {', '.join(row.missing)}" if row.missing else ""
+        lacks = f"; not on {spoken(row.missing)}" if row.missing else ""
         return f"verified on {_many(len(row.hosts), 'host')}, {_many(row.chips, 'chip')}, {since}{lacks}"
     if row.state == "wrong":
         return f"found something wrong {since}: r1deploy diag {row.part}"
@@ -158,8 +159,8 @@ def lacking(rows: Sequence[Standing]) -> list[str]:
 
 def _fault(row: Standing) -> str:
     if row.state == "wrong":
-        return f"found something wrong ({', '.join(row.hosts)})"
-    return f"did not run on {', '.join(row.missing)}" if row.state == "verified" else "did not run"
+        return f"found something wrong ({spoken(row.hosts)})"
+    return f"did not run on {spoken(row.missing)}" if row.state == "verified" else "did not run"
 
 
 def _many(number: int, noun: str) -> str:

@@ -32,6 +32,7 @@ class Record(Part):
     """``release.json`` beside a configuration: what has to be in place to serve it again.
 
     ``hosts`` head first; ``files`` of a host: name → sha256 (``release.json`` itself left out).
+    ``engine``: setting → value as JSON, for people; records of an older r1deploy have none.
     """
 
     release: Name
@@ -46,6 +47,7 @@ class Record(Part):
     port: Port
     ssh_port: Port
     hosts: tuple[RecordHost, ...]
+    engine: dict[Text, Text] = Field(default_factory=dict)
 
 
 class ReleaseState(Part):

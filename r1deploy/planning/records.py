@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from r1deploy.cluster.ranges import FEWEST, spoken
 from r1deploy.planning.desired import INSTALL_PARTS, Desired
 from r1deploy.planning.observed import Observed
 from r1deploy.planning.recorded import Active, Record, ReleaseState, Switched, TreeState
@@ -105,18 +106,41 @@ def differences(old: Record, new: Record) -> Iterator[str]:
     pairs = {name: (getattr(old, name), getattr(new, name)) for name in ("image", "mode", "model", "port", "container")}
     names = {*old.commits, *new.commits}
     pairs |= {name: (old.commits.get(name), new.commits.get(name)) for name in sorted(names)}
-    pairs["hosts"] = (", ".join(host.name for host in old.hosts), ", ".join(host.name for host in new.hosts))
+    pairs["hosts"] = (spoken(host.name for host in old.hosts), spoken(host.name for host in new.hosts))
     for name, (was, now) in pairs.items():
         if was != now:
             yield f"{name}: {shown(was)} → {shown(now)}"
     if set(old.trees) != set(new.trees) and old.commits == new.commits and old.image == new.image:
         yield "patch or vllm.build: another tree"
+    engine = list(settings_between(old, new))
+    yield from engine
+    for name, hosts in files_between(old, new).items():
+        setting = SETTINGS_IN.get(name.split("/")[0], name)
+        if engine and setting == "engine":
+            continue
+        for where in hosts if len(hosts) < FEWEST else [spoken(hosts)]:
+            yield f"{setting}: another {name} on {where}"
+
+
+def settings_between(old: Record, new: Record) -> Iterator[str]:
+    """Settings of the engine, ``engine.max_num_seqs: 256 → 128``; nothing where a record does not know them."""
+    if old.engine and new.engine:
+        for name in sorted({*old.engine, *new.engine}):
+            was, now = old.engine.get(name, "absent"), new.engine.get(name, "absent")
+            if was != now:
+                yield f"{name}: {was} → {now}"
+
+
+def files_between(old: Record, new: Record) -> dict[str, list[str]]:
+    """Files that two records both have and differ in, with their hosts."""
     files = {host.name: host.files for host in old.hosts}
+    found: dict[str, list[str]] = {}
     for host in new.hosts:
         both = sorted(name for name in host.files.keys() & files.get(host.name, {}).keys() if not names_folder(name))
         for name in both:
             if host.files[name] != files[host.name][name]:
-                yield f"{SETTINGS_IN.get(name.split('/')[0], name)}: another {name} on {host.name}"
+                found.setdefault(name, []).append(host.name)
+    return found
 
 
 # Which settings a rendered file holds.

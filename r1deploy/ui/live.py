@@ -7,16 +7,18 @@ import os
 import signal
 import sys
 import time
+from collections import Counter
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
+from r1deploy.planning.steps import STEPS
 from r1deploy.ui import lines
 from r1deploy.ui.terminal import show, shown
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
-    from rich.console import RenderableType
+    from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
     from rich.live import Live
 
     from r1deploy.ansible.events import Event
@@ -24,6 +26,10 @@ if TYPE_CHECKING:
 HOST_COLUMNS, BAR_COLUMNS = 24, 30
 TICKS_PER_SECOND = 4
 WATCH_SECONDS = 3
+# A host, how many others there are, the bar.
+LEAST_LINES = 3
+# The order in which hosts get a line where not all fit.
+STATES = ("failed", "busy", "ok")
 
 
 def progress() -> lines.Progress:
@@ -46,6 +52,16 @@ class Row:
     def seconds(self) -> float:
         """Time in the present step; it stands still once the host is done."""
         return (self.ended or time.monotonic()) - self.began
+
+    @property
+    def state(self) -> str:
+        """One of ``STATES``: a word, for a colour alone tells some people nothing."""
+        return "failed" if self.style else "busy" if self.ended is None else "ok"
+
+    @property
+    def colour(self) -> str:
+        """How the row is drawn."""
+        return self.style or ("" if self.ended is None else "dim")
 
 
 @dataclass
@@ -127,20 +143,65 @@ class Table(lines.Progress):
             self._live.start()
 
     def picture(self) -> RenderableType:
-        """The table and the bar as they are now, one line a host whatever the width."""
-        from rich.console import Group
+        """The table and the bar as they are now, one line a host, never more lines than the screen has."""
+        return Picture(self)
+
+    def drawn(self, room: int) -> list[tuple[str, str]]:
+        """Lines with their styles: hosts, how many have no line, and last how far all of it is. In: how many lines."""
+        rows = list(self.rows.items())  # it is drawn by a thread of its own, while hosts come
+        kept = fitting(rows, room - 1)
+        # Text, no rich table: that one gives up whole columns where the last is long.
+        wide = min(max((len(host) for host, _ in kept), default=0), HOST_COLUMNS)
+        hosts = [
+            (f"{host[:wide]:<{wide}}  {row.step:<9}{row.seconds():5.0f}s  {row.text}", row.colour) for host, row in kept
+        ]
+        names = {host for host, _ in kept}
+        left = Counter(row.state for host, row in rows if host not in names)
+        if left:
+            hosts.append((", ".join(f"+{left[state]} {state}" for state in STATES if left[state]), ""))
+        return [*hosts, (self.foot(row for _, row in rows), "")]
+
+    def foot(self, rows: Iterable[Row]) -> str:
+        """The last line: the time, the step, how many hosts failed, the bar."""
+        states = list(rows)
+        broken = sum(row.state == "failed" for row in states)
+        failed = f"{broken} failed" if broken else ""
+        bar = bar_text(*self.loading) if self.loading else "done" if self.over else ""
+        step = "" if self.loading or self.over else step_of(states)
+        return "  ".join([self.elapsed(), *(part for part in (step, failed, bar) if part)]).strip()
+
+
+class Picture:
+    """A table as it is drawn on a console: only then its size is known."""
+
+    def __init__(self, table: Table) -> None:
+        self._table = table
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        """One line of text each, cut at the width."""
         from rich.text import Text
 
-        # Text, no rich table: that one gives up whole columns where the last is long.
-        rows = list(self.rows.items())  # it is drawn by a thread of its own, while hosts come
-        wide = min(max((len(host) for host, _ in rows), default=0), HOST_COLUMNS)
-        drawn = []
-        for host, row in rows:
-            line = f"{host[:wide]:<{wide}}  {row.step:<9}{row.seconds():5.0f}s  {row.text}"
-            drawn.append((line, row.style or ("" if row.ended is None else "dim")))
-        foot = bar_text(*self.loading) if self.loading else "done" if self.over else ""
-        drawn.append((f"{self.elapsed()}  {foot}".strip(), ""))
-        return Group(*(Text(shown(line), style, no_wrap=True, overflow="ellipsis") for line, style in drawn))
+        for line, style in self._table.drawn(max(options.size.height - 1, LEAST_LINES)):
+            yield Text(shown(line), style, no_wrap=True, overflow="ellipsis")
+
+
+def fitting(rows: list[tuple[str, Row]], room: int) -> list[tuple[str, Row]]:
+    """The hosts that get a line: all of them where they fit, else those that failed, then those at work.
+
+    In: how many lines there are for hosts, and for the line that counts the others.
+    """
+    if len(rows) <= room:
+        return rows
+    first = sorted(rows, key=lambda row: STATES.index(row[1].state))
+    return [row for row in first[: room - 1] if row[1].state != "ok"]
+
+
+def step_of(rows: Iterable[Row]) -> str:
+    """``step 5 of 9``: the first one at which a host is at work, else the last one that a host came to."""
+    numbers = [(row.state != "busy", STEPS.index(row.step) + 1) for row in rows if row.step in STEPS]
+    busy = [number for idle, number in numbers if not idle]
+    at = min(busy) if busy else max((number for _, number in numbers), default=0)
+    return f"step {at} of {len(STEPS)}" if at else ""
 
 
 def bar_text(what: str, done: int, total: int) -> str:
@@ -159,6 +220,14 @@ def ended_by_user() -> Iterator[None]:
     except Stopped as stop:
         if stop.number != signal.SIGINT:
             raise
+
+
+def on_screen(rows: list[str], room: int) -> list[str]:
+    """The first rows, and how many more there are, in at most ``room`` lines."""
+    if len(rows) <= room:
+        return rows
+    kept = max(room - 1, 0)
+    return [*rows[:kept], f"… {len(rows) - kept} lines more"]
 
 
 def watched(look: Callable[[], list[str]]) -> None:
@@ -180,7 +249,8 @@ def watched(look: Callable[[], list[str]]) -> None:
         while True:
             if terminal:
                 foot = f"{time.strftime('%H:%M:%S')}, again in {WATCH_SECONDS} s; Ctrl-C ends it"
-                drawn = Text(shown("\n".join([*rows, "", foot])), no_wrap=True, overflow="ellipsis")
+                kept = on_screen(rows, console.size.height - 3)
+                drawn = Text(shown("\n".join([*kept, "", foot])), no_wrap=True, overflow="ellipsis")
                 terminal.update(drawn, refresh=True)
             elif rows != before:
                 show(*rows, "")

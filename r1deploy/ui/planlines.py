@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from r1deploy.cluster.ranges import FEWEST, spoken
-from r1deploy.ui.lines import check_lines, counted, wrap
+from r1deploy.ui.lines import check_lines, counted, moved_lines, wrap
 
 if TYPE_CHECKING:
     from r1deploy.observe.view import View
@@ -41,6 +41,13 @@ def plan_lines(plan: Plan, verbose: bool) -> list[str]:
     if not together or len(changed) < FEWEST:
         return [*rows, f"{total}."]
     return [*rows, *wrap(f"{total}: {'; '.join(shares(plan.changes, hosts))}.", "", "  ")]
+
+
+def cause_lines(causes: Iterable[str], locks: Sequence[tuple[str, str, str, str]]) -> list[str]:
+    """Why something changes: settings, as ``verbs.plan.causes`` has them, and what moves in the lock file."""
+    moved = {row[0] for row in locks}
+    said = (cause for cause in causes if cause.partition(":")[0] not in moved)
+    return [*(line for cause in said for line in wrap(cause, "  cause     ", INDENT)), *moved_lines(locks)]
 
 
 def sentence(row: Change) -> str:

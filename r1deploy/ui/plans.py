@@ -15,9 +15,13 @@ LOCK_KEYS = ("name", "current", "desired", "ref")
 
 
 def planned_lines(planned: Planned, verbose: bool) -> list[str]:
-    """What moves in the lock file, the changes, the choices, then what forbids to go on and what to know."""
+    """The causes, the changes, the choices, then what forbids to go on and what to know."""
     plan = planned.view.plan
-    rows = [*lines.moved_lines(planned.locks), *planlines.plan_lines(plan, verbose), *choice_lines(planned.choices)]
+    rows = [
+        *planlines.cause_lines(planned.causes, planned.locks),
+        *planlines.plan_lines(plan, verbose),
+        *choice_lines(planned.choices),
+    ]
     failed = lines.check_lines((check for check in plan.checks if not check.ok), False)
     warned = lines.check_lines((check for check in plan.checks if check.warning), False)
     return [*rows, *(["Blockers:", *failed] if failed else []), *(["Warnings:", *warned] if warned else [])]
@@ -30,6 +34,7 @@ def plan_document(planned: Planned) -> dict[str, Any]:
         "release": planned.view.desired.release.id,
         "run": planned.busy,
         "locks": [dict(zip(LOCK_KEYS, row, strict=True)) for row in planned.locks],
+        "causes": list(planned.causes),
         "changes": [asdict(row) for row in plan.changes],
         "noops": [asdict(row) for row in plan.noops],
         "blockers": [asdict(row) | {"blocks": sorted(row.blocks)} for row in plan.checks if not row.ok],

@@ -7,6 +7,7 @@ import threading
 import time
 from typing import TYPE_CHECKING
 
+from r1deploy.cluster.ranges import spoken
 from r1deploy.ui.lines import width
 from r1deploy.ui.terminal import over, say
 from r1deploy.units import duration, size_of
@@ -48,7 +49,7 @@ class Transfer:
         left = f", {duration((whole - have) / rate)} left" if rate > 0 and have < whole else ""
         filled = 20 * have // whole
         bar = f"[{'#' * filled}{'.' * (20 - filled)}] {size_of(have)} of {size_of(whole)}"
-        text = f"{self._what} {', '.join(sorted(self._rows))} {bar}, {size_of(int(rate))}/s{left}"
+        text = f"{self._what} {spoken(sorted(self._rows), 2)} {bar}, {size_of(int(rate))}/s{left}"
         if self._tty:
             over(text[: width()], last=have == whole)
         else:

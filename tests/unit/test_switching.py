@@ -57,6 +57,14 @@ def test_a_file_that_names_its_own_folder_is_no_difference() -> None:
     assert list(differences(old, new)) == [f"engine: another serve/x.yaml on {name}" for name in HOSTS]
 
 
+def test_the_setting_that_changed_is_named_instead_of_its_file() -> None:
+    old = with_files("b", {"serve/x.yaml": "1"}).model_copy(update={"engine": {"engine.max_num_seqs": "256"}})
+    new = with_files("c", {"serve/x.yaml": "2"}).model_copy(update={"engine": {"engine.max_num_seqs": "128"}})
+    assert list(differences(old, new)) == ["engine.max_num_seqs: 256 → 128"]
+    more = new.model_copy(update={"engine": {"engine.extra.dtype": '"half"', "engine.max_num_seqs": "256"}})
+    assert list(differences(old, more)) == ['engine.extra.dtype: absent → "half"']
+
+
 def view(found: Serving, lock: LockInfo | None = None, changes: tuple[Change, ...] = ()) -> Any:
     head = host("node1").model_copy(update={"lock": lock})
     observed = {"node1": head, "node2": host("node2", state__leftovers=["/var/lib/r1deploy/incoming.tar"])}
