@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 import importlib
 import json
+import signal
+import sys
 import tempfile
 import time
 from pathlib import Path
@@ -21,6 +23,8 @@ def main() -> None:
     """Measure part by part; each is written when it is done, and the others' numbers stay."""
     asked = arguments()
     need_root()
+    # Its hosts and its lab end with it.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("interrupted"))
     for part in asked.parts or PARTS:
         started, run = time.monotonic(), run_of(asked.rounds)
         with tempfile.TemporaryDirectory(prefix="r1bench-") as name:

@@ -9,11 +9,13 @@ import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from benchmarks.figures import Rows
 
 RUNNER = Path(__file__).with_name("runner.py")
 LONGEST_SECONDS = 1800
+END_SECONDS = 30
 # Of what a command said, when it fails.
 SHOWN = 2000
 MEASURED = ("wall", "cpu", "memory_mib", "memory_all_mib")
@@ -100,12 +102,22 @@ def measure(way: Way) -> dict[str, float]:
             for argv, source, target in zip(way.commands, sources, targets, strict=True)
         ]
         order = {"commands": commands, "folder": str(way.folder), "also": list(way.also), "whole": way.whole}
-        runner = [sys.executable, "-I", "-S", str(RUNNER)]
-        text = json.dumps(order | {"seconds": LONGEST_SECONDS})
-        done = subprocess.run(runner, input=text, env=way.env, capture_output=True, text=True, check=True)
-        answer = json.loads(done.stdout)
+        answer = answered(order | {"seconds": LONGEST_SECONDS}, way.env)
         for argv, target, code in zip(way.commands, targets, answer["codes"], strict=True):
             if way.codes and code not in way.codes:
                 said = target.read_text(encoding="utf-8", errors="replace")[-SHOWN:]
                 sys.exit(f"code {code} after {answer['wall']:.0f} s: {' '.join(argv)[:200]}\n{said}")
     return {key: float(answer[key]) for key in MEASURED if key in answer}
+
+
+def answered(order: Mapping[str, Any], env: Mapping[str, str] | None) -> dict[str, Any]:
+    """What the runner answers; where this program is interrupted, the runner ends all that it started first."""
+    runner = [sys.executable, "-I", "-S", str(RUNNER)]
+    process = subprocess.Popen(runner, env=env, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    try:
+        said, _ = process.communicate(json.dumps(order))
+    except BaseException:
+        process.terminate()
+        process.wait(END_SECONDS)
+        raise
+    return dict(json.loads(said))

@@ -24,7 +24,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-PR_SET_CHILD_SUBREAPER = 36
+PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36
 TICKS = os.sysconf("SC_CLK_TCK")
 END_SECONDS = 5
 SAMPLE_SECONDS = 0.1
@@ -33,7 +33,12 @@ SAMPLE_SECONDS = 0.1
 def main(order: dict[str, Any]) -> dict[str, Any]:
     """Run the order; returns the answer."""
     # Whoever loses its parent becomes our child: nothing of the commands is missed, and nothing else is taken for it.
-    ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+    libc = ctypes.CDLL(None)
+    libc.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, stopped)
+    # The benchmark that was killed cannot tell us.
+    libc.prctl(PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
     before = sum(map(cpu_of, order["also"]))
     sampler = Sampler() if order["whole"] else None
     started = time.monotonic()
@@ -62,6 +67,12 @@ def start(command: dict[str, Any], folder: str) -> int:
     # os.wait4 takes its end, which Popen must not look for.
     process.returncode = 0
     return process.pid
+
+
+def stopped(*_: object) -> None:
+    """The benchmark is interrupted: nothing of it goes on."""
+    end_all()
+    os._exit(1)
 
 
 def cpu_of(pid: int) -> float:

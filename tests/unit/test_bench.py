@@ -7,8 +7,11 @@ import ipaddress
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -102,6 +105,33 @@ def test_what_goes_into_the_background_counts_and_is_ended(tmp_path: Path) -> No
     row = rounds.measure(Way([[sys.executable, "-c", IN_BACKGROUND]], tmp_path))
     assert row["cpu"] >= 0.3 and row["wall"] < 60
     assert not Path(f"/proc/{(tmp_path / 'pid').read_text()}").exists()
+
+
+INTERRUPTED = """
+import pathlib, sys
+from benchmarks.rounds import Way, measure
+script = "echo $$ > pid; mv pid started; sleep 600"
+measure(Way([["sh", "-c", script]], pathlib.Path(sys.argv[1])))
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_what_is_interrupted_leaves_nothing_running(tmp_path: Path, number: signal.Signals) -> None:
+    argv = [sys.executable, "-c", "import signal; signal.signal(2, signal.default_int_handler)\n" + INTERRUPTED]
+    process = subprocess.Popen([*argv, str(tmp_path)], stderr=subprocess.DEVNULL)
+    started = tmp_path / "started"
+    until(started.exists)
+    process.send_signal(number)
+    assert process.wait(60) != 0
+    until(lambda: not Path(f"/proc/{started.read_text().strip()}").exists())
+
+
+def until(true: Callable[[], bool]) -> None:
+    for _ in range(6000):
+        if true():
+            return
+        time.sleep(0.01)
+    raise AssertionError("waited in vain")
 
 
 MEET = """
