@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 
-.PHONY: demo test test-fast test-faults test-long test-shard test-fuzz lint docs clean
+.PHONY: demo test test-fast test-faults test-long test-shard test-fuzz bench lint docs clean
 
 $(VENV)/.ready: pyproject.toml constraints.txt
 	@echo "== Python environment: $(VENV)"
@@ -51,6 +51,11 @@ test-shard: $(VENV)/.ready $(VENV)/.tools
 # Every border with 100 000 inputs each; hours.
 test-fuzz: $(VENV)/.ready
 	@FUZZ_EXAMPLES=100000 $(BIN)/python -m pytest -n 2 tests/unit/test_fuzz*.py
+
+# Everything side by side, an hour and more: benchmarks/RESULTS.md and results.json. BENCH="rerun cli" runs these parts
+# and leaves the others' numbers; ROUNDS=3 is quicker.
+bench: $(VENV)/.ready $(VENV)/.tools
+	@$(BIN)/python -m benchmarks $(BENCH) $(if $(ROUNDS),--rounds $(ROUNDS))
 
 test-fast: $(VENV)/.ready
 	@$(BIN)/python -m pytest -m "not lab"

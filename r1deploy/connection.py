@@ -3,30 +3,21 @@
 from __future__ import annotations
 
 import contextlib
-import inspect
-import json
 import random
 import re
-import secrets
 import shlex
 import socket
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
-from types import ModuleType
 from typing import Any, TypeVar
 
-from r1deploy import shipping
-from r1deploy.ansible.events import Event
-from r1deploy.ansible.failures import failure_of
-from r1deploy.dockercli import docker
-from r1deploy.errors import ApplyError, R1Error, UnreachableError
+from r1deploy.errors import R1Error
 from r1deploy.forwarding import Forwarding
-from r1deploy.session import ANSWER_SECONDS, Kept, Lines, Session, Take, answer_in, prompt_of
+from r1deploy.hostlink import HostLink
 from r1deploy.ssh import ALIVE_COUNT, ALIVE_SECONDS, LOGINS_THROUGH_A_JUMP_HOST, Login
 from r1deploy.together import together
-from r1deploy.voice import Say
 
 T = TypeVar("T")
 SILENCE_SECONDS = ALIVE_SECONDS * ALIVE_COUNT
@@ -34,20 +25,15 @@ LOGIN_ATTEMPTS = 4
 _THROUGH_JUMP_HOSTS = threading.BoundedSemaphore(LOGINS_THROUGH_A_JUMP_HOST)
 
 
-class Remote:
+class Remote(HostLink):
     """A connection to one host: the same login, jump hosts and sudo as Ansible's. Unknown host keys are refused."""
 
     def __init__(self, login: Login) -> None:
-        self.login = login
+        super().__init__(login)
         self._open: list[Any] = []
         self._closed = False
         self._heard = 0.0
         self._forwarding: Forwarding | None = None
-
-    @property
-    def name(self) -> str:
-        """The host's name."""
-        return self.login.host
 
     @property
     def alive(self) -> bool:
@@ -94,27 +80,15 @@ class Remote:
         if time.monotonic() - self._heard > SILENCE_SECONDS:
             raise self.silent(f"the link is down: nothing was heard for {SILENCE_SECONDS} s")
 
-    def silent(self, what: str) -> UnreachableError:
-        """No answer, as an error."""
-        fix = f"is the host up? {self.login.words()['ping']}"
-        return UnreachableError("SSH_TIMEOUT", f"{self.name}: {what}", host=self.name, fix=fix)
+    def _opened(self, argv: Sequence[str]) -> Any:
+        import paramiko
 
-    def failed(self, error: BaseException) -> UnreachableError:
-        """A failure of SSH, with its cause where there is one."""
-        said = str(error) or type(error).__name__
-        cause = failure_of(Event("unreachable", "", "", self.name, {"msg": said}), self.login)
-        message = f"{self.name}: {cause.message}"
-        evidence = () if cause.code == "SSH_FAILED" else (said,)
-        return UnreachableError(cause.code, message, host=self.name, evidence=evidence, fix=cause.fix)
-
-    def no_answer(self, what: str, code: int, said: str) -> R1Error:
-        """A script that ended without its answer, with the cause where what it said has one."""
-        cause = failure_of(Event("failed", "", "", self.name, {"msg": said or "it said nothing"}), self.login)
-        if cause.code != "STEP_FAILED":
-            message = f"{self.name}: {what}: {cause.message}"
-            return ApplyError(cause.code, message, host=self.name, evidence=cause.evidence, fix=cause.fix)
-        message = f"{self.name}: {what} ended with code {code} and no answer"
-        return ApplyError("STEP_FAILED", message, host=self.name, evidence=said.strip().splitlines()[-8:])
+        try:
+            channel = self._channel()
+            channel.exec_command(shlex.join(argv))
+        except (OSError, EOFError, paramiko.SSHException, paramiko.ProxyCommandFailure) as error:
+            raise self.failed(error) from error
+        return channel
 
     def _channel(self) -> Any:
         """A new channel; where sshd allows one session a connection (MaxSessions 1), on a new connection."""
@@ -126,53 +100,6 @@ class Remote:
                     return connection.transport.open_session(timeout=SILENCE_SECONDS)
         return self._connect().transport.open_session(timeout=SILENCE_SECONDS)
 
-    def start(self, command: str, err: Take | None = None) -> Session:
-        """Start a command of a POSIX shell as root, and wait until it begins. Raises UnreachableError, PreflightError.
-
-        In: ``err`` takes what it says on standard error; None: it is kept in ``said``.
-        """
-        import paramiko
-
-        token = f"r1-{secrets.token_hex(8)}"
-        framed = f"echo {token}; echo {token} >&2; {command}"
-        argv = [*self.login.sudo(prompt_of(token)), "sh", "-c", framed]
-        try:
-            channel = self._channel()
-            channel.exec_command(shlex.join(argv))
-        except (OSError, EOFError, paramiko.SSHException, paramiko.ProxyCommandFailure) as error:
-            raise self.failed(error) from error
-        session = Session(self, channel, token, err)
-        try:
-            return session.begin()
-        except BaseException:
-            session.close()
-            raise
-
-    def run(
-        self, command: str, line: Say | None = None, error_line: Say | None = None, timeout: int | None = None
-    ) -> tuple[int, str]:
-        """Run a command of a POSIX shell as root; returns its exit code and the end of what it printed.
-
-        In: ``line`` takes each line as it comes, ``error_line`` those of standard error; ``timeout`` in seconds.
-        Raises UnreachableError, PreflightError.
-        """
-        kept, out = Kept(), Lines(line) if line else None
-        err = Lines(error_line) if error_line else None
-        session = self.start(command, err.write if err else None)
-        try:
-            session.finish_input()
-            session.deadline = time.monotonic() + timeout if timeout else None
-            for data in session.read():
-                (out or kept).write(data)
-                session.refuse_late()
-            code = session.code()
-        finally:
-            session.close()
-        for stream in (out, err):
-            if stream:
-                stream.end()
-        return code, kept.text or session.said.text
-
     def local_address(self) -> str:
         """The address of this machine that the host sees."""
         connection = self._open[-1] if self._open else self._connect()
@@ -180,49 +107,6 @@ class Remote:
             return str(connection.transport.sock.getsockname()[0])
         except (AttributeError, OSError):
             return "a jump host"
-
-    def script(
-        self,
-        module: shipping.Script,
-        order: Mapping[str, Any],
-        take: Take,
-        err: Take | None = None,
-        feed: Callable[[Session], None] | None = None,
-    ) -> tuple[int, str]:
-        """Run a module of ``r1deploy.onhost`` as root on the host.
-
-        In: its order; ``take`` and ``err`` take what it prints; ``feed`` writes what it may read after the order.
-        Returns its exit code and what it said on standard error. Raises UnreachableError, PreflightError.
-        """
-        session = self.module(module, order, err)
-        try:
-            if feed:
-                feed(session)
-            else:
-                session.finish_input()
-            for data in session.read():
-                take(data)
-            return session.code(), session.said.text
-        finally:
-            session.close()
-
-    def module(self, module: shipping.Script, order: Mapping[str, Any], err: Take | None = None) -> Session:
-        """Start a module of ``r1deploy.onhost`` as root. Raises UnreachableError, PreflightError."""
-        session = self.start(f"exec {shipping.command(self.login.python(), module)}", err)
-        session.deadline = time.monotonic() + ANSWER_SECONDS
-        try:
-            session.send(shipping.parcel(order))
-        except BaseException:
-            session.close()
-            raise
-        session.deadline = None
-        return session
-
-    def python_in(self, container: str, python: str, module: ModuleType, order: Mapping[str, Any]) -> Any:
-        """What a module that imports no other one of ours answers in a container, or None where it does not."""
-        argv = docker("exec", container, python, "-c", inspect.getsource(module), json.dumps(order))
-        status, text = self.run(shlex.join(argv), timeout=ANSWER_SECONDS)
-        return answer_in(text) if status == 0 else None
 
     def forward(self, port: int, local: int = 0) -> str:
         """Bring a port of the host here until ``close``; returns ``http://127.0.0.1:<local port>``.

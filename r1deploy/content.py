@@ -18,7 +18,7 @@ OF_USERS = ("~/.ansible/collections", "/usr/share/ansible/collections")
 
 def _top() -> Path:
     checkout = PACKAGE.parent
-    if (checkout / "playbooks" / "probe.yml").exists() and (checkout / "pyproject.toml").exists():
+    if (checkout / "playbooks" / "bootstrap.yml").exists() and (checkout / "pyproject.toml").exists():
         return checkout
     return PACKAGE / "_content"
 

@@ -136,6 +136,7 @@ ErrorCode: Final[dict[str, str]] = {
     "DIAG_NETWORK": "diag found that the hosts cannot talk as the engine will",
     "DIAG_MISSING": "service.require_diag asks for a diag of this release that found nothing wrong",
     "DIAG_WRITE": "this machine cannot keep what diag found",
+    "RELEASE_UNREADY": "a new container cannot import Ray or the engine, or has another Ray than the head's",
     "RAY_NODES_MISSING": "not all nodes or chips joined Ray in time",
     "ENGINE_DIED": "the engine ended before it answered",
     "ENGINE_SILENT": "the engine did not answer in time",

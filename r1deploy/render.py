@@ -23,7 +23,6 @@ from r1deploy.planning.layout import Layout
 from r1deploy.planning.recorded import Record
 from r1deploy.planning.release import Inputs, Release
 from r1deploy.settings.model import Settings
-from r1deploy.settings.redact import shown
 
 SECRET = "api_key.sh"
 RECORD = "release.json"
@@ -170,18 +169,6 @@ def _texts(material: Material, identity: str) -> dict[str, dict[str, bytes]]:
     return files
 
 
-def engine_words(settings: Settings) -> dict[str, str]:
-    """Settings of the engine as ``engine.max_num_seqs`` → JSON, secrets hidden; the model and the port have places.
-
-    Who may read the record may read the engine's own file, where the same values stand.
-    """
-    values = settings.engine.model_dump(exclude={"served_model_name", "port", "extra"})
-    rows = {f"engine.{name}": shown(("engine", name), value) for name, value in values.items()}
-    extra = settings.engine.extra.items()
-    rows |= {f"engine.extra.{name}": shown(("engine", "extra", name), value) for name, value in extra}
-    return {name: json.dumps(value, ensure_ascii=False) for name, value in sorted(rows.items())}
-
-
 def record_of(material: Material, identity: str, digests: Mapping[str, Mapping[str, str]]) -> bytes:
     """``release.json``, the same on all hosts: what has to be in place to serve this configuration again.
 
@@ -209,6 +196,5 @@ def record_of(material: Material, identity: str, digests: Mapping[str, Mapping[s
             }
             for host in material.hosts
         ],
-        "engine": engine_words(settings),
     }
     return (json.dumps(record, indent=2) + "\n").encode()

@@ -6,12 +6,12 @@ import contextlib
 import json
 import shlex
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from r1deploy.ansible.events import Event
-from r1deploy.ansible.runner import Outcome, Play, Watch, run
+from r1deploy.ansible.runner import Listener, Outcome, Play, Watch, run
 from r1deploy.connection import Remote, on_each
 from r1deploy.errors import ApplyError, R1Error
 from r1deploy.journal import Journal
@@ -37,7 +37,7 @@ class Voice:
 
     say: Say = silent
     bar: Progress = silent
-    event: Callable[[Event], None] = silent
+    event: Listener = silent
 
 
 class Run:
@@ -73,6 +73,11 @@ class Run:
     def lost(self) -> bool:
         """Whether the cluster is no longer held for this run."""
         return self._lock is not None and self._lock.lost
+
+    def refuse_lost(self, head: str) -> None:
+        """Raise LockedError LOCK_LOST where the cluster is no longer held for this run. In: the head's name."""
+        if self.lost:
+            raise lost(head)
 
     def remote(self, view: View, name: str) -> Remote:
         """A connection to a host."""
@@ -154,17 +159,25 @@ class Run:
         # Not a playbook: for one line, its start takes longer than all the rest.
         on_each([self.remote(view, host) for host in view.probed.observed], note)
 
-    def play(self, desired: Desired, play: Play) -> Outcome:
-        """Run a playbook as a part of this run. Raises LockedError LOCK_LOST where the lock went under us."""
+    def play(self, desired: Desired, play: Play, also: Listener = silent) -> Outcome:
+        """Run a playbook as a part of this run. Raises LockedError LOCK_LOST where the lock went under us.
+
+        In: who hears its events too.
+        """
         logins = {host.name: login_of(host, {}, self.settings.ssh) for host in desired.hosts}
-        outcome = run(self.context.target, play, Watch(self._heard, logins.get, lambda: self.lost, self._held))
+
+        def heard(event: Event) -> None:
+            also(event)
+            self._heard(event)
+
+        outcome = run(self.context.target, play, Watch(heard, logins.get, lambda: self.lost, self._held))
         if not self._held():
             raise lost(desired.head.name)
         return outcome
 
-    def apply(self, desired: Desired, play: Play) -> None:
+    def apply(self, desired: Desired, play: Play, also: Listener = silent) -> None:
         """As ``play``. Raises ApplyError too, for the first failure, with its evidence."""
-        outcome = self.play(desired, play)
+        outcome = self.play(desired, play, also)
         if outcome.failures:
             row = outcome.failures[0]
             others = [f"{other.host}: {other.message}" for other in outcome.failures[1:]]

@@ -15,8 +15,6 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any, Protocol
 
-from r1deploy.ansible.events import Event
-from r1deploy.ansible.failures import failure_of
 from r1deploy.errors import PreflightError, R1Error, UnreachableError
 from r1deploy.ssh import Login
 from r1deploy.voice import Say
@@ -97,6 +95,9 @@ class Link(Protocol):
 
     def failed(self, error: BaseException) -> UnreachableError:
         """A failure of SSH, with its cause where there is one."""
+
+    def never_begun(self, session: Session, out: str) -> R1Error:
+        """Why a command did not begin. In: what was printed instead."""
 
 
 class Session:
@@ -195,20 +196,7 @@ class Session:
         self._errors.join(5)
         if self._trouble:
             raise self._trouble
-        raise self._never_begun(before.decode("utf-8", "replace"))
-
-    def _never_begun(self, out: str) -> R1Error:
-        """The login let us in, and the command was not run: sudo, or the login's shell."""
-        login = self._remote.login
-        said = f"{out}\n{self.said.text}".strip()
-        cause = failure_of(Event("unreachable", "", "", login.host, {"msg": said or "it said nothing"}), login)
-        if cause.code == "SSH_FAILED":
-            message = f"{login.host}: the login ends before our command begins"
-            fix = f"see what its shell says: {login.words()['ssh']} true"
-            return UnreachableError("SHELL_ENDS", message, host=login.host, evidence=said.splitlines()[-5:], fix=fix)
-        kind = PreflightError if cause.code.startswith("SUDO_") else UnreachableError
-        message = f"{login.host}: {cause.message}"
-        return kind(cause.code, message, host=login.host, evidence=cause.evidence, fix=cause.fix)
+        raise self._remote.never_begun(self, before.decode("utf-8", "replace"))
 
     def read(self) -> Iterator[bytes]:
         """What the command prints, until it ends. Raises UnreachableError after ``deadline``, and on a silent link."""

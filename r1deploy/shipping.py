@@ -1,17 +1,18 @@
-"""Send ``r1deploy.onhost`` to a host's Python: one archive on standard input, no file on the host.
+"""Send a module of ``r1deploy.onhost`` to a host's Python: one archive on standard input, no file on the host.
 
-The host runs ``PYTHON -c LOADER SCRIPT``. It reads the archive and an order, imports the module from the archive and
-calls its ``main(order)``; what follows on standard input is the module's own to read. Nothing of an order shows in
-``ps``.
+The archive holds the module and what it imports of the package. The host runs ``PYTHON -c LOADER SCRIPT``. It reads
+the archive and an order, imports the module from the archive and calls its ``main(order)``; what follows on standard
+input is the module's own to read. Nothing of an order shows in ``ps``.
 """
 
 from __future__ import annotations
 
+import ast
 import functools
-import hashlib
 import io
 import json
 import shlex
+import threading
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -20,9 +21,11 @@ from typing import Any, Literal
 # The modules that may be started: each has ``main(order)``, which returns the exit code.
 Script = Literal[
     "attached", "checkpointwork", "chipwork", "collectives", "diagfile", "follow", "forward", "holder", "kernels",
-    "probe", "wires",
+    "probe", "readahead", "relay", "wires",
 ]  # fmt: skip
 PACKAGE = Path(__file__).resolve().parent / "onhost"
+# Many threads send the same module at the same moment: it is packed once.
+_ARCHIVING = threading.Lock()
 # A file in memory, which Python imports from like from any archive; where Python has none, a file without a name.
 # Standard input is read without a buffer: what follows the order stays for the module.
 LOADER = """\
@@ -44,18 +47,34 @@ sys.exit(importlib.import_module("onhost." + sys.argv[1]).main(taken(order).deco
 
 
 @functools.cache
-def archive() -> bytes:
-    """The package as an archive that Python imports from; the same bytes for the same sources."""
+def archive(module: Script) -> bytes:
+    """The module and what it needs, as an archive that Python imports from; the same bytes for the same sources."""
     made = io.BytesIO()
     with zipfile.ZipFile(made, "w", zipfile.ZIP_DEFLATED) as members:
-        for path in sorted(PACKAGE.glob("*.py")):
-            members.writestr(zipfile.ZipInfo(f"onhost/{path.name}"), path.read_bytes(), zipfile.ZIP_DEFLATED)
+        for name in ("__init__", *sorted(needed(module))):
+            info = zipfile.ZipInfo(f"onhost/{name}.py")
+            members.writestr(info, (PACKAGE / f"{name}.py").read_bytes(), zipfile.ZIP_DEFLATED)
     return made.getvalue()
 
 
-def digest() -> str:
-    """sha256 of all that goes to the hosts."""
-    return hashlib.sha256(archive()).hexdigest()
+def needed(module: str) -> set[str]:
+    """A module, and all of the package that it imports, wherever in its functions, and what these import."""
+    found: set[str] = set()
+    left = {module}
+    while left:
+        name = left.pop()
+        found.add(name)
+        left |= imported(name) - found
+    return found
+
+
+def imported(module: str) -> set[str]:
+    """The modules of the package that one of them imports: ``from . import x``, ``from .x import y``."""
+    tree = ast.parse((PACKAGE / f"{module}.py").read_text(encoding="utf-8"))
+    rows = [row for row in ast.walk(tree) if isinstance(row, ast.ImportFrom) and row.level == 1]
+    return {row.module for row in rows if row.module} | {
+        alias.name for row in rows if row.module is None for alias in row.names
+    }
 
 
 def command(python: str, module: Script) -> str:
@@ -63,7 +82,9 @@ def command(python: str, module: Script) -> str:
     return f"{python} {shlex.join(['-c', LOADER, module])}"
 
 
-def parcel(order: Mapping[str, Any]) -> bytes:
-    """What the command reads on standard input. In: the order, of JSON types."""
+def parcel(module: Script, order: Mapping[str, Any]) -> bytes:
+    """What the command reads on standard input. In: the module; its order, of JSON types."""
+    with _ARCHIVING:
+        sources = archive(module)
     text = json.dumps(order).encode()
-    return f"{len(archive())} {len(text)}\n".encode() + archive() + text
+    return f"{len(sources)} {len(text)}\n".encode() + sources + text

@@ -13,16 +13,20 @@ Key = TypeVar("Key")
 T = TypeVar("T")
 
 
-def together(works: Mapping[Key, Callable[[], T]]) -> dict[Key, T | R1Error]:
-    """Do all of it at once; what each returned, or the error of ours that ended it, in the order of ``works``.
+def together(works: Mapping[Key, Callable[[], T]], at_once: int | None = None) -> dict[Key, T | R1Error]:
+    """Do all of it at once, or so many at a time.
+
+    Returns what each returned, or the error of ours that ended it, in the order of ``works``.
 
     Raises at once what is no R1Error, and Stopped: what still works then ends with its connection.
     """
+    turns = threading.BoundedSemaphore(at_once or len(works) or 1)
     ended: queue.SimpleQueue[tuple[Key, T | BaseException]] = queue.SimpleQueue()
 
     def one(key: Key, work: Callable[[], T]) -> None:
         try:
-            ended.put((key, work()))
+            with turns:
+                ended.put((key, work()))
         except BaseException as error:  # raised below, in the thread that waits
             ended.put((key, error))
 

@@ -102,7 +102,7 @@ class LocalSession:
         pipe = subprocess.PIPE
         self.process = subprocess.Popen(argv, stdin=pipe, stdout=pipe, stderr=pipe, env={**os.environ, **environ})
         self.said, self.deadline = Kept(), float("inf")
-        self.send(shipping.parcel(order))
+        self.send(shipping.parcel(module, order))
 
     def send(self, data: bytes) -> None:
         assert self.process.stdin

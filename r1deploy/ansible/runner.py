@@ -37,10 +37,14 @@ LONGEST_CONTROL_FOLDER = 79
 
 @dataclass(frozen=True)
 class Target:
-    """Which hosts and how to reach them: the user's inventory, and what the settings say of SSH."""
+    """Which hosts and how to reach them: the user's inventory, and what the settings say of SSH.
+
+    ``memory``: a folder here in which may be kept what Ansible read; None: nowhere.
+    """
 
     inventory: Path
     ssh: Ssh
+    memory: Path | None = None
 
 
 @dataclass(frozen=True)

@@ -62,7 +62,7 @@ def work_inside(remote: Remote, place: Place, work: Work, line: Say) -> Heard:
     token = secrets.token_hex(16)
     argv = docker("exec", "-i", "-e", f"{attached.NAME}={token}", place.container, *command(place, work.module))
     session = remote.module("attached", {"argv": argv, "token": token, "input": True})
-    return heard(session, work.seconds, line, shipping.parcel(work.order))
+    return heard(session, work.seconds, line, shipping.parcel(work.module, work.order))
 
 
 def work_on_host(remote: Remote, work: Work, line: Say) -> Heard:

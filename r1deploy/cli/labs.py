@@ -36,9 +36,25 @@ def lab_up(
         list[str] | None,
         typer.Option(metavar="NAME=URL[#COMMIT]", help="A real FlagScale (or vllm) for the stand-in."),
     ] = None,
+    link: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="[HOST=]RATE",
+            help="Limit every host's link and what this machine sends, or one host's; RATE as tc writes it: 50mbit.",
+        ),
+    ] = None,
 ) -> None:
-    """Bring the lab up; what is there already is left as it is."""
-    with_lab(lambda lab: lab.up(hosts, install, lines.say, engine.value, upstream or ()))
+    """Bring the lab up; what is there already is left as it is. Without --link no link is limited."""
+
+    def bring(lab: Lab) -> None:
+        from r1deploy.lab import links
+
+        limits = links.parse(link or ())
+        lab.up(hosts, install, lines.say, engine.value, upstream or ())
+        if link:
+            lab.limit(limits, lines.say)
+
+    with_lab(bring)
 
 
 @lab_app.command("down")

@@ -53,6 +53,7 @@ def show_served(done: Served, json: bool) -> None:
                 "reasoning": done.passed.answer.reasoning,
                 "tokens": done.passed.answer.tokens,
                 "already": done.already,
+                "switch": done.switched.model_dump() if done.switched else None,
                 "warnings": lines.check_rows(done.warnings),
             }
         )
@@ -61,6 +62,10 @@ def show_served(done: Served, json: bool) -> None:
     lines.show(f"  endpoint  {done.passed.endpoint}")
     lines.show(f"  model     {done.passed.model}")
     lines.show(*lines.wrap(done.passed.answer.shown, "  answer    ", " " * 12))
+    if done.switched:
+        from r1deploy.planning.switchtime import took
+
+        lines.show(*lines.wrap(took(done.switched), "  time      ", " " * 12))
     if done.warnings:
         lines.say("\n".join(["Warnings:", *lines.check_lines(done.warnings, False)]))
 
@@ -112,13 +117,20 @@ def rollback_command(
 def releases_command(folder: Folder = HERE, json: Json = False, sets: Set = None) -> None:
     """The releases on the hosts: which one is active, which ones rollback can take."""
     from r1deploy.cli.opening import open_run
+    from r1deploy.planning.switchtime import took
     from r1deploy.verbs.releases import releases
 
     rows = releases(open_run(folder, None, sets))
     if json:
         lines.document(
             [
-                {"name": row.name, "state": row.state, "problems": row.problems, **row.record.model_dump()}
+                {
+                    "name": row.name,
+                    "state": row.state,
+                    "problems": row.problems,
+                    "switch": row.switched.model_dump() if row.switched else None,
+                    **row.record.model_dump(),
+                }
                 for row in rows
             ]
         )
@@ -127,6 +139,8 @@ def releases_command(folder: Folder = HERE, json: Json = False, sets: Set = None
         lines.show(f"{row.name}  {row.state:<9} {'whole' if not row.problems else ''}".rstrip())
         for problem in row.problems:
             lines.show(*lines.wrap(problem, "    ", "    "))
+        if row.switched:
+            lines.show(*lines.wrap(took(row.switched), f"    {row.switched.at}  ", "      "))
     if not rows:
         lines.show("No release is on the hosts.")
 

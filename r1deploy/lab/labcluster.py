@@ -19,6 +19,7 @@ from r1deploy.ui.terminal import show
 
 if TYPE_CHECKING:
     from r1deploy.lab.engines import Engine
+    from r1deploy.lab.links import Limits
     from r1deploy.lab.realupstreams import Upstream
     from r1deploy.lab.upstreams import Made
 
@@ -69,7 +70,7 @@ class Lab:
         ``upstream``: real repositories for stand-ins, as ``NAME=URL`` or ``NAME=URL#COMMIT``.
         Raises LabError; WheelsMissing where the real engine cannot be had.
         """
-        from r1deploy.lab import engines, images, realupstreams
+        from r1deploy.lab import engines, images, links, realupstreams
 
         wanted = realupstreams.parse(upstream)
         chosen = engines.choose(engine, wanted)
@@ -84,6 +85,7 @@ class Lab:
             self._client = thismachine.ensure_engine(install, say)
             made = self._make(hosts, chosen, wanted, say)
             self._write_files(hosts, made, chosen)
+            links.lift(self._client, self.layout.link)
         say(f"lab is up: {hosts} hosts, {self.folder} ({time.monotonic() - started:.0f} s)")
 
     def _make(self, count: int, engine: Engine, real: Mapping[str, Upstream], say: Say) -> Made:
@@ -150,6 +152,14 @@ class Lab:
             fcntl.flock(handle, fcntl.LOCK_EX)
             yield
 
+    def limit(self, limits: Limits, say: Say = show) -> None:
+        """Limit the hosts' links both ways, and what this machine sends, until the next ``up``. Raises LabError."""
+        from r1deploy.lab import links
+
+        with self._alone():
+            links.limit(self._need(), self.layout.link, limits)
+        say(f"links limited: {', '.join(limits.words())}")
+
     def down(self, say: Say = show) -> None:
         """Remove containers, volumes and network; stop the engine if the lab started it."""
         from r1deploy.lab import hosts as parts
@@ -184,6 +194,7 @@ class Lab:
 
     def _host_status(self, host: LabHost) -> dict[str, Any]:
         from r1deploy.lab import hosts as parts
+        from r1deploy.lab import links
 
         container = parts.find(self._client, host.container)
         up = container is not None and container.status == "running"
@@ -194,6 +205,7 @@ class Lab:
             "up": up,
             "ssh": up and answers(host.address, 22),
             "engine": engine[1].strip() if engine and engine[0] == 0 else None,
+            "link": links.shown(self._client, host.container) if up else None,
         }
 
     def bring_torch(self, say: Say = show) -> str:
@@ -229,12 +241,14 @@ class Lab:
     def reboot(self, host: str) -> None:
         """Restart a host: containers of its engine are stopped, sshd and engine come back."""
         from r1deploy.lab import hosts as parts
+        from r1deploy.lab import links
 
         container = parts.find(self._need(), places.container_name(host))
         if container is None:
             raise LabError(f"there is no host {host}")
         container.restart(timeout=8)
         parts.wait_ready(self._need(), places.container_name(host))
+        links.again(self._need(), self.layout.link)
 
     def halt(self, host: str) -> None:
         """Pull a host's plug; ``up`` starts it again."""

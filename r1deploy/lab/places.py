@@ -112,6 +112,11 @@ class Layout:
         return self.folder / f"{image.replace(':', '-')}.tar"
 
     @property
+    def link(self) -> Path:
+        """The limits of the links; no file: there are none."""
+        return self.folder / "link"
+
+    @property
     def upstreams(self) -> Path:
         return self.folder / "upstreams"
 

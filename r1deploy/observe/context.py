@@ -44,7 +44,7 @@ class Context:
     @property
     def target(self) -> Target:
         """What the runner needs to reach the hosts."""
-        return Target(self.inventory, self.settings.ssh)
+        return Target(self.inventory, self.settings.ssh, self.folder / OWN)
 
     def remote(self, probed: Probed, name: str) -> Remote:
         """A connection to a host of the inventory, with the login that Ansible has for it."""

@@ -64,7 +64,21 @@ def versions(_: Order) -> str:
     return f"Ray {ray.__version__} (Python {platform.python_version()})"
 
 
-ASKED: dict[str, Callable[[Order], Any]] = {"watch": watch, "versions": versions}
+def load(order: Order) -> dict[str, Any]:
+    """Import ``modules``, so that the start finds them in memory: Ray's ``versions`` where it is one, or ``why`` not.
+
+    Something may serve beside it: it takes the processor only where that is idle.
+    """
+    os.nice(19)
+    for name in order["modules"]:
+        try:
+            importlib.import_module(name)
+        except Exception as error:  # any: a module may raise what it likes
+            return {"versions": None, "why": f"{name}: {type(error).__name__}: {error}"[:400]}
+    return {"versions": versions(order) if "ray" in order["modules"] else None, "why": None}
+
+
+ASKED: dict[str, Callable[[Order], Any]] = {"watch": watch, "versions": versions, "load": load}
 
 
 if __name__ == "__main__":

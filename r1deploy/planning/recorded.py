@@ -32,7 +32,6 @@ class Record(Part):
     """``release.json`` beside a configuration: what has to be in place to serve it again.
 
     ``hosts`` head first; ``files`` of a host: name → sha256 (``release.json`` itself left out).
-    ``engine``: setting → value as JSON, for people; records of an older r1deploy have none.
     """
 
     release: Name
@@ -47,7 +46,6 @@ class Record(Part):
     port: Port
     ssh_port: Port
     hosts: tuple[RecordHost, ...]
-    engine: dict[Text, Text] = Field(default_factory=dict)
 
 
 class ReleaseState(Part):
@@ -73,10 +71,24 @@ def _fits(kind: type[BaseModel], row: Any) -> bool:
     return True
 
 
+class Switched(Part):
+    """How long a switch to a release took, ``at`` its end.
+
+    ``seconds`` in all: those without an answer where something served before (``gap``), else those of the start.
+    ``parts``: what they were spent on, in its order.
+    """
+
+    at: Text
+    gap: bool
+    seconds: Seconds
+    parts: dict[Name, Seconds] = Field(max_length=16)
+
+
 class Active(Part):
     """What ``serve`` made active, whether it passed the gate, and what was active before.
 
-    ``answered`` is when the gate saw its token, ``seconds`` how long that start took.
+    ``answered`` is when the gate saw its token, ``seconds`` how long that start took. ``switches``: the last switch to
+    each release that is on the hosts, by ``release/config``.
     """
 
     release: Name
@@ -86,6 +98,13 @@ class Active(Part):
     previous: Place | None = None
     answered: Text | None = None
     seconds: Seconds | None = None
+    switches: dict[Text, Switched] = Field(default_factory=dict)
+
+    @field_validator("switches", mode="before")
+    @classmethod
+    def _measured(cls, rows: Any) -> Any:
+        """What is no measurement says nothing of a switch: what is active is known without it."""
+        return {name: row for name, row in rows.items() if _fits(Switched, row)} if isinstance(rows, dict) else {}
 
 
 class Trust(Part):

@@ -4,20 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from r1deploy.cluster.ranges import FEWEST, spoken
 from r1deploy.planning.desired import INSTALL_PARTS, Desired
 from r1deploy.planning.observed import Observed
-from r1deploy.planning.recorded import Active, Record, TreeState
+from r1deploy.planning.recorded import Active, Record, ReleaseState, Switched, TreeState
 
 
 @dataclass(frozen=True)
 class Held:
-    """A release with one configuration, as the head's records name it."""
+    """A release with one configuration, as the head's records name it; the last switch to it, where one is known."""
 
     record: Record
     state: str
     problems: tuple[str, ...]
+    switched: Switched | None = None
 
     @property
     def name(self) -> str:
@@ -40,15 +42,24 @@ def held(cluster: str, head: str, observed: Mapping[str, Observed]) -> list[Held
 
     In: the cluster's name; the head's name; what was found, by host name.
     """
-    states = names_of(observed[head].state.active)
+    active = observed[head].state.active
+    states, switches = names_of(active), active.switches if active else {}
     rows = []
     for release in observed[head].state.releases.values():
         for record in release.records.values():
             if record is not None:
                 name = f"{record.release}/{record.config}"
-                rows.append(Held(record, states.get(name, "prepared"), tuple(missing(cluster, record, observed))))
+                problems = tuple(missing(cluster, record, observed))
+                rows.append(Held(record, states.get(name, "prepared"), problems, switches.get(name)))
     order = {"active": 0, "previous": 1, "prepared": 2}
     return sorted(rows, key=lambda row: (order[row.state], row.name))
+
+
+def remembered(active: Active | None, releases: Mapping[str, ReleaseState]) -> dict[str, Any]:
+    """Switches for the next active.json, of JSON types: those to what is still on the head. In: the head's releases."""
+    there = {f"{release}/{config}" for release, state in releases.items() for config in state.configs}
+    rows = active.switches if active else {}
+    return {name: row.model_dump() for name, row in rows.items() if name in there}
 
 
 def missing(cluster: str, record: Record, observed: Mapping[str, Observed]) -> Iterator[str]:
@@ -101,23 +112,10 @@ def differences(old: Record, new: Record) -> Iterator[str]:
             yield f"{name}: {shown(was)} → {shown(now)}"
     if set(old.trees) != set(new.trees) and old.commits == new.commits and old.image == new.image:
         yield "patch or vllm.build: another tree"
-    engine = list(settings_between(old, new))
-    yield from engine
     for name, hosts in files_between(old, new).items():
         setting = SETTINGS_IN.get(name.split("/")[0], name)
-        if engine and setting == "engine":
-            continue
         for where in hosts if len(hosts) < FEWEST else [spoken(hosts)]:
             yield f"{setting}: another {name} on {where}"
-
-
-def settings_between(old: Record, new: Record) -> Iterator[str]:
-    """Settings of the engine, ``engine.max_num_seqs: 256 → 128``; nothing where a record does not know them."""
-    if old.engine and new.engine:
-        for name in sorted({*old.engine, *new.engine}):
-            was, now = old.engine.get(name, "absent"), new.engine.get(name, "absent")
-            if was != now:
-                yield f"{name}: {was} → {now}"
 
 
 def files_between(old: Record, new: Record) -> dict[str, list[str]]:

@@ -40,7 +40,7 @@ class Gate:
         self.pid = run.layout.engine_pid(record.release, record.service)
         self._run, self._view, self._record, self._remote = run, view, record, remote
         self._settings = run.settings
-        self._offset = 0
+        self._offset, self._deadline = 0, 0.0
         self.tail: list[str] = []
 
     def before(self) -> None:
@@ -101,24 +101,27 @@ class Gate:
                     differ.append(f"{theirs} on {name}")
         return f"; {own} on {self._record.hosts[0].name} and {', '.join(differ)} do not join" if own and differ else ""
 
-    def ready(self, endpoint: Endpoint, nodes: tuple[str, ...]) -> Passed:
-        """Wait for health, the model's id and one answer with tokens. In: the nodes that joined. Raises GateError."""
+    def healthy(self, endpoint: Endpoint) -> None:
+        """Wait for health. Raises GateError."""
         limit = self._settings.service.ready_timeout
-        deadline = time.monotonic() + limit
+        self._deadline = time.monotonic() + limit
         while endpoint.health() != 200:
             state = self._look(nodes=False)
             self._report()
             if state.get("alive") is False:
                 raise self._failed("ENGINE_DIED", "the engine ended before it answered")
-            if time.monotonic() > deadline:
+            if time.monotonic() > self._deadline:
                 said = f"; {endpoint.refused}" if endpoint.refused else ""
                 raise self._failed("ENGINE_SILENT", f"no answer in {limit} s{said}")
             self._pause()
+
+    def ready(self, endpoint: Endpoint, nodes: tuple[str, ...]) -> Passed:
+        """Ask for the model's id and one answer with tokens. In: the nodes that joined. Raises GateError."""
         models = endpoint.models() or []
         name = self._record.model
         if name not in models:
             raise self._failed("MODEL_WRONG", f"the engine serves {', '.join(models) or 'no model'}, not {name}")
-        answer = endpoint.complete(max(30.0, deadline - time.monotonic()))
+        answer = endpoint.complete(max(30.0, self._deadline - time.monotonic()))
         if answer is None or not answer.real:
             raise self._failed("NO_TOKENS", "the engine is healthy but answers without a token")
         if not endpoint.direct:

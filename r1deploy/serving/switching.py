@@ -13,21 +13,28 @@ from r1deploy.errors import GateError, LockedError, R1Error
 from r1deploy.modes import mode_of
 from r1deploy.observe.view import View
 from r1deploy.planning.findings import Check
-from r1deploy.planning.recorded import Active, Record
-from r1deploy.planning.records import differences
+from r1deploy.planning.recorded import Active, Record, Switched
+from r1deploy.planning.records import differences, remembered
 from r1deploy.planning.rolevars import Variables, fixed_groups
+from r1deploy.planning.switchtime import took
+from r1deploy.planning.whatserves import needs_ray
 from r1deploy.run import Run
 from r1deploy.serving.answers import endpoint_of, key_on_head, now
 from r1deploy.serving.gate import Gate, Passed
+from r1deploy.serving.stopwatch import ENGINE, GATE, Stopwatch
 from r1deploy.signals import Stopped
 
 
 @dataclass(frozen=True)
 class Served:
-    """What a start ends with; ``warnings``: who can reach the service, said once a start."""
+    """What a start ends with; ``warnings``: who can reach the service, said once a start.
+
+    ``switched`` None: it served already, or an interrupted run had begun the start.
+    """
 
     passed: Passed
     already: bool
+    switched: Switched | None = None
     warnings: tuple[Check, ...] = ()
 
 
@@ -53,10 +60,16 @@ def differing(view: View, wanted: Record) -> tuple[str, ...]:
     return tuple(differences(record, wanted)) if record else ()
 
 
+def gives_way(view: View, wanted: Record) -> bool:
+    """Whether something serves that is stopped for another release: then somebody waits for the new one."""
+    serving = view.plan.serving
+    return bool(serving.serves) and not serving.is_(wanted)
+
+
 def agree(view: View, wanted: Record, told: Gap | None, confirm: Confirm) -> Gap:
     """Have it confirmed that something which serves is stopped for another release, unless that was told already."""
     serving = view.plan.serving
-    stops = serving.name if serving.serves and not serving.is_(wanted) else None
+    stops = serving.name if gives_way(view, wanted) else None
     seconds = serving.active.seconds if serving.active else None
     gap = Gap(stops, name_of(wanted), seconds, differing(view, wanted))
     if stops and gap != told:
@@ -64,26 +77,31 @@ def agree(view: View, wanted: Record, told: Gap | None, confirm: Confirm) -> Gap
     return gap
 
 
-def switch(run: Run, view: View, wanted: Record) -> Passed:
+def switch(run: Run, view: View, wanted: Record, watch: Stopwatch | None = None) -> Served:
     """Put ``wanted`` in place and start it; what served before comes back where it fails.
 
-    Raises GateError, ApplyError.
+    In: the watch of a switch that has begun. Raises GateError, ApplyError.
     """
     active = view.plan.serving.active
     former = former_of(active, wanted)
+    watch = watch or Stopwatch(gives_way(view, wanted))
     try:
         if is_starting(view, wanted):
             run.say("an interrupted run has started it already: waiting for it")
-            return pass_gate(run, view, wanted, active_of(wanted, active), started=True)
-        return start(run, view, wanted, active_of(wanted, active))
+            return pass_gate(run, view, wanted, active_of(view, wanted, active), None)
+        return start(run, view, wanted, active_of(view, wanted, active), watch)
     except LockedError:
         raise  # the next run joins what was begun, as after a kill
     except R1Error as error:
+        if watch.spared:
+            run.say(f"nothing was stopped: release {view.plan.serving.name} serves on")
+            raise
         back = find(view, former) if former else None
         if back is None:
             end_failed(run, view, wanted)
             raise
-        raise put_back(run, view, wanted, back, error) from error
+        watch.failed()
+        raise put_back(run, view, (wanted, back), error, watch) from error
 
 
 def former_of(active: Active | None, wanted: Record) -> tuple[str, str] | None:
@@ -128,8 +146,9 @@ def name_of(record: Record) -> str:
     return f"{record.release}/{record.config}"
 
 
-def active_of(wanted: Record, former: Active | None) -> Variables:
+def active_of(view: View, wanted: Record, former: Active | None) -> Variables:
     """What active.json says from the switch on; ``proven`` is set when the gate is passed."""
+    releases = view.probed.observed[view.desired.head.name].state.releases
     back = former_of(former, wanted)
     previous = {"release": back[0], "config": back[1]} if back else (former.previous if former else None)
     return {
@@ -138,40 +157,49 @@ def active_of(wanted: Record, former: Active | None) -> Variables:
         "since": now(),
         "proven": False,
         "previous": previous,
+        "switches": remembered(view.plan.serving.active, releases),
     }
 
 
-def start(run: Run, view: View, record: Record, active: Variables) -> Passed:
+def start(run: Run, view: View, record: Record, active: Variables, watch: Stopwatch) -> Served:
     """Put a release in place on every host, start it on the head, pass the gate."""
     run.say(f"switching to release {name_of(record)} on {len(record.hosts)} hosts")
-    return pass_gate(run, view, record, active)
+    watch.ray = needs_ray(record)
+    return pass_gate(run, view, record, active, watch)
 
 
-def pass_gate(run: Run, view: View, record: Record, active: Variables, *, started: bool = False) -> Passed:
-    """Start the service, wait for the gate, and write down that it was passed. In: whether it is started already."""
+def pass_gate(run: Run, view: View, record: Record, active: Variables, watch: Stopwatch | None) -> Served:
+    """Start the service, wait for the gate, and write down that it was passed. In: None where it is started already."""
     desired, groups = view.desired, fixed_groups(view.desired)
     variables = service_vars(run, record, active)
     began = time.monotonic()
     with run.head(view) as remote:
         gate = Gate(run, view, record, remote)
-        if not started:
+        if watch:
             gate.before()
-            run.apply(desired, Play(mode_of(record.mode).play, groups, variables))
+            run.apply(desired, Play(mode_of(record.mode).play, groups, variables), watch.heard)
         run.at("gate")
         with engine_goes_on(record.hosts[0].name):
-            passed = watched(run, gate, record, remote)
+            passed = watched(run, gate, record, remote, (watch or Stopwatch(served=False)).begin)
             # What was joined in the middle says nothing of how long a start takes.
-            seconds = None if started else round(time.monotonic() - began, 1)
+            switched = watch.end() if watch else None
+            seconds = round(time.monotonic() - began, 1) if watch else None
+            measured = {name_of(record): switched.model_dump()} if switched else {}
             proof = {**active, "proven": True, "answered": now(), "seconds": seconds}
+            proof["switches"] = {**active["switches"], **measured}
             run.apply(desired, Play("proven.yml", groups, {**variables, "service_active": proof}))
-        return passed
+        return Served(passed, already=False, switched=switched)
 
 
-def watched(run: Run, gate: Gate, record: Record, remote: Remote) -> Passed:
-    """Wait until all nodes have joined and the endpoint answers. Raises GateError."""
+def watched(run: Run, gate: Gate, record: Record, remote: Remote, begin: Callable[[str], None]) -> Passed:
+    """Wait until all nodes have joined and the endpoint answers. In: who hears what is waited for. Raises GateError."""
     nodes = gate.join() if len(record.hosts) > 1 else ()
+    begin(ENGINE)
     key = key_on_head(run.layout, record, remote)
-    return gate.ready(endpoint_of(run.settings.service, record, key, remote), nodes)
+    endpoint = endpoint_of(run.settings.service, record, key, remote)
+    gate.healthy(endpoint)
+    begin(GATE)
+    return gate.ready(endpoint, nodes)
 
 
 @contextlib.contextmanager
@@ -200,13 +228,18 @@ def service_vars(run: Run, record: Record, active: Variables) -> Variables:
     }
 
 
-def put_back(run: Run, view: View, failed: Record, former: Record, error: R1Error) -> GateError:
-    """A release failed: the former one serves again, and proves it. Returns the error to raise."""
+def put_back(run: Run, view: View, both: tuple[Record, Record], error: R1Error, watch: Stopwatch) -> GateError:
+    """A release failed: the former one serves again, and proves it. Returns the error to raise.
+
+    In: the one that failed, the one to go back to.
+    """
+    failed, former = both
     run.say(f"release {name_of(failed)} failed: {error.message}")
     run.say(f"putting release {name_of(former)} back")
     try:
-        start(run, view, former, active_of(former, None))
+        served = start(run, view, former, active_of(view, former, None), watch)
         ending = f"release {name_of(former)} serves again"
+        ending += f"; {took(served.switched)}" if served.switched else ""
     except R1Error as second:
         ending = f"release {name_of(former)} could not be put back: {second.message}"
     return GateError(

@@ -29,6 +29,11 @@ __all__ = ["document", "say", "show"]
 
 # Of one line of evidence; the run's log has all of it.
 MOST_ROWS = 8
+# What a switch does first.
+BEFOREHAND = (
+    "before that, while it serves: new containers are checked and started, the weights are read into the page cache "
+    "where memory allows"
+)
 PAD = " " * 7
 # A task that all hosts skip is over before that.
 HOLD_SECONDS = 0.5
@@ -174,6 +179,7 @@ def gap_lines(gap: Gap) -> list[str]:
     """What a switch stops, and for how long."""
     took = f"about {duration(gap.seconds)}, as the last start took" if gap.seconds else "until the new one is up"
     rows = wrap(f"Release {gap.stops} serves. It is stopped for {gap.starts}: nobody is answered {took}.", "", "  ")
+    rows += wrap(BEFOREHAND, "  ", "    ")
     return rows + [line for row in gap.differences for line in wrap(row, "  ", "    ")]
 
 

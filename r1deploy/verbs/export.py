@@ -25,7 +25,7 @@ from r1deploy.ssh import PASSWORD, login_of_all
 from r1deploy.verbs.bootstrap import brought_for
 
 # Of the collection, what only the CLI uses: its configuration, its look at the hosts.
-IGNORED = shutil.ignore_patterns("__pycache__", ".*", "action", "ansible.cfg", "inventory.yml", "probe.yml")
+IGNORED = shutil.ignore_patterns("__pycache__", ".*", "action", "ansible.cfg", "inventory.yml")
 PARTS = ("LICENSE", "README.md", "meta", "playbooks", "plugins", "roles")
 # A password is no part of an export; the name is the key above it.
 UNSAID = frozenset({"name", "grouped", *PASSWORD})

@@ -6,10 +6,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from r1deploy.observe.blocking import refuse_blocked
-from r1deploy.observe.view import View
+from r1deploy.observe.view import View, record_of
 from r1deploy.planning.changes import UNPAUSED
 from r1deploy.planning.diagcheck import DIAG_MISSING
 from r1deploy.run import Run
+from r1deploy.serving.beforehand import prepare
+from r1deploy.serving.stopwatch import CHECKS, Stopwatch
 from r1deploy.serving.switching import Served
 from r1deploy.signals import Stopped
 from r1deploy.verbs import serve, stop
@@ -32,10 +34,15 @@ def restart(run: Run) -> Served:
     with run.hold(view, "restart"), serve_mends():
         view = serve.survey(run)
         refuse_incurable(run, view)
-        run.say("Stopped." if stop.end(run, view) else "Nothing runs.")
+        served = bool(view.plan.serving.serves)
+        if served:
+            prepare(run, view, record_of(view))
+        watch = Stopwatch(served)
+        run.say("Stopped." if stop.end(run, view, watch.heard) else "Nothing runs.")
+        watch.begin(CHECKS)
         view = serve.survey(run)
         serve.refuse_unprepared(view, ASKED)
-        return serve.start(run, view)
+        return serve.start(run, view, watch)
 
 
 def refuse_incurable(run: Run, view: View) -> None:

@@ -6,6 +6,7 @@ from r1deploy.observe.blocking import refuse_blocked, refuse_unreachable
 from r1deploy.observe.view import View, lock_of_any, look
 from r1deploy.planning.records import Held
 from r1deploy.run import Run
+from r1deploy.serving.beforehand import prepare
 from r1deploy.serving.switching import Confirm, Served, agree, switch
 from r1deploy.verbs.releases import choose, held_of
 
@@ -25,8 +26,9 @@ def rollback(run: Run, wanted: str | None, confirm: Confirm) -> Served:
     gap = agree(view, target.record, None, confirm)
     with run.hold(view, "rollback"):
         view, target = target_of(run, wanted)
-        agree(view, target.record, gap, confirm)
-        return Served(switch(run, view, target.record), already=False)
+        if agree(view, target.record, gap, confirm).stops:
+            prepare(run, view, target.record)
+        return switch(run, view, target.record)
 
 
 def target_of(run: Run, wanted: str | None) -> tuple[View, Held]:

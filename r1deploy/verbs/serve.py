@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from r1deploy.ansible.runner import Play
 from r1deploy.errors import PreflightError
 from r1deploy.observe.blocking import refuse_blocked, refuse_unreachable
@@ -11,7 +13,9 @@ from r1deploy.planning.records import unneeded
 from r1deploy.planning.rolevars import fixed_groups
 from r1deploy.run import Run
 from r1deploy.serving.answers import ask
+from r1deploy.serving.beforehand import prepare
 from r1deploy.serving.gate import Passed
+from r1deploy.serving.stopwatch import Stopwatch
 from r1deploy.serving.switching import Confirm, Served, agree, differing, switch
 
 
@@ -31,15 +35,20 @@ def serve(run: Run, confirm: Confirm) -> Served:
     with run.hold(view, "serve"):
         view = survey(run)
         refuse_unprepared(view)
-        agree(view, record_of(view), gap, confirm)
+        # Where nothing serves nobody waits, and what takes long is better begun at once.
+        if agree(view, record_of(view), gap, confirm).stops:
+            prepare(run, view, record_of(view))
         return start(run, view)
 
 
-def start(run: Run, view: View) -> Served:
-    """Start what bootstrap prepared, on a cluster that is held, and remove what no release needs any more."""
-    passed = switch(run, view, record_of(view))
+def start(run: Run, view: View, watch: Stopwatch | None = None) -> Served:
+    """Start what bootstrap prepared, on a cluster that is held, and remove what no release needs any more.
+
+    In: the watch of a switch that has begun.
+    """
+    served = switch(run, view, record_of(view), watch)
     prune(run)
-    return Served(passed, already=False, warnings=tuple(check for check in view.plan.checks if check.warning))
+    return replace(served, warnings=tuple(check for check in view.plan.checks if check.warning))
 
 
 def survey(run: Run) -> View:

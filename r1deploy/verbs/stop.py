@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from r1deploy.ansible.failures import Failure
-from r1deploy.ansible.runner import Play
+from r1deploy.ansible.runner import Listener, Play
 from r1deploy.errors import UnreachableError
 from r1deploy.observe.view import View, lock_of_any, look
 from r1deploy.planning.rolevars import fixed_groups
 from r1deploy.planning.whatserves import pids_in
-from r1deploy.run import Run
+from r1deploy.run import Run, silent
 
 
 @dataclass(frozen=True)
@@ -52,13 +52,16 @@ def stop(run: Run) -> Ended:
         return Ended(end(run, view), unknown)
 
 
-def end(run: Run, view: View) -> tuple[str, ...]:
-    """End the service where it runs, on a cluster that is held; the hosts of it. Raises ApplyError."""
+def end(run: Run, view: View, also: Listener = silent) -> tuple[str, ...]:
+    """End the service where it runs, on a cluster that is held; the hosts of it. Raises ApplyError.
+
+    In: who hears its events too.
+    """
     running = running_on(run, view)
     if running:
         variables = {"service_name": container_of(run, view), "service_cluster": run.settings.cluster}
         groups = {**fixed_groups(view.desired), "r1_service": running}
-        run.apply(view.desired, Play("stop.yml", groups, variables))
+        run.apply(view.desired, Play("stop.yml", groups, variables), also)
     return running
 
 

@@ -114,9 +114,12 @@ class Running:
         self._reader.join()
 
     def ansible(self) -> int:
-        """Ansible's own process, the one of the run that needs most memory."""
-        script = os.path.basename(supervisor.__file__).encode()
-        (above,) = (pid for pid in marked(self.temporary) if script in Path(f"/proc/{pid}/cmdline").read_bytes())
+        """Ansible's own process, the one of the run that needs most memory; waits for one."""
+        script, end = os.path.basename(supervisor.__file__).encode(), time.monotonic() + 60
+        found: list[int] = []
+        while not found and time.monotonic() < end:
+            found = [pid for pid in marked(self.temporary) if script in Path(f"/proc/{pid}/cmdline").read_bytes()]
+        (above,) = found
         return int(Path(f"/proc/{above}/task/{above}/children").read_text().split()[0])
 
     def left(self) -> list[str]:

@@ -34,7 +34,7 @@ STEPS: dict[str, tuple[str, str]] = {
 }
 # The task of a step that takes longest: to cut there is to cut in the middle.
 MIDDLE = {
-    "image": "Load it into|Copy it to",
+    "image": "goes from host to host",
     "container": "Run the container",
     "sources": "Build the wheel|Clone",
     "patch": "Run the job",

@@ -100,7 +100,7 @@ def test_disk_full_while_the_image_is_loaded(mailed: Cluster) -> None:
     path.write_bytes(IMAGE)
     mailed.sh("node2", f"mkdir -p {mount} && mount -t tmpfs -o size=1m tmpfs {mount}")
     before = mailed.sh("node2", "ls /var/lib/docker/overlay2")
-    refused(bootstrap(mailed, path), 6, "DISK_FULL", "node2: image: Load it into the Docker Engine")
+    refused(bootstrap(mailed, path), 6, "DISK_FULL", "node2: image: its disk is full")
     assert mailed.sh("node2", f"docker images -q {SMALL}; ls {mount}; find {STATE} -size +99k") == ""
     assert mailed.sh("node2", "ls /var/lib/docker/overlay2") == before
     kept = mailed.sh("node2", f"ls -A {STATE}").split()

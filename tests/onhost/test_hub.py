@@ -224,7 +224,7 @@ def test_the_client_comes_with_the_order(tmp_path: Path, monkeypatch: pytest.Mon
 
 
 def test_the_client_s_script_is_read_from_the_archive_too(made: Made, tmp_path: Path) -> None:
-    (tmp_path / "archive").write_bytes(shipping.archive())
+    (tmp_path / "archive").write_bytes(shipping.archive("checkpointwork"))
     code = (
         "import json, sys; sys.path.insert(0, sys.argv[1]); from onhost import hub; "
         "print(hub.ask(json.loads(sys.argv[2]), 'listed')['revision'])"

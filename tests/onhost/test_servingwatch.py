@@ -79,5 +79,20 @@ def test_versions(tmp_path: Path) -> None:
     assert ask(tmp_path, op="none") is None
 
 
+def test_what_a_start_imports(tmp_path: Path) -> None:
+    """Before the former release is stopped: what cannot be imported is told with its reason."""
+    python = ".".join(map(str, sys.version_info[:3]))
+    put(tmp_path / "vllm.py", "print('its own words')")
+    assert ask(tmp_path, op="load", modules=["ray", "vllm"]) == {
+        "versions": f"Ray 2.40.0 (Python {python})",
+        "why": None,
+    }
+    assert ask(tmp_path, op="load", modules=["vllm"]) == {"versions": None, "why": None}
+    put(tmp_path / "vllm.py", "raise OSError('libcudart.so.12: ' + 'x' * 500)")
+    found = ask(tmp_path, op="load", modules=["ray", "vllm"])
+    assert found["versions"] is None and found["why"].startswith("vllm: OSError: libcudart.so.12: xxx")
+    assert len(found["why"]) == 400
+
+
 def test_one_mark_for_all() -> None:
     assert servingwatch.MARK == MARK

@@ -138,7 +138,7 @@ def test_it_listens_as_it_is_shipped_and_ends_with_its_reader() -> None:
     argv = shlex.split(shipping.command(sys.executable, "wires"))
     process = subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     assert process.stdin and process.stdout
-    process.stdin.write(shipping.parcel({"op": "listen", "token": TOKEN, "address": THERE, "ports": [port]}))
+    process.stdin.write(shipping.parcel("wires", {"op": "listen", "token": TOKEN, "address": THERE, "ports": [port]}))
     process.stdin.flush()
     assert row_in(process.stdout.readline().decode())["ports"] == [port]
     assert results(reached([port])) == {port: "open"}

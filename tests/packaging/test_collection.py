@@ -18,7 +18,7 @@ from tests.packaging.test_wheel import ONHOST, TOP, bare, copied, git_files
 BIN = Path(sys.executable).parent
 METADATA = yaml.safe_load((TOP / "galaxy.yml").read_text(encoding="utf-8"))
 # For the CLI only: its configuration, its look at the hosts.
-FOR_THE_CLI = {"playbooks/ansible.cfg", "playbooks/inventory.yml", "playbooks/probe.yml"}
+FOR_THE_CLI = {"playbooks/ansible.cfg", "playbooks/inventory.yml"}
 LINK = "plugins/module_utils/onhost"
 PLAYBOOKS = sorted(
     path.stem for path in (TOP / "playbooks").glob("*.yml") if f"playbooks/{path.name}" not in FOR_THE_CLI

@@ -115,7 +115,7 @@ def test_it_holds_what_git_holds_and_nothing_else(wheel: Path) -> None:
         "r1deploy/_content/playbooks/ansible.cfg",
         "r1deploy/_content/galaxy.yml",
         "r1deploy/_content/meta/runtime.yml",
-        "r1deploy/_content/plugins/action/r1_probe.py",
+        "r1deploy/_content/plugins/action/r1_inventory.py",
         "r1deploy/_content/plugins/modules/r1_tree.py",
         "r1deploy/_content/plugins/module_utils/onhost/trees.py",
         "r1deploy/onhost/probe.py",

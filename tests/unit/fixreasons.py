@@ -99,6 +99,7 @@ BY_HAND = {
     "ANSIBLE_FAILED": "no cause is known",
     "DIAG_MISSING": "chips that are free for minutes; which of the two is wanted, only the user knows",
     "DIAG_WRITE": "room or rights of this machine",
+    "RELEASE_UNREADY": "which change of a container was meant, only who made it knows",
     "RAY_NODES_MISSING": "the engine's own failure",
     "ENGINE_DIED": "the engine's own failure",
     "ENGINE_SILENT": "the engine's own failure",

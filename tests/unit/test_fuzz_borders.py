@@ -22,6 +22,8 @@ from r1deploy.ansible.events import event_of
 from r1deploy.ansible.failures import failure_of
 from r1deploy.checkpoint.transferlines import ENDS, KINDS, row_of
 from r1deploy.errors import R1Error
+from r1deploy.fanout.relayrows import KINDS as RELAY_KINDS
+from r1deploy.fanout.relayrows import relay_row_of
 from r1deploy.onhost import containers, enginesocket, holder, statefolder, trees
 from r1deploy.onhost.gather import gather
 from r1deploy.planning.observed import Incomplete, Observed, observed_of
@@ -189,6 +191,21 @@ def test_weights_script(said: tuple[str, Any]) -> None:
         return
     shape = ENDS.get(op, KINDS["done"]) if row["kind"] == "done" else KINDS[row["kind"]]
     assert set(row) == {"kind", *shape.model_fields}
+
+
+RELAYED: list[dict[str, Any]] = [
+    {"kind": "ready", "port": 40000},
+    {"kind": "lost", "turn": 1, "place": 2, "why": "gone"},
+    {"kind": "done", "bytes": 2, "seconds": 1.5, "sha256": "0" * 64},
+    {"kind": "error", "code": "DISK_FULL", "message": "full", "tail": ["x"]},
+]
+
+
+@quick(200)
+@given(st.sampled_from(RELAYED).flatmap(lambda row: near(lambda: row)))
+def test_relay(found: Any) -> None:
+    row = relay_row_of(found)
+    assert row is None or type(row) in RELAY_KINDS.values()
 
 
 INFO = {"id": "a", "who": "root@x", "from": "1.2.3.4", "verb": "serve", "doing": None, "since": 1.0, "beat": 2.0}

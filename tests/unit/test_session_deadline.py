@@ -109,7 +109,7 @@ def test_a_command_that_talks_for_ever_has_its_time_only(monkeypatch: pytest.Mon
     session = session_of(Channel(chatter))
     remote = Remote(Link.login)
     monkeypatch.setattr(remote, "start", lambda command, err: session)
-    monkeypatch.setattr("r1deploy.connection.time", SimpleNamespace(monotonic=lambda: -1e9))
+    monkeypatch.setattr("r1deploy.hostlink.time", SimpleNamespace(monotonic=lambda: -1e9))
     with pytest.raises(UnreachableError, match="no answer in time"):
         remote.run("yes", timeout=1)
 
@@ -120,7 +120,7 @@ def test_an_order_that_is_never_taken_leaves_no_channel(monkeypatch: pytest.Monk
     monkeypatch.setattr(Link, "login", SimpleNamespace(host="node1", password=None, python=lambda: "python3"))
     remote.login = Link.login
     monkeypatch.setattr(remote, "start", lambda command, err: session_of(channel))
-    monkeypatch.setattr("r1deploy.connection.time", SimpleNamespace(monotonic=lambda: -1e9))
+    monkeypatch.setattr("r1deploy.hostlink.time", SimpleNamespace(monotonic=lambda: -1e9))
     with pytest.raises(UnreachableError, match="no answer in time"):
         remote.module("wires", {})
     assert channel.closed.is_set()

@@ -12,11 +12,12 @@ from r1deploy.errors import ApplyError, LockedError, UnreachableError
 from r1deploy.observe.view import View, beside
 from r1deploy.planning.changes import Change
 from r1deploy.planning.planner import Plan
-from r1deploy.planning.recorded import LockInfo, Record
+from r1deploy.planning.recorded import LockInfo, Record, Switched
 from r1deploy.planning.records import differences
 from r1deploy.planning.whatserves import Serving
 from r1deploy.run import Run, Voice
 from r1deploy.serving import switching
+from r1deploy.serving.stopwatch import Stopwatch
 from r1deploy.ui import lines
 from r1deploy.verbs.history import running
 from r1deploy.verbs.stop import Ended
@@ -54,14 +55,6 @@ def test_a_file_that_names_its_own_folder_is_no_difference() -> None:
     old = with_files("b", {"serve/x.yaml": "1", "env.sh": "1", "config_x.yaml": "1"})
     new = with_files("c", {"serve/x.yaml": "2", "env.sh": "1", "config_x.yaml": "2"})
     assert list(differences(old, new)) == [f"engine: another serve/x.yaml on {name}" for name in HOSTS]
-
-
-def test_the_setting_that_changed_is_named_instead_of_its_file() -> None:
-    old = with_files("b", {"serve/x.yaml": "1"}).model_copy(update={"engine": {"engine.max_num_seqs": "256"}})
-    new = with_files("c", {"serve/x.yaml": "2"}).model_copy(update={"engine": {"engine.max_num_seqs": "128"}})
-    assert list(differences(old, new)) == ["engine.max_num_seqs: 256 → 128"]
-    more = new.model_copy(update={"engine": {"engine.extra.dtype": '"half"', "engine.max_num_seqs": "256"}})
-    assert list(differences(old, more)) == ['engine.extra.dtype: absent → "half"']
 
 
 def view(found: Serving, lock: LockInfo | None = None, changes: tuple[Change, ...] = ()) -> Any:
@@ -109,14 +102,16 @@ def test_nothing_is_asked_where_nothing_that_serves_is_stopped(name: str) -> Non
 def test_the_one_that_failed_and_the_one_that_comes_back_have_their_names(monkeypatch: pytest.MonkeyPatch) -> None:
     """field.md 5.4: a rollback to OLD fails; r1deploy.yaml, which describes neither, is not asked."""
     said: list[str] = []
-    monkeypatch.setattr(switching, "start", lambda *_: None)
+    seen = Switched(at="2026-01-01T00:00:00+00:00", gap=True, seconds=95.25, parts={"failed": 60.0, "stop": 1.1})
+    served = switching.Served(None, already=False, switched=seen)  # type: ignore[arg-type]
+    monkeypatch.setattr(switching, "start", lambda *_: served)
     failed, former = changed(release="old", config="1"), changed(release="new", config="2")
     error = ApplyError("STEP_FAILED", "it broke")
     run: Any = SimpleNamespace(say=said.append, log=None)
-    nothing: Any = None
-    found = switching.put_back(run, nothing, failed, former, error)
+    found = switching.put_back(run, view(serving_now()), (failed, former), error, Stopwatch(served=True))
     assert said == ["release old/1 failed: it broke", "putting release new/2 back"]
-    assert found.message == "it broke; release new/2 serves again" and found.code == "STEP_FAILED"
+    away = "the service was away for 95.2 s (2 min): the release that failed 60.0, stop 1.1"
+    assert found.message == f"it broke; release new/2 serves again; {away}" and found.code == "STEP_FAILED"
 
 
 def test_a_stop_that_does_not_know_says_so() -> None:

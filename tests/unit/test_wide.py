@@ -17,12 +17,11 @@ from r1deploy.observe.blocking import unreachable
 from r1deploy.observe.choices import Choice
 from r1deploy.planning.findings import Check, failed, passed
 from r1deploy.planning.steps import STEPS
-from r1deploy.render import engine_words
 from r1deploy.ui import lines, live, statuslines
 from r1deploy.ui.planlines import cause_lines, plan_lines
 from r1deploy.ui.plans import planned_lines
 from tests.manyhosts import case, empty, names
-from tests.plans.test_plans import BASE, run, settings_of
+from tests.plans.test_plans import run
 
 SCREENS = [(24, 80), (40, 120)]
 ODD = "node07"
@@ -239,14 +238,6 @@ def test_of_two_hosts_each_has_a_row() -> None:
 
 
 # Causes.
-
-
-def test_the_record_names_settings_and_no_secret() -> None:
-    wanted = settings_of(BASE["settings"], {"engine.extra": {"dtype": "half", "hf_token": "hf_0123456789"}})
-    words = engine_words(wanted)
-    assert words["engine.max_num_seqs"] == str(wanted.engine.max_num_seqs)
-    assert words["engine.extra.dtype"] == '"half"'
-    assert words["engine.extra.hf_token"] == '"(hidden)"'
 
 
 def test_the_cause_comes_first_and_once() -> None:

@@ -1,0 +1,1 @@
+"""One file to many hosts: each passes on what it receives."""

@@ -1,0 +1,85 @@
+"""What a relay on a host says, read once: a line of another shape is none."""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated
+
+from pydantic import Field, ValidationError
+
+from r1deploy.planning.border import Count, Name, Part, Port, Seconds, Text
+
+Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+
+
+class Ready(Part):
+    """It listens for the next host."""
+
+    port: Port
+
+
+class Joined(Part):
+    """The bytes of a source begin to come. ``turn``: which source of those it was told."""
+
+    turn: Count
+
+
+class Lost(Part):
+    """A source gives no more, and ``place`` bytes are here."""
+
+    turn: Count
+    place: Count
+    why: Text
+
+
+class Behind(Part):
+    """A source no longer has what comes after ``place``."""
+
+    turn: Count
+    place: Count
+
+
+class Arrived(Part):
+    """So many bytes of so many are here."""
+
+    done: Count
+    total: Count
+
+
+class Loaded(Part):
+    """All is here, and the sink took it."""
+
+    bytes: Count
+    seconds: Seconds
+    sha256: Sha256
+
+
+class Refused(Part):
+    """The end of it, and why."""
+
+    code: Name
+    message: Text
+    tail: list[Text]
+
+
+RelayRow = Ready | Joined | Lost | Behind | Arrived | Loaded | Refused
+KINDS: dict[str, type[RelayRow]] = {
+    "ready": Ready,
+    "joined": Joined,
+    "lost": Lost,
+    "behind": Behind,
+    "progress": Arrived,
+    "done": Loaded,
+    "error": Refused,
+}
+
+
+def relay_row_of(line: object) -> RelayRow | None:
+    """A line as a row, where it has the shape that it must."""
+    kind = line.get("kind") if isinstance(line, dict) else None
+    if not isinstance(kind, str) or kind not in KINDS:
+        return None
+    try:
+        return KINDS[kind].model_validate_json(json.dumps(line), strict=True)
+    except (ValidationError, RecursionError):
+        return None
