@@ -118,7 +118,8 @@ measure(Way([["sh", "-c", script]], pathlib.Path(sys.argv[1])))
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
 def test_what_is_interrupted_leaves_nothing_running(tmp_path: Path, number: signal.Signals) -> None:
     argv = [sys.executable, "-c", "import signal; signal.signal(2, signal.default_int_handler)\n" + INTERRUPTED]
-    process = subprocess.Popen([*argv, str(tmp_path)], stderr=subprocess.DEVNULL)
+    own = {**os.environ, "TMPDIR": str(tmp_path)}
+    process = subprocess.Popen([*argv, str(tmp_path)], env=own, stderr=subprocess.DEVNULL)
     started = tmp_path / "started"
     until(started.exists)
     process.send_signal(number)
