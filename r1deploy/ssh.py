@@ -13,7 +13,7 @@ import logging
 import re
 import shlex
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -248,6 +248,12 @@ def login_of_all(ssh: Ssh) -> Login:
         name = f"jump host {ssh.jump}"
         jump = replace(base, host=name, address=address, user=user or None, port=int(port) if port else None)
     return replace(base, user=ssh.user, port=ssh.port, jump=jump)
+
+
+def logins_at_once(logins: Iterable[Login], most: int) -> int:
+    """How many of these logins may be under way at the same time; ``most`` where none goes through a jump host."""
+    through = any(login.jump or login.arguments for login in logins)
+    return LOGINS_THROUGH_A_JUMP_HOST if through else most
 
 
 def first_of(variables: Mapping[str, Any], names: Sequence[str]) -> Any:

@@ -23,7 +23,7 @@ from r1deploy.fanout.chain import Chain, Member
 from r1deploy.fanout.relayrows import Arrived, Behind, Joined, Loaded, Lost, Ready, Refused, RelayRow, relay_row_of
 from r1deploy.session import Lines, Session, answer_in
 from r1deploy.shipping import Script
-from r1deploy.ssh import LOGINS_THROUGH_A_JUMP_HOST, Login
+from r1deploy.ssh import Login, logins_at_once
 from r1deploy.voice import Progress, Say
 
 BLOCK = 1 << 20
@@ -104,8 +104,7 @@ class Spreading:
         self._fed = 0
         self._goes = self._detours = 0
         self._to_feed: Member | None = None
-        through = any(way.login.jump or way.login.arguments for way in ways.values())
-        self._turns = threading.BoundedSemaphore(LOGINS_THROUGH_A_JUMP_HOST if through else len(hosts))
+        self._turns = threading.BoundedSemaphore(logins_at_once([way.login for way in ways.values()], len(hosts)))
 
     def run(self) -> None:
         """Until each host has it or has failed."""

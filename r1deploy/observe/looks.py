@@ -16,7 +16,7 @@ from r1deploy.hostlink import HostLink
 from r1deploy.onhost.addresses import addresses_of
 from r1deploy.session import Kept
 from r1deploy.shipping import command, parcel
-from r1deploy.ssh import LOGINS_THROUGH_A_JUMP_HOST, Login
+from r1deploy.ssh import Login, logins_at_once
 from r1deploy.sshprocess import SSH_FAILS, SshProcess
 from r1deploy.together import together
 
@@ -30,10 +30,9 @@ TASK = "Look at the host"
 def look_at(logins: Sequence[Login], request: Mapping[str, Any]) -> dict[str, Any | Failure]:
     """What each host's probe answers, as JSON, or why it does not, by its name. In: what all of them are asked."""
     links = [SshProcess(login) for login in logins]
-    through = any(login.jump or login.arguments for login in logins)
     works = {link.name: partial(answer_of, link, request) for link in links}
     try:
-        ended = together(works, LOGINS_THROUGH_A_JUMP_HOST if through else AT_ONCE)
+        ended = together(works, logins_at_once(logins, AT_ONCE))
     finally:
         for link in links:
             link.close()

@@ -17,7 +17,7 @@ from r1deploy.cluster.host import Host
 from r1deploy.cluster.inventories import hosts_from_hostvars
 from r1deploy.modes import mode_of
 from r1deploy.observe.ansiblerows import Rows, inventory_rows
-from r1deploy.observe.looks import look_at
+from r1deploy.observe.looks import TASK, look_at
 from r1deploy.planning.layout import lock_file
 from r1deploy.planning.observed import Incomplete, Observed, observed_of
 from r1deploy.settings.model import Settings
@@ -94,9 +94,10 @@ def answers_of(target: Target, probed: Probed, request: Mapping[str, Any]) -> di
         # Not all of them again at the same moment as others who were dropped.
         time.sleep(attempt * random.uniform(0.5, 1.5))
         answers.update(look_at([logins[name] for name in left], request))
-        failures = [row for row in answers.values() if isinstance(row, Failure)]
-        answers.update({row.host: row for row in at_the_jump_host(target.ssh, failures)})
-        left = [name for name, row in answers.items() if isinstance(row, Failure) and row.code == "SSH_DROPPED"]
+        failures = [row for name in left if isinstance(row := answers[name], Failure)]
+        failures = at_the_jump_host(target.ssh, failures)
+        answers.update({row.host: row for row in failures})
+        left = [row.host for row in failures if row.code == "SSH_DROPPED"]
         if not left:
             break
     return answers
@@ -150,4 +151,4 @@ def named(failure: Failure) -> Failure:
 
 def incomplete(host: str, why: str) -> Failure:
     """A probe that gave no usable answer."""
-    return Failure(host, "probe", "Look at the host", "PROBE_INCOMPLETE", f"the probe is incomplete: {why}")
+    return Failure(host, "probe", TASK, "PROBE_INCOMPLETE", f"the probe is incomplete: {why}")

@@ -192,7 +192,7 @@ def load_of(view: View) -> Load | None:
     if not view.plan.hosts_of("image") or image.tarball is None or locked is None or locked.tarball_sha256 is None:
         return None
     path = Path(image.tarball)
-    sink = {"kind": "image", "socket": SOCKET, "name": image.name}
+    sink = {"socket": SOCKET, "name": image.name}
     return Load(path, path.stat().st_size, locked.tarball_sha256, sink)
 
 

@@ -42,7 +42,7 @@ class Host:
             "sha256": hashlib.sha256(DATA).hexdigest(),
             "room": 2 * MIB,
             "patience": 10.0,
-            "sink": {"kind": "image", "socket": str(engine.path), "name": NAME},
+            "sink": {"socket": str(engine.path), "name": NAME},
         }
         self.session = LocalSession("relay", {**order, **change}, {})
         self.session.deadline = time.monotonic() + 30
@@ -124,17 +124,9 @@ def test_an_image_that_the_engine_made_of_a_wrong_stream_is_removed(hosts: Any) 
     assert host.engine.images == {}
 
 
-def test_what_had_the_name_before_a_wrong_stream_has_it_again(hosts: Any) -> None:
-    host = hosts(1, {"early": True}, sha256="0" * 64)
-    host.engine.images[NAME] = "sha256:before"
-    host.until("ready")
-    host.feed(DATA)
-    assert host.until("done", "error")["code"] == "TARBALL_DAMAGED"
-    assert host.engine.images == {NAME: "sha256:before"}
-
-
-def test_an_image_that_was_there_before_stays(hosts: Any) -> None:
-    host = hosts(1, sha256="0" * 64)
+@pytest.mark.parametrize("early", [False, True], ids=["it stays", "it has its name again"])
+def test_an_image_that_was_there_before_is_there_after_a_wrong_stream(hosts: Any, early: bool) -> None:
+    host = hosts(1, {"early": early}, sha256="0" * 64)
     host.engine.images[NAME] = "sha256:before"
     host.until("ready")
     host.feed(DATA)
@@ -151,7 +143,7 @@ def test_what_the_engine_says_is_the_error(hosts: Any) -> None:
 
 
 def test_no_engine_is_said(hosts: Any, tmp_path: Path) -> None:
-    host = hosts(1, sink={"kind": "image", "socket": str(tmp_path / "none"), "name": NAME})
+    host = hosts(1, sink={"socket": str(tmp_path / "none"), "name": NAME})
     assert host.until("ready", "error")["code"] == "ENGINE_DOWN"
 
 

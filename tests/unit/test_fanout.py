@@ -95,7 +95,7 @@ class Cluster:
         self, progress: Callable[[str, int, int], None] = lambda *_: None, check: Callable[[], None] = lambda: None
     ) -> dict[str, str | None]:
         """What came of it: the code of each error."""
-        load = Load(self.file, self.size, self.sha256, {"kind": "image", "socket": "", "name": NAME})
+        load = Load(self.file, self.size, self.sha256, {"socket": "", "name": NAME})
         ended: Any = spread(self.ways, self.hosts, load, Told(self.said.append, progress, check))  # type: ignore[arg-type]
         for name, error in ended.items():
             assert self.engines[name].whole == ([] if error else [self.sha256]), name
