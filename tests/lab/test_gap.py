@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import threading
 import time
 from collections.abc import Iterator
 from typing import Any
 
-import httpx
 import pytest
 
+from tests.lab.clients import Client
 from tests.lab.conftest import NAME, Cluster
 from tests.lab.running import refused
 
@@ -20,33 +19,16 @@ pytestmark = [pytest.mark.lab, pytest.mark.long]
 EARLY, LATE = 1.5, 7.0
 
 
-class Watched:
+class Watched(Client):
     """Asks for a token ten times a second; ``gap`` is the longest time between two answers."""
 
     def __init__(self, cluster: Cluster) -> None:
-        self.url = f"http://{cluster.lab.hosts()[0].address}:9010"
+        super().__init__(cluster, every=0.1, timeout=5)
         self.answers: list[float] = []
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._ask, daemon=True)
 
-    def __enter__(self) -> Watched:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stop.set()
-        self._thread.join()
-
-    def _ask(self) -> None:
-        request = {"model": "deepseek_r1", "messages": [{"role": "user", "content": "hi"}], "max_tokens": 4}
-        with httpx.Client(base_url=self.url, timeout=5, trust_env=False) as client:
-            while not self._stop.wait(0.1):
-                try:
-                    answer = client.post("/v1/chat/completions", json=request)
-                except httpx.HTTPError:
-                    continue
-                if answer.status_code == 200 and answer.json()["choices"][0]["message"]["content"]:
-                    self.answers.append(time.monotonic())
+    def heard(self, status: int, token: bool) -> None:
+        if token:
+            self.answers.append(time.monotonic())
 
     @property
     def gap(self) -> float:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 import subprocess
-import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,6 +12,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from tests.lab.clients import Client
 from tests.lab.conftest import HOSTS, Cluster
 from tests.lab.running import apart, refused
 from tests.lab.test_flow import started
@@ -20,34 +20,22 @@ from tests.lab.test_flow import started
 pytestmark = pytest.mark.lab
 
 
-class Client:
-    """Asks the service five times a second, as its users do, and counts what failed."""
+class Counting(Client):
+    """Asks five times a second, and counts what failed."""
 
     def __init__(self, cluster: Cluster) -> None:
-        self.url = f"http://{cluster.lab.hosts()[0].address}:9010"
+        super().__init__(cluster, every=0.2, timeout=10)
         self.asked, self.failed = 0, []  # type: tuple[int, list[str]]
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._ask, daemon=True)
 
-    def __enter__(self) -> Client:
-        self._thread.start()
-        return self
+    def begins(self) -> None:
+        self.asked += 1
 
-    def __exit__(self, *_: object) -> None:
-        self._stop.set()
-        self._thread.join()
+    def heard(self, status: int, token: bool) -> None:
+        if not token:
+            self.failed.append(f"{status}")
 
-    def _ask(self) -> None:
-        request = {"model": "deepseek_r1", "messages": [{"role": "user", "content": "hi"}], "max_tokens": 4}
-        with httpx.Client(base_url=self.url, timeout=10, trust_env=False) as client:
-            while not self._stop.wait(0.2):
-                self.asked += 1
-                try:
-                    answer = client.post("/v1/chat/completions", json=request)
-                    if answer.status_code != 200 or not answer.json()["choices"][0]["message"]["content"]:
-                        self.failed.append(f"{answer.status_code}")
-                except httpx.HTTPError as error:
-                    self.failed.append(repr(error))
+    def lost(self, error: httpx.HTTPError) -> None:
+        self.failed.append(repr(error))
 
 
 @pytest.fixture(scope="module")
@@ -85,7 +73,7 @@ def test_upgrade_beside_the_running_service_and_back(serving: Cluster, tmp_path:
     text = (site.folder / "r1deploy.yaml").read_text()
     (site.folder / "r1deploy.yaml").write_text(text.replace("flaggems:\n", "flaggems:\n  ref: main\n"))
     commit = move_flaggems(site, tmp_path)
-    with Client(site) as client:
+    with Counting(site) as client:
         done = site.r1("bootstrap", "--yes")
         assert done.code == 0, done.err
         # What was bootstrapped again: FlagGems and its container; vLLM was not built.
