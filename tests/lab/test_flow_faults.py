@@ -103,7 +103,7 @@ def test_login_and_host_keys(unchanged: Cluster, tmp_path: Path) -> None:
     subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(key)], check=True)
     refused(unchanged.r1("plan", env=unchanged.settings(ssh__key_file=key)), 4, "SSH_AUTH")
     missing = unchanged.settings(ssh__key_file=tmp_path / "missing")
-    refused(unchanged.r1("plan", env=missing), 4, "SSH_KEY_FILE", "key file for the login", "no such identity")
+    refused(unchanged.r1("plan", env=missing), 4, "SSH_KEY_FILE", "key file for the login", "not accessible")
     nothing = tmp_path / "known_hosts"
     nothing.write_text("")
     refused(unchanged.r1("plan", env=unchanged.settings(ssh__known_hosts=nothing)), 4, "HOSTKEY_UNKNOWN")

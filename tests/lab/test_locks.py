@@ -69,7 +69,8 @@ def test_lock_of_a_killed_run_is_free_at_once(busy: tuple[Cluster, Running]) -> 
     assert done.code == 0, done.err
 
 
-def test_lock_of_a_silent_run_frees_itself(busy: tuple[Cluster, Running]) -> None:
+def test_lock_of_a_silent_run_frees_itself(more: None, busy: tuple[Cluster, Running]) -> None:
+    """The image is loaded to its end without the controller: vLLM is what the second run still finds to do."""
     cluster, first = busy
     first.process.send_signal(signal.SIGSTOP)
     waiting = Running(cluster, "bootstrap", "--yes", "--wait")
