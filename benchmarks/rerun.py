@@ -25,6 +25,7 @@ from benchmarks.loopback import Farm, farm
 from benchmarks.rounds import Turns, Way, in_turn
 from benchmarks.site import R1DEPLOY, must, write_pyinfra, write_site
 from r1deploy import shipping
+from r1deploy.lab.thismachine import ensure_engine
 from r1deploy.observe.probing import request_of
 from r1deploy.settings.model import Settings
 
@@ -61,6 +62,8 @@ def measure(folder: Path, rounds: int, sizes: tuple[int, ...], say: Callable[[st
     cases: Cases = {}
     turns = Turns(rounds, say)
     pyinfra = pyinfra_program.ensure()
+    # All ways ask it; pyinfra fails where none answers. It is left as the lab leaves it: `r1deploy lab down` ends it.
+    ensure_engine(True, say)
     for count in [size for size in SIZES if size in sizes]:
         say(f"re-run, {count} hosts")
         with hosts(folder / str(count), count) as bench, bench.masters() as pids:

@@ -5,6 +5,7 @@ Roles only copy what is rendered here, so that the plan compares the true bytes.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import shlex
@@ -55,6 +56,7 @@ class Rendered:
                 path.write_bytes(data)
 
 
+@functools.cache
 def environment() -> Environment:
     """Jinja2 as strict as it gets; ``shell`` quotes a value for sh."""
     jinja = Environment(

@@ -50,7 +50,7 @@ Place = Annotated[str, pydantic.AfterValidator(_inside)]
 class Entry(BaseModel):
     """One file of a bundle."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True)
     size: int = Field(ge=0)
     sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
 
@@ -58,7 +58,7 @@ class Entry(BaseModel):
 class Repository(BaseModel):
     """A git repository of a bundle: where it came from, and its file (a ``git bundle``)."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True)
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")
     url: str = Field(pattern=r"^[!-~]{1,2000}$")
     head: str = Field(pattern=r"^[0-9a-f]{40}$")
@@ -68,7 +68,7 @@ class Repository(BaseModel):
 class Manifest(BaseModel):
     """What a bundle holds."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True)
     schema_: Literal[1] = 1
     r1deploy: str
     image: str

@@ -34,7 +34,7 @@ class Kept(border.Part):
     ``chips`` of this host; ``findings`` of the whole part, over all its hosts; ``run`` is the id in the history.
     """
 
-    model_config = ConfigDict(extra="ignore", frozen=True, strict=True)
+    model_config = ConfigDict(extra="ignore", frozen=True, defer_build=True, strict=True)
 
     release: border.Name
     time: Annotated[str, Field(pattern=r"^[0-9T:-]{19}Z$"), AfterValidator(_a_time)]
