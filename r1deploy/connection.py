@@ -20,6 +20,7 @@ from r1deploy.ssh import ALIVE_COUNT, ALIVE_SECONDS, LOGINS_THROUGH_A_JUMP_HOST,
 from r1deploy.together import together
 
 T = TypeVar("T")
+Link = TypeVar("Link", bound=HostLink)
 SILENCE_SECONDS = ALIVE_SECONDS * ALIVE_COUNT
 LOGIN_ATTEMPTS = 4
 _THROUGH_JUMP_HOSTS = threading.BoundedSemaphore(LOGINS_THROUGH_A_JUMP_HOST)
@@ -137,7 +138,7 @@ class Remote(HostLink):
         self.close()
 
 
-def on_each(remotes: Sequence[Remote], work: Callable[[Remote], T]) -> list[T]:
+def on_each(remotes: Sequence[Link], work: Callable[[Link], T]) -> list[T]:
     """Work on all connections at once, and close them; Ctrl-C and an error of ours end all of them at once.
 
     Raises the first R1Error after all have ended; its evidence names the others.

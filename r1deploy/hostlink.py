@@ -39,6 +39,10 @@ class HostLink(ABC):
         """Whether the connection is there."""
 
     @abstractmethod
+    def close(self) -> None:
+        """End it, and what runs on it."""
+
+    @abstractmethod
     def check_link(self) -> None:
         """Raises UnreachableError where the other end is not heard any more."""
 

@@ -7,13 +7,15 @@ import json
 import shlex
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from r1deploy.ansible.events import Event
 from r1deploy.ansible.runner import Listener, Outcome, Play, Watch, run
+from r1deploy.ansible.sockets import kept_open
 from r1deploy.connection import Remote, on_each
 from r1deploy.errors import ApplyError, R1Error
+from r1deploy.hostlink import HostLink
 from r1deploy.journal import Journal
 from r1deploy.observe.context import Context
 from r1deploy.observe.view import View, run_of
@@ -116,10 +118,21 @@ class Run:
             with lock:
                 self._lock = lock
                 try:
-                    with self._told(view, verb, lock):
+                    with self._connections(), self._told(view, verb, lock):
                         yield
                 finally:
                     self._lock = None
+
+    @contextlib.contextmanager
+    def _connections(self) -> Iterator[None]:
+        """One login to each host for all that follows."""
+        before = self.context
+        with kept_open() as sockets:
+            self.context = replace(before, sockets=sockets)
+            try:
+                yield
+            finally:
+                self.context = before
 
     @contextlib.contextmanager
     def _told(self, view: View, verb: str, lock: RunLock) -> Iterator[None]:
@@ -152,12 +165,12 @@ class Run:
         path = shlex.quote(self.layout.history)
         command = f"umask 022; printf '%s\\n' {shlex.quote(json.dumps(line))} >> {path}"
 
-        def note(remote: Remote) -> None:
+        def note(link: HostLink) -> None:
             with contextlib.suppress(R1Error):
-                remote.run(command, timeout=ANSWER_SECONDS)
+                link.run(command, timeout=ANSWER_SECONDS)
 
         # Not a playbook: for one line, its start takes longer than all the rest.
-        on_each([self.remote(view, host) for host in view.probed.observed], note)
+        on_each([self.context.way(view.probed, host) for host in view.probed.observed], note)
 
     def play(self, desired: Desired, play: Play, also: Listener = silent) -> Outcome:
         """Run a playbook as a part of this run. Raises LockedError LOCK_LOST where the lock went under us.

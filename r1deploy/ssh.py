@@ -42,6 +42,10 @@ ALIVE = (f"ServerAliveInterval={ALIVE_SECONDS}", f"ServerAliveCountMax={ALIVE_CO
 # sshd begins to drop logins when ten are under way at once (MaxStartups 10:30:100): all of a cluster's go through one
 # jump host.
 LOGINS_THROUGH_A_JUMP_HOST = 8
+# A connection stays open for the next command. A fast cipher first: trees of several GB go through it.
+KEPT = ("-o", "ControlMaster=auto", "-o", "ControlPersist=60s", "-o", "Ciphers=^aes128-gcm@openssh.com")
+# 108 bytes less a slash, OpenSSH's hash of the place (40), its end while it makes the socket (17), and the zero.
+LONGEST_SOCKETS = 49
 # English messages, whatever the host speaks: causes are read from them.
 SUDO = "env LC_ALL=C.UTF-8 sudo"
 OWN_KNOWN_HOSTS = "~/.ssh/known_hosts"
@@ -59,6 +63,7 @@ class Login:
 
     ``address`` is what ssh connects to, ``inside`` what the cluster's hosts do; ``arguments`` are the inventory's own
     for OpenSSH; ``become`` is None where the inventory says nothing: then every user but root goes through sudo.
+    ``sockets`` is the folder of the connections that OpenSSH keeps open for the run.
     """
 
     host: str
@@ -74,6 +79,7 @@ class Login:
     password: str | None = field(default=None, repr=False)
     interpreter: str | None = None
     inside: str | None = None
+    sockets: str | None = None
 
     def openssh(self, *more: str, forwarding: bool = False) -> list[str]:
         """``ssh`` with all options and the host; the command is to follow. In: options of the caller's."""
@@ -81,11 +87,15 @@ class Login:
 
     def options(self, *, forwarding: bool = False) -> list[str]:
         """OpenSSH's options. The first one wins: what we need, then the inventory's, then the settings'."""
-        options = [*ours(forwarding=forwarding), "-o", f"ConnectTimeout={self.seconds}"]
+        options = [*self.kept(), *ours(forwarding=forwarding), "-o", f"ConnectTimeout={self.seconds}"]
         options += ["-p", str(self.port)] if self.port else []
         options += ["-i", str(Path(self.key).expanduser())] if self.key else []
         options += ["-l", self.user] if self.user else []
         return [*options, *self.arguments, *self.way()]
+
+    def kept(self) -> list[str]:
+        """Options with which a connection is taken that is open, or left open for the next one."""
+        return [*KEPT, "-o", f"ControlPath={control_path(self.sockets)}"] if self.sockets else []
 
     def way(self) -> list[str]:
         """The settings' options that an ``ansible_ssh_common_args`` of the inventory goes before."""
@@ -103,16 +113,13 @@ class Login:
         The settings' way is in the *extra* arguments: an ``ansible_ssh_common_args`` of the inventory (a jump host)
         comes before them and does not replace them.
         """
-        first = ["-o", "ControlMaster=auto", "-o", "ControlPersist=15s"]
-        # A fast cipher first: trees of several GB go through these connections.
-        first += ["-o", "Ciphers=^aes128-gcm@openssh.com"]
         variables: dict[str, Any] = {
             # Steps need root: a login that is not root's goes through sudo, unless the inventory says otherwise.
             "r1_own_login": getpass.getuser(),
             "ansible_become": Template("{{ (ansible_user | default(r1_own_login)) != 'root' }}"),
             "ansible_become_exe": SUDO,
             "ansible_ssh_timeout": self.seconds,
-            "ansible_ssh_args": shlex.join([*first, *ours()]),
+            "ansible_ssh_args": shlex.join([*KEPT, *ours()]),
             # rsync's ssh has no time-out of Ansible's.
             "ansible_ssh_extra_args": shlex.join(["-o", f"ConnectTimeout={self.seconds}", *self.way()]),
         }
@@ -250,6 +257,11 @@ def login_of_all(ssh: Ssh) -> Login:
     return replace(base, user=ssh.user, port=ssh.port, jump=jump)
 
 
+def control_path(sockets: str) -> str:
+    """The sockets in a folder, in OpenSSH's words: one for each user, host, port and jump host."""
+    return f"{sockets}/%C"
+
+
 def logins_at_once(logins: Iterable[Login], most: int) -> int:
     """How many of these logins may be under way at the same time; ``most`` where none goes through a jump host."""
     through = any(login.jump or login.arguments for login in logins)
@@ -280,12 +292,12 @@ def known_options() -> tuple[str, ...]:
 
     Not IgnoreUnknown: ours would take the place of the one in a user's ssh_config.
     """
-    return tuple(option for option in QUIET if knows(option))
+    return QUIET if knows(*QUIET) else tuple(option for option in QUIET if knows(option))
 
 
-def knows(option: str) -> bool:
-    """Whether OpenSSH takes an option."""
-    argv = ["ssh", "-F", "none", "-G", "-o", option, "localhost"]
+def knows(*options: str) -> bool:
+    """Whether OpenSSH takes all of these options."""
+    argv = ["ssh", "-F", "none", "-G", *(word for option in options for word in ("-o", option)), "localhost"]
     return subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, check=False).returncode == 0
 
 

@@ -113,8 +113,8 @@ class SshProcess(HostLink):
         """OpenSSH ends by itself."""
 
     def _opened(self, argv: Sequence[str]) -> Channel:
-        # A master of the user's ssh_config may be a stale one.
-        own = ["-o", "ControlPath=none"]
+        # A connection that the user's ssh_config keeps open may be a stale one.
+        own = [] if self.login.sockets else ["-o", "ControlPath=none"]
         self._channels.append(Channel([*self.login.openssh(*own), shlex.join(argv)]))
         if self._closed:
             self.close()

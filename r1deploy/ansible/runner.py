@@ -26,7 +26,7 @@ from r1deploy.ansible.folder import run_folder
 from r1deploy.ansible.leash import CALLBACKS, FOLDER, Leash, launcher
 from r1deploy.settings.model import Ssh
 from r1deploy.signals import Interrupts, Stopped
-from r1deploy.ssh import LOGINS_THROUGH_A_JUMP_HOST, Login, login_of_all
+from r1deploy.ssh import LOGINS_THROUGH_A_JUMP_HOST, Login, control_path, login_of_all
 
 Listener = Callable[[Event], None]
 # Below the login's home. A name of our own: what lies there after an interrupted run is ours to remove.
@@ -39,12 +39,14 @@ LONGEST_CONTROL_FOLDER = 79
 class Target:
     """Which hosts and how to reach them: the user's inventory, and what the settings say of SSH.
 
-    ``memory``: a folder here in which may be kept what Ansible read; None: nowhere.
+    ``memory``: a folder here in which may be kept what Ansible read; None: nowhere. ``sockets``: the folder of the
+    connections that are open for this run; None: each has its own.
     """
 
     inventory: Path
     ssh: Ssh
     memory: Path | None = None
+    sockets: str | None = None
 
 
 @dataclass(frozen=True)
@@ -160,7 +162,7 @@ def at_the_jump_host(ssh: Ssh, failures: list[Failure]) -> list[Failure]:
     ]
 
 
-def write_overlay(folder: Path, ssh: Ssh, play: Play) -> Path:
+def write_overlay(folder: Path, target: Target, play: Play) -> Path:
     """Our own inventory source beside the user's: groups by step, variables of the roles; no value is a template."""
     document = {
         "all": {
@@ -168,7 +170,8 @@ def write_overlay(folder: Path, ssh: Ssh, play: Play) -> Path:
             "vars": {
                 "ansible_host_key_checking": True,
                 "ansible_remote_tmp": f"~/{REMOTE_TMP}",
-                **login_of_all(ssh).ansible(),
+                **login_of_all(target.ssh).ansible(),
+                **sockets_of(target),
                 **play.variables,
             },
             "hosts": {name: dict(variables) for name, variables in play.host_vars.items()},
@@ -178,6 +181,11 @@ def write_overlay(folder: Path, ssh: Ssh, play: Play) -> Path:
     path = folder / "overlay.yml"
     path.write_text(overlay.dump(document), encoding="utf-8")
     return path
+
+
+def sockets_of(target: Target) -> dict[str, str]:
+    """Ansible's variable for the connections that are open; it takes ``%`` for its own."""
+    return {"ansible_control_path": control_path(target.sockets).replace("%", "%%")} if target.sockets else {}
 
 
 def run(target: Target, play: Play, watch: Watch) -> Outcome:
@@ -192,7 +200,7 @@ def run(target: Target, play: Play, watch: Watch) -> Outcome:
     import ansible_runner
 
     folder = play.folder
-    ours = write_overlay(folder, target.ssh, play)
+    ours = write_overlay(folder, target, play)
     outcome = Outcome()
     working: set[str] = set()
 

@@ -19,6 +19,7 @@ from r1deploy.settings import lockfile, redact
 from r1deploy.settings.load import Loaded, load
 from r1deploy.settings.model import Settings
 from r1deploy.ssh import Login, login_of
+from r1deploy.sshprocess import SshProcess
 from r1deploy.voice import Say
 
 OWN = ".r1deploy"
@@ -35,6 +36,8 @@ class Context:
     inventory: Path
     # What was named for this run, and is not remembered yet.
     named: Path | None = None
+    # The folder of the connections that are open for this run; None: each has its own.
+    sockets: str | None = None
 
     @property
     def settings(self) -> Settings:
@@ -44,7 +47,7 @@ class Context:
     @property
     def target(self) -> Target:
         """What the runner needs to reach the hosts."""
-        return Target(self.inventory, self.settings.ssh, self.folder / OWN)
+        return Target(self.inventory, self.settings.ssh, self.folder / OWN, self.sockets)
 
     def remote(self, probed: Probed, name: str) -> Remote:
         """A connection to a host of the inventory, with the login that Ansible has for it."""
@@ -54,6 +57,10 @@ class Context:
         """How to reach a host of the inventory."""
         host = next(host for host in probed.hosts if host.name == name)
         return login_of(host, probed.login.get(name, {}), self.settings.ssh)
+
+    def way(self, probed: Probed, name: str) -> SshProcess:
+        """The way to a host through OpenSSH, on a connection that is open where there is one."""
+        return SshProcess(replace(self.login(probed, name), sockets=self.sockets))
 
     def head(self, probed: Probed) -> Remote:
         """A connection to the head."""

@@ -87,7 +87,10 @@ def probe(target: Target, settings: Settings, folders: tuple[str, ...] = ()) -> 
 
 def answers_of(target: Target, probed: Probed, request: Mapping[str, Any]) -> dict[str, Any | Failure]:
     """What each host answers, or why not; where its login was dropped, it is asked again."""
-    logins = {host.name: login_of(host, probed.login.get(host.name, {}), target.ssh) for host in probed.hosts}
+    logins = {
+        host.name: replace(login_of(host, probed.login.get(host.name, {}), target.ssh), sockets=target.sockets)
+        for host in probed.hosts
+    }
     answers: dict[str, Any | Failure] = {}
     left: Sequence[str] = list(logins)
     for attempt in range(LOGIN_ATTEMPTS):

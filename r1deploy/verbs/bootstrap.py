@@ -23,7 +23,6 @@ from r1deploy.planning.steps import STEPS
 from r1deploy.run import Run
 from r1deploy.settings import lockfile
 from r1deploy.settings.lockfile import Lock
-from r1deploy.sshprocess import SshProcess
 from r1deploy.units import size_of
 
 NEED_KEY = {"patch"}
@@ -204,7 +203,7 @@ def bring_image(run: Run, view: View, load: Load) -> None:
     lacking, builder, head = view.plan.hosts_of("image"), view.desired.builder.name, view.desired.head.name
     # The builder first: the steps after it wait for it most.
     hosts = sorted((row for row in view.desired.hosts if row.name in lacking), key=lambda row: row.name != builder)
-    ways = {host.name: SshProcess(run.context.login(view.probed, host.name)) for host in hosts}
+    ways = {host.name: run.context.way(view.probed, host.name) for host in hosts}
     run.at("image")
     names = ", ".join(host.name for host in hosts)
     run.say(f"image: {load.path.name} ({size_of(load.size)}) goes from host to host: {names}")

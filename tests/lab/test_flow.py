@@ -137,6 +137,21 @@ def test_only_drifted_host_is_touched(ready: Cluster) -> None:
     assert ready.fingerprint()["node1"] == before
 
 
+def test_a_run_with_work_logs_in_twice(ready: Cluster) -> None:
+    """To look whether there is work; and for all that follows: a second look, Ansible, a third look, the history."""
+    ready.sh("node2", "rm /var/lib/r1deploy/releases/*/config/*/env.sh")
+    before = connections(ready, "node2")
+    assert ready.r1("bootstrap", "--yes").code == 0
+    assert connections(ready, "node2") - before == 2
+    assert ready.plan() == []
+
+
+def connections(cluster: Cluster, host: str) -> int:
+    """TCP connections that a host has taken since it is up (the kernel's PassiveOpens)."""
+    names, values = (line.split() for line in cluster.sh(host, "grep ^Tcp: /proc/net/snmp").splitlines())
+    return int(dict(zip(names, values, strict=True))["PassiveOpens"])
+
+
 def test_serve_stop_and_strangers(ready: Cluster) -> None:
     image = ready.sh("node1", "docker images -q baai:v5").split()[0]
     for host in HOSTS:

@@ -13,7 +13,7 @@ import pytest
 import yaml
 
 from r1deploy.ansible import overlay
-from r1deploy.ansible.runner import Play, write_overlay
+from r1deploy.ansible.runner import Play, Target, write_overlay
 from r1deploy.inventorytext import Template
 from r1deploy.settings.model import Ssh
 from r1deploy.ssh import login_of_all
@@ -52,7 +52,9 @@ def test_a_hosts_word_stays_text_for_ansible(tmp_path: Path) -> None:
     words = hostile(mark)
     found = {"list": words, "one": words[0], "deep": {"in": [{"it": word} for word in words], words[0]: 1}, "n": 3}
     path = write_overlay(
-        tmp_path, Ssh(), Play("x.yml", {"g": ("node1",)}, {"all_of_us": words}, {"node1": {"x": found}})
+        tmp_path,
+        Target(tmp_path, Ssh()),
+        Play("x.yml", {"g": ("node1",)}, {"all_of_us": words}, {"node1": {"x": found}}),
     )
     assert evaluated(path, "x") == found
     assert evaluated(path, "all_of_us") == words
@@ -64,7 +66,9 @@ def test_a_text_that_looks_like_something_else_stays_a_text(tmp_path: Path) -> N
     words = ["", "~", "null", "yes", "False", "12", "-1", "0o17", "0x1f", "1e5", "1.5", ".inf", ".NaN", "1:30"]
     words += ["2026-01-31", "2026-01-31T00:00:00Z", "<<", "=", "4" * 40, "1_000", "[]", "{}", "- x", "a: b", "!x"]
     path = write_overlay(
-        tmp_path, Ssh(), Play("x.yml", {"g": ("node1",)}, {}, {"node1": {"x": {"in": words, "one": ""}}})
+        tmp_path,
+        Target(tmp_path, Ssh()),
+        Play("x.yml", {"g": ("node1",)}, {}, {"node1": {"x": {"in": words, "one": ""}}}),
     )
     assert evaluated(path, "x") == {"in": words, "one": ""}
 
@@ -73,7 +77,9 @@ def test_a_long_text_goes_over_several_lines_and_stays_the_same(tmp_path: Path) 
     """Within a word, at a space, at what is escaped: wherever the line ends."""
     pieces = ["x" * 300, "a b " * 100, " " * 200, '"\\' * 150, "\n" * 130, "\t \x1b" * 100, "ü€😀\u2028 " * 60]
     words = [*pieces, *(f"{'-' * n}  {' '.join(pieces)}" for n in range(90, 125, 5))]
-    path = write_overlay(tmp_path, Ssh(), Play("x.yml", {"g": ("node1",)}, {}, {"node1": {"x": {"in": words}}}))
+    path = write_overlay(
+        tmp_path, Target(tmp_path, Ssh()), Play("x.yml", {"g": ("node1",)}, {}, {"node1": {"x": {"in": words}}})
+    )
     assert max(map(len, path.read_text().splitlines())) <= 140
     assert evaluated(path, "x") == {"in": words}
 
@@ -86,7 +92,7 @@ def test_our_own_templates_are_evaluated(tmp_path: Path) -> None:
 
 
 def test_who_needs_sudo_is_a_template_still(tmp_path: Path) -> None:
-    path = write_overlay(tmp_path, Ssh(user="ops"), Play("x.yml", {"g": ("node1",)}))
+    path = write_overlay(tmp_path, Target(tmp_path, Ssh(user="ops")), Play("x.yml", {"g": ("node1",)}))
     text = path.read_text()
     path.write_text(text.replace("ansible_become:", "asked:"))
     assert evaluated(path, "asked | bool") is True
