@@ -6,7 +6,7 @@ import contextlib
 import os
 import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from types import FrameType
 from typing import Any, ClassVar
 
@@ -32,6 +32,11 @@ class Stopped(BaseException):
         """What is said to the user, with the exit code."""
         by = f"stopped by {NAMES[signal.Signals(self.number)]}"
         return Interrupted("INTERRUPTED", f"{by}; {self.goes_on}" if self.goes_on else by, fix=self.fix)
+
+
+def goes_on(working: Collection[str]) -> str:
+    """What a stopped run leaves: Ansible is gone, a module on a host or a job in a container is not."""
+    return f"work may go on for a while on {', '.join(sorted(working))}" if working else ""
 
 
 class Interrupts:

@@ -13,7 +13,7 @@ import os
 import stat
 import subprocess
 import sys
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,7 @@ from r1deploy.ansible.failures import Failure, failure_of
 from r1deploy.ansible.folder import run_folder
 from r1deploy.ansible.leash import CALLBACKS, FOLDER, Leash, launcher
 from r1deploy.settings.model import Ssh
-from r1deploy.signals import Interrupts, Stopped
+from r1deploy.signals import Interrupts, Stopped, goes_on
 from r1deploy.ssh import LOGINS_THROUGH_A_JUMP_HOST, Login, login_of_all
 
 Listener = Callable[[Event], None]
@@ -52,7 +52,7 @@ class Play:
     """One of ``playbooks/``, and what it is given.
 
     ``variables`` are those of the roles, ``host_vars`` what differs by host, ``groups`` the hosts of its plays.
-    ``folder`` None: one is made for it, and removed.
+    ``folder`` None: one is made for it, and removed. ``lane``: its name where others are played beside it.
     """
 
     playbook: str
@@ -61,6 +61,7 @@ class Play:
     host_vars: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     folder: Path | None = None
     limit: str | None = None
+    lane: str = ""
 
 
 @dataclass(frozen=True)
@@ -68,13 +69,15 @@ class Watch:
     """Who looks on while a playbook runs.
 
     ``logins`` tells how to reach a host, for what a failure's fix advises. ``cancelled`` is asked again and again,
-    ``held`` before each task, which waits for the answer; once one says that the run has to end, it does.
+    ``held`` before each task, ``more`` before each play; both wait for the answer. Once one says that the run has to
+    end, it does.
     """
 
     listen: Listener = lambda _: None
     logins: Callable[[str], Login | None] = lambda _: None
     cancelled: Callable[[], bool] = lambda: False
     held: Callable[[], bool] | None = None
+    more: Callable[[], bool] = lambda: True
 
 
 @dataclass
@@ -201,12 +204,13 @@ def run(target: Target, play: Play, watch: Watch) -> Outcome:
         event = event_of(raw)
         working_on(raw, working)
         if event is not None:
+            event = replace(event, lane=play.lane)
             note(outcome, event, watch.logins)
             watch.listen(event)
         return False  # nothing of the event is kept in files
 
     forget_callers()
-    leash = Leash(folder, watch.cancelled, watch.held)
+    leash = Leash(folder, watch.cancelled, watch.held, watch.more)
     try:
         with leash, Interrupts(leash.end) as interrupts:
             done = ansible_runner.run(
@@ -240,11 +244,6 @@ def working_on(raw: Mapping[str, Any], working: set[str]) -> None:
         working.add(host)
     elif str(raw.get("event", "")).startswith("runner_on_") and host:
         working.discard(host)
-
-
-def goes_on(working: Collection[str]) -> str:
-    """What a stopped run leaves: Ansible is gone, a module on a host or a job in a container is not."""
-    return f"work may go on for a while on {', '.join(sorted(working))}" if working else ""
 
 
 def note(outcome: Outcome, event: Event, logins: Callable[[str], Login | None]) -> None:
