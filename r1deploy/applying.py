@@ -18,7 +18,7 @@ from r1deploy.observe.view import View
 from r1deploy.onhost.enginesocket import SOCKET
 from r1deploy.planning.planner import Plan
 from r1deploy.planning.rolevars import Brought, groups, host_vars, role_vars
-from r1deploy.planning.steps import BUILDER, CLONE, CLONES, FIRST, JOINED, OTHERS, Work, apart, divided, joined
+from r1deploy.planning.steps import BUILDER, CLONE, CLONES, FIRST, JOINED, OTHERS, Work, apart, divided, left_of
 from r1deploy.run import Run
 from r1deploy.sshprocess import SshProcess
 from r1deploy.units import size_of
@@ -39,7 +39,7 @@ class Applying:
         self._run, self._view = run, view
         self._load = load_of(view) if "image" in steps else None
         self._builder = view.desired.builder.name
-        work = work_of(view.plan, steps, self._builder)
+        self._work = work = work_of(view.plan, steps, self._builder)
         self._lanes = divided(work, self._builder)
         # Set once a host has its image, and once the builder has its clones.
         brought = work.get("image", ()) if self._load else (self._builder,) if self._lanes[CLONES] else ()
@@ -51,13 +51,12 @@ class Applying:
         two = apart(self._lanes)
         beside = [*self._images_and_clones(), *([self._build, self._prepare] if two else [])]
         if not beside:
-            self._play(joined(*self._lanes.values()))
+            self._play(self._work)
             return
-        if self._lanes[FIRST]:
-            self._play(self._lanes[FIRST])
+        self._play(self._lanes[FIRST])
         self._run.side_by_side(beside)
-        left = (JOINED,) if two else (BUILDER, OTHERS, JOINED)
-        self._play(joined(*(self._lanes[lane] for lane in left)))
+        early = self._lanes[FIRST], self._lanes[CLONES]
+        self._play(self._lanes[JOINED] if two else left_of(self._work, *early))
 
     def _images_and_clones(self) -> list[Callable[[], None]]:
         """What brings the image where it is not a step of a lane, and the clones beside it."""

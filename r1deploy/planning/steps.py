@@ -54,10 +54,11 @@ def apart(lanes: Mapping[str, Work]) -> bool:
     return bool(lanes[OTHERS]) and bool(lanes[BUILDER].keys() - set(LANES[OTHERS][1]))
 
 
-def joined(*parts: Work) -> Work:
-    """Work of several lanes as one, the hosts in the order in which they are named."""
-    return {
-        step: tuple(dict.fromkeys(host for part in parts for host in part.get(step, ())))
-        for step in (CLONE, *STEPS)
-        if any(step in part for part in parts)
-    }
+def left_of(work: Work, *done: Work) -> Work:
+    """What is left of work once parts of it are done."""
+    rows = {step: tuple(host for host in hosts if not _in(done, step, host)) for step, hosts in work.items()}
+    return {step: hosts for step, hosts in rows.items() if hosts}
+
+
+def _in(parts: tuple[Work, ...], step: str, host: str) -> bool:
+    return any(host in part.get(step, ()) for part in parts)
