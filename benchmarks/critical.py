@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from typing import Any
 
 ENDS = ("ok", "changed", "failed")
+# The lane in which the builder clones while its image comes.
+CLONES = "clones"
 # From this task on, the builder's part of `sources` needs its container.
 WHEEL = "Build the wheel of FlagGems"
 BUILDER, WORKER = "builder", "worker"
@@ -100,19 +102,24 @@ def part(step: str, task: str, again: bool, taken: Mapping[Piece, float]) -> str
 
 
 def durations(rows: Sequence[Mapping[str, Any]]) -> Iterator[tuple[str, str, str, float, bool]]:
-    """Each answer of a host: step, host, task, seconds since the task began, whether in a later play of the step."""
+    """Each answer of a host: step, host, task, seconds since the task began, whether in a later play of the step.
+
+    Lanes play at once: a play is one of its lane's. What a host clones beside its image comes before all of its plays.
+    """
     begun: dict[tuple[Any, ...], float] = {}
-    plays: dict[str, int] = {}
-    first: dict[tuple[str, str], int] = {}
+    plays: dict[tuple[Any, str], int] = {}
+    first: dict[tuple[str, str], tuple[Any, int]] = {}
     for row in rows:
-        step, task, host, key = row["step"], row["task"], row["host"], (row.get("lane"), row["step"], row["task"])
+        step, task, host, lane = row["step"], row["task"], row["host"], row.get("lane")
+        key = (lane, step, task)
         if row["kind"] == "play":
-            plays[step] = plays.get(step, 0) + 1
+            plays[lane, step] = plays.get((lane, step), 0) + 1
         elif row["kind"] == "task":
             begun[key] = row["time"]
         elif row["kind"] in ENDS and host and key in begun:
-            play = plays.get(step, 0)
-            yield step, host, task, row["time"] - begun[key], play > first.setdefault((step, host), play)
+            play = (lane, plays.get((lane, step), 0))
+            again = lane != CLONES and play != first.setdefault((step, host), play)
+            yield step, host, task, row["time"] - begun[key], again
 
 
 def of_run(rows: Sequence[Mapping[str, Any]], wall: float, builder: str) -> Path:

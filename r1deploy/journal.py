@@ -82,7 +82,8 @@ class Journal:
         """Take one event of Ansible."""
         if event.kind not in ("skipped", "start"):
             result = {key: event.result[key] for key in FIELDS if event.result.get(key)}
-            self.write(kind=event.kind, step=event.step, task=event.task, host=event.host, result=result)
+            lane = {"lane": event.lane} if event.lane else {}
+            self.write(kind=event.kind, step=event.step, task=event.task, host=event.host, result=result, **lane)
         self._show(event)
 
     def write(self, **row: Any) -> None:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import contextlib
 import json
 import shlex
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -26,6 +27,7 @@ from r1deploy.session import ANSWER_SECONDS
 from r1deploy.settings.model import Settings
 from r1deploy.signals import Stopped
 from r1deploy.ssh import login_of
+from r1deploy.together import Ended, Lanes
 from r1deploy.voice import Progress, Say
 
 
@@ -47,7 +49,10 @@ class Run:
 
     def __init__(self, context: Context, voice: Voice, *, wait: bool = False) -> None:
         self.context, self.wait = context, wait
-        self.say, self.bar, self._event = voice.say, voice.bar, voice.event
+        self.say, self._bar, self._event = voice.say, voice.bar, voice.event
+        self.lanes = Lanes()
+        # Lanes speak at once, and neither the log nor what is shown takes that. A signal may come in the middle.
+        self._turn = threading.RLock()
         self._journal: Journal | None = None
         self._lock: RunLock | None = None
 
@@ -75,6 +80,16 @@ class Run:
     def lost(self) -> bool:
         """Whether the cluster is no longer held for this run."""
         return self._lock is not None and self._lock.lost
+
+    def bar(self, what: str, done: int, total: int) -> None:
+        """Show how far something is."""
+        with self._turn:
+            self._bar(what, done, total)
+
+    def side_by_side(self, works: Collection[Callable[[], None]]) -> None:
+        """Do parts of this run at once, as the lanes of ``lanes``. Raises as ``Lanes.run`` does."""
+        self.lanes = Lanes()
+        self.lanes.run(works)
 
     def refuse_lost(self, head: str) -> None:
         """Raise LockedError LOCK_LOST where the cluster is no longer held for this run. In: the head's name."""
@@ -175,17 +190,27 @@ class Run:
     def play(self, desired: Desired, play: Play, also: Listener = silent) -> Outcome:
         """Run a playbook as a part of this run. Raises LockedError LOCK_LOST where the lock went under us.
 
-        In: who hears its events too.
+        In: who hears its events too. In a lane, raises Ended where another lane ended it.
         """
         logins = {host.name: login_of(host, {}, self.settings.ssh) for host in desired.hosts}
+        lanes = self.lanes
+        lanes.may_begin()
 
         def heard(event: Event) -> None:
             also(event)
-            self._heard(event)
+            self.heard(event)
 
-        outcome = run(self.context.target, play, Watch(heard, logins.get, lambda: self.lost, self._held))
+        def cancelled() -> bool:
+            return self.lost or lanes.over.is_set()
+
+        watch = Watch(heard, logins.get, cancelled, self._held, lambda: not lanes.failed.is_set())
+        outcome = run(self.context.target, play, watch)
+        if lanes.over.is_set():
+            raise Ended(outcome.working)
         if not self._held():
             raise lost(desired.head.name)
+        if lanes.failed.is_set() and not (outcome.ok or outcome.failures):
+            raise Ended(outcome.working)
         return outcome
 
     def apply(self, desired: Desired, play: Play, also: Listener = silent) -> None:
@@ -208,9 +233,10 @@ class Run:
     def _held(self) -> bool:
         return self._lock is None or self._lock.held()
 
-    def _heard(self, event: Event) -> None:
-        """Take one event of Ansible."""
-        if event.kind not in ("skipped", "start"):
-            self.at(event.step)
-        if self._journal:
-            self._journal.event(event)
+    def heard(self, event: Event) -> None:
+        """Take one event of Ansible, or of what is done in its place."""
+        with self._turn:
+            if event.kind not in ("skipped", "start"):
+                self.at(event.step)
+            if self._journal:
+                self._journal.event(event)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-from collections.abc import Callable, Iterator
+import threading
+from collections.abc import Callable, Collection, Iterator
 from types import FrameType
 from typing import Any, ClassVar
 
@@ -33,10 +34,16 @@ class Stopped(BaseException):
         return Interrupted("INTERRUPTED", f"{by}; {self.goes_on}" if self.goes_on else by, fix=self.fix)
 
 
+def goes_on(working: Collection[str]) -> str:
+    """What a stopped run leaves: Ansible is gone, a module on a host or a job in a container is not."""
+    return f"work may go on for a while on {', '.join(sorted(working))}" if working else ""
+
+
 class Interrupts:
     """While it is open a signal raises Stopped; with ``first`` the first one calls that, and the second raises.
 
-    May be nested. What is ignored stays so: ``nohup`` means it. ``number`` is the signal that came first.
+    May be nested. What is ignored stays so: ``nohup`` means it. ``number`` is the signal that came first. In another
+    thread than the main one it does nothing: signals come to that one only, which ends the others.
     """
 
     # Of the process, not of one of these: signals so far, those that wait for ``later``, our terminals.
@@ -52,17 +59,20 @@ class Interrupts:
         self.number: int | None = None
 
     def __enter__(self) -> Interrupts:
+        if not in_main_thread():
+            return self
         if Interrupts.depth == 0:
             Interrupts.seen.clear()
             Interrupts.terminals = [handle for handle in range(3) if is_terminal(handle)]
         Interrupts.depth += 1
         for number in NAMES:
             if signal.getsignal(number) is not signal.SIG_IGN:
-                with contextlib.suppress(ValueError):  # not the main thread: the caller handles signals
-                    self._before[number] = signal.signal(number, self._handle)
+                self._before[number] = signal.signal(number, self._handle)
         return self
 
     def __exit__(self, *_: object) -> None:
+        if not in_main_thread():
+            return
         Interrupts.depth -= 1
         for number, handler in self._before.items():
             signal.signal(number, handler)
@@ -89,6 +99,11 @@ class Interrupts:
         self._first()
 
 
+def in_main_thread() -> bool:
+    """Whether signals come to this thread."""
+    return threading.current_thread() is threading.main_thread()
+
+
 def is_terminal(handle: int) -> bool:
     """Whether a descriptor is a terminal that is there."""
     try:
@@ -110,6 +125,9 @@ def leave_terminals() -> None:
 @contextlib.contextmanager
 def later() -> Iterator[None]:
     """Signals wait until this is closed: for the few lines that clean up."""
+    if not in_main_thread():
+        yield
+        return
     # Not the kernel's mask: any other thread would take the signal, and Python would handle it here all the same.
     Interrupts.shut += 1
     try:

@@ -19,13 +19,14 @@ KINDS: dict[str, Kind] = {
 
 @dataclass(frozen=True)
 class Event:
-    """One thing that happened: ``step`` is the play's, ``task`` the task's name."""
+    """One thing that happened: ``step`` is the play's, ``task`` the task's name, ``lane`` that of ``Play``."""
 
     kind: Kind
     step: str
     task: str
     host: str | None
     result: dict[str, Any] = field(default_factory=dict, repr=False)
+    lane: str = ""
 
 
 def event_of(raw: dict[str, Any]) -> Event | None:

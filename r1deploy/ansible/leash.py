@@ -17,11 +17,12 @@ from pathlib import Path
 from r1deploy import signals
 from r1deploy.ansible import supervisor
 
-# The folder of the run, for the callback plugin that asks before each task.
+# The folder of the run, for the callback plugin that asks before each task and each play.
 FOLDER = "R1_RUN_FOLDER"
 ASK, ANSWER = "ask", "answer"
 CALLBACKS = Path(__file__).resolve().parent / "callbacks"
 LOOK_SECONDS = 0.1
+OF_TASK, OF_PLAY = b"?", b"p"
 
 
 def launcher(folder: Path, own: Path) -> Path:
@@ -64,12 +65,21 @@ class Leash:
     """Open while a playbook runs.
 
     In: the run's folder; ``cancelled``, asked again and again: once it says yes, the run
-    ends; ``held``, asked before each task, which waits for the answer: once it says no,
-    the task does not begin and the run ends. When this is closed, no process of the run lives.
+    ends; ``held``, asked before each task, and ``more``, asked before each play: these wait
+    for the answer, and once it is no, the run ends without them.
+    ``held`` None: it is not asked.
+    When this is closed, no process of the run lives.
     """
 
-    def __init__(self, folder: Path, cancelled: Callable[[], bool], held: Callable[[], bool] | None) -> None:
-        self._folder, self._cancelled, self._held = folder, cancelled, held
+    def __init__(
+        self,
+        folder: Path,
+        cancelled: Callable[[], bool],
+        held: Callable[[], bool] | None,
+        more: Callable[[], bool] = lambda: True,
+    ) -> None:
+        self._folder, self._cancelled = folder, cancelled
+        self._asks = {OF_TASK: held or more, OF_PLAY: more}
         self._done = False
         self._thread = threading.Thread(target=self._answer, daemon=True)
 
@@ -111,8 +121,9 @@ class Leash:
     def _answer(self) -> None:
         ended = False
         while not self._done:
-            asked = bool(select.select([self._asked], [], [], LOOK_SECONDS)[0]) and os.read(self._asked, 1) == b"?"
-            if not ended and (self._cancelled() or (asked and self._held is not None and not self._held())):
+            said = os.read(self._asked, 1) if select.select([self._asked], [], [], LOOK_SECONDS)[0] else b""
+            asked = self._asks.get(said)
+            if not ended and (self._cancelled() or (asked and not asked())):
                 ended = True
                 self.end()
             if asked and not ended:

@@ -1,4 +1,4 @@
-"""Run a playbook through ansible-runner: a fresh 0700 folder a run, a clean environment, typed events.
+"""Run a playbook through ansible-runner: a fresh 0700 folder and an environment a run, typed events.
 
 Facts on ansible-runner that shape this (measured at 2.4.3): it stores extra
 variables and the whole environment under its data folder, reads ``ANSIBLE_*`` of
@@ -13,7 +13,7 @@ import os
 import stat
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,7 @@ from r1deploy.ansible.failures import Failure, failure_of
 from r1deploy.ansible.folder import run_folder
 from r1deploy.ansible.leash import CALLBACKS, FOLDER, Leash, launcher
 from r1deploy.settings.model import Ssh
-from r1deploy.signals import Interrupts, Stopped
+from r1deploy.signals import Interrupts, Stopped, goes_on
 from r1deploy.ssh import LOGINS_THROUGH_A_JUMP_HOST, Login, control_path, login_of_all
 
 Listener = Callable[[Event], None]
@@ -54,7 +54,7 @@ class Play:
     """One of ``playbooks/``, and what it is given.
 
     ``variables`` are those of the roles, ``host_vars`` what differs by host, ``groups`` the hosts of its plays.
-    ``folder`` None: one is made for it, and removed.
+    ``folder`` None: one is made for it, and removed. ``lane``: its name where others are played beside it.
     """
 
     playbook: str
@@ -63,6 +63,7 @@ class Play:
     host_vars: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     folder: Path | None = None
     limit: str | None = None
+    lane: str = ""
 
 
 @dataclass(frozen=True)
@@ -70,54 +71,57 @@ class Watch:
     """Who looks on while a playbook runs.
 
     ``logins`` tells how to reach a host, for what a failure's fix advises. ``cancelled`` is asked again and again,
-    ``held`` before each task, which waits for the answer; once one says that the run has to end, it does.
+    ``held`` before each task, ``more`` before each play; both wait for the answer. Once one says that the run has to
+    end, it does.
     """
 
     listen: Listener = lambda _: None
     logins: Callable[[str], Login | None] = lambda _: None
     cancelled: Callable[[], bool] = lambda: False
     held: Callable[[], bool] | None = None
+    more: Callable[[], bool] = lambda: True
 
 
 @dataclass
 class Outcome:
-    """What came of a run: results of the last task by host, and failures."""
+    """What came of a run: results of the last task by host, failures, hosts on which it was ended at work."""
 
     results: dict[str, dict[str, Any]] = field(default_factory=dict)
     failures: list[Failure] = field(default_factory=list)
     changed: int = 0
     tail: tuple[str, ...] = ()
+    working: frozenset[str] = frozenset()
     ok: bool = False
 
 
-@contextlib.contextmanager
-def clean_environment(folder: Path, asking: bool) -> Iterator[None]:
-    """Our ansible.cfg and nothing of the caller's; this Python's ``ansible-playbook`` first on PATH.
+def environment(folder: Path, asking: bool) -> dict[str, str]:
+    """What a run's own environment has beside the caller's: our ansible.cfg, this Python's ``ansible-playbook`` first.
 
     In: the run's folder; whether Ansible asks before each task if it may go on.
     """
-    before = dict(os.environ)
-    for name in [name for name in os.environ if name.startswith("ANSIBLE_")]:
-        del os.environ[name]
     own = Path(sys.executable).parent
-    os.environ["PATH"] = os.pathsep.join([str(launcher(folder, own)), str(own), before.get("PATH", os.defpath)])
-    os.environ["ANSIBLE_CONFIG"] = str(content.PLAYBOOKS / "ansible.cfg")
-    os.environ["ANSIBLE_COLLECTIONS_PATH"] = content.collections_path(folder / "collections")
     temporary = folder / "tmp"
     temporary.mkdir(exist_ok=True)
-    # What Ansible itself puts down here, and a module that it runs here and that is ended with it.
-    os.environ["ANSIBLE_LOCAL_TEMP"] = os.environ["TMPDIR"] = str(temporary)
-    os.environ["ANSIBLE_SSH_CONTROL_PATH_DIR"] = str(control_folder(folder))
-    os.environ["LC_ALL"] = os.environ["LANG"] = "C.UTF-8"
-    os.environ["PYTHONDONTWRITEBYTECODE"] = "1"
-    if asking:
-        os.environ[FOLDER] = str(folder)
-        os.environ["ANSIBLE_CALLBACK_PLUGINS"] = str(CALLBACKS)
-    try:
-        yield
-    finally:
-        os.environ.clear()
-        os.environ.update(before)
+    return {
+        "PATH": os.pathsep.join([str(launcher(folder, own)), str(own), os.environ.get("PATH", os.defpath)]),
+        "ANSIBLE_CONFIG": str(content.PLAYBOOKS / "ansible.cfg"),
+        "ANSIBLE_COLLECTIONS_PATH": content.collections_path(folder / "collections"),
+        # What Ansible itself puts down here, and a module that it runs here and that is ended with it.
+        **dict.fromkeys(("ANSIBLE_LOCAL_TEMP", "TMPDIR"), str(temporary)),
+        "ANSIBLE_SSH_CONTROL_PATH_DIR": str(control_folder(folder)),
+        **dict.fromkeys(("LC_ALL", "LANG"), "C.UTF-8"),
+        "PYTHONDONTWRITEBYTECODE": "1",
+        **({FOLDER: str(folder), "ANSIBLE_CALLBACK_PLUGINS": str(CALLBACKS)} if asking else {}),
+    }
+
+
+def forget_callers() -> None:
+    """Drop ``ANSIBLE_*`` of the caller, for good: ansible-runner can only add to what this process has.
+
+    Not for the time of a run: others may be at work beside it.
+    """
+    for name in [name for name in os.environ if name.startswith("ANSIBLE_")]:
+        os.environ.pop(name, None)
 
 
 def control_folder(folder: Path) -> Path:
@@ -189,7 +193,7 @@ def sockets_of(target: Target) -> dict[str, str]:
 
 
 def run(target: Target, play: Play, watch: Watch) -> Outcome:
-    """Run a playbook and return what came of it.
+    """Run a playbook and return what came of it; several may run at once, each in a thread of its own.
 
     Whatever ends it, none of its processes is left here. Raises Stopped after a signal,
     with the hosts on which work may go on for a while.
@@ -208,18 +212,21 @@ def run(target: Target, play: Play, watch: Watch) -> Outcome:
         event = event_of(raw)
         working_on(raw, working)
         if event is not None:
+            event = replace(event, lane=play.lane)
             note(outcome, event, watch.logins)
             watch.listen(event)
         return False  # nothing of the event is kept in files
 
-    clean, leash = clean_environment(folder, watch.held is not None), Leash(folder, watch.cancelled, watch.held)
+    forget_callers()
+    leash = Leash(folder, watch.cancelled, watch.held, watch.more)
     try:
-        with clean, leash, Interrupts(leash.end) as interrupts:
+        with leash, Interrupts(leash.end) as interrupts:
             done = ansible_runner.run(
                 private_data_dir=str(folder),
                 playbook=str(content.PLAYBOOKS / play.playbook),
                 inventory=[str(target.inventory), str(ours)],
                 limit=play.limit,
+                envvars=environment(folder, watch.held is not None),
                 forks=LOGINS_THROUGH_A_JUMP_HOST if target.ssh.jump else 64,
                 timeout=None,
                 quiet=True,
@@ -231,7 +238,7 @@ def run(target: Target, play: Play, watch: Watch) -> Outcome:
     except Stopped as stop:
         stop.goes_on = goes_on(working)
         raise
-    outcome.ok = done.rc == 0
+    outcome.ok, outcome.working = done.rc == 0, frozenset(working)
     outcome.failures = at_the_jump_host(target.ssh, outcome.failures)
     if not outcome.ok and not outcome.failures:
         outcome.tail = said(folder)
@@ -245,11 +252,6 @@ def working_on(raw: Mapping[str, Any], working: set[str]) -> None:
         working.add(host)
     elif str(raw.get("event", "")).startswith("runner_on_") and host:
         working.discard(host)
-
-
-def goes_on(working: set[str]) -> str:
-    """What a stopped run leaves: Ansible is gone, a module on a host or a job in a container is not."""
-    return f"work may go on for a while on {', '.join(sorted(working))}" if working else ""
 
 
 def note(outcome: Outcome, event: Event, logins: Callable[[str], Login | None]) -> None:

@@ -68,11 +68,15 @@ class Load:
 
 @dataclass(frozen=True)
 class Told:
-    """Who hears of it: sentences, bytes by host. ``check`` is called about once a second, and raises to end it."""
+    """Who hears of it: sentences, bytes by host. ``check`` is called about once a second, and raises to end it.
+
+    ``settled``: a host's end, as soon as it has come: None where its sink took all, or why it did not.
+    """
 
     say: Say
     progress: Progress
     check: Callable[[], None]
+    settled: Callable[[str, R1Error | None], None] = lambda *_: None
 
 
 def spread(ways: Mapping[str, Way], hosts: Sequence[Host], load: Load, told: Told) -> dict[str, R1Error | None]:
@@ -199,6 +203,7 @@ class Spreading:
         if row.sha256 == self._load.sha256 and row.bytes == self._load.size:
             member.has()
             self._told.progress(member.name, row.bytes, self._load.size)
+            self._told.settled(member.name, None)
         else:
             self._lost_host(member, damaged(member.name, f"it says that it loaded {row.bytes} bytes, {row.sha256}"))
 
@@ -206,6 +211,7 @@ class Spreading:
         """A host ended. Who got its bytes there is told where to go on."""
         if not member.settled:
             self._told.say(f"skipped {error.message} ({error.code})")
+            self._told.settled(member.name, error)
         member.fails(error)
         self._ways[member.name].close()
         for row in self.chain.followers(member):

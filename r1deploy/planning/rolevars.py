@@ -10,7 +10,7 @@ from r1deploy.planning.desired import Desired, known_hosts
 from r1deploy.planning.interfaces import AUTO
 from r1deploy.planning.observed import Observed
 from r1deploy.planning.planner import Plan
-from r1deploy.planning.steps import STEPS
+from r1deploy.planning.steps import CLONE, STEPS, Work
 from r1deploy.settings import gitlogin, site
 from r1deploy.settings.model import Settings
 
@@ -22,6 +22,7 @@ class Brought:
     """What the controller brings: paths on it, empty where there is nothing to bring, and what the lock file says.
 
     ``staging``: a folder for trees on their way. Of a secret only the path of its file is here, never the content.
+    ``cloned``: whether this run has checked out the sources already.
     """
 
     staging: str = ""
@@ -29,6 +30,7 @@ class Brought:
     password_file: str = ""
     tarball_sha256: str = ""
     ciphertexts: Mapping[str, str] = field(default_factory=dict)
+    cloned: bool = False
 
 
 def role_vars(desired: Desired, brought: Brought, observed: Mapping[str, Observed]) -> Variables:
@@ -38,7 +40,7 @@ def role_vars(desired: Desired, brought: Brought, observed: Mapping[str, Observe
         **_host(desired),
         **_image(desired, brought),
         **_container(desired),
-        **_sources(desired),
+        **_sources(desired, brought),
         **_patch(desired, brought),
         **_vllm(desired),
         **_install(desired),
@@ -93,12 +95,12 @@ def _container(desired: Desired) -> Variables:
     }
 
 
-def _sources(desired: Desired) -> Variables:
+def _sources(desired: Desired, brought: Brought) -> Variables:
     settings, release, at = desired.settings, desired.release, desired.layout
     gems, scale = release.flaggems.name, release.flagscale.name
     mirrors = {url: path.rstrip("/").rpartition("/")[2] for url, path in settings.git.mirrors.items()}
     rules = {gitlogin.bare(url): gitlogin.bare(mirror) for url, mirror in settings.git.instead_of.items()}
-    brought = {gitlogin.bare(url): f"file://{at.mirror(scale, name)}" for url, name in mirrors.items()}
+    here = {gitlogin.bare(url): f"file://{at.mirror(scale, name)}" for url, name in mirrors.items()}
     return {
         "sources_flaggems_url": gitlogin.bare(settings.flaggems.url),
         "sources_flaggems_commit": desired.flaggems_commit,
@@ -107,7 +109,7 @@ def _sources(desired: Desired) -> Variables:
         "sources_flagscale_url": gitlogin.bare(settings.flagscale.url),
         "sources_flagscale_commit": desired.flagscale_commit,
         "sources_flagscale_root": at.tree(scale),
-        "sources_instead_of": {**rules, **brought},
+        "sources_instead_of": {**rules, **here},
         "sources_logins": gitlogin.files(gitlogin.logins(settings), at.tree(scale)),
         "sources_mirrors": [{"name": mirrors[url], "path": path} for url, path in settings.git.mirrors.items()],
         "sources_proxy": site.git_proxy(settings.site),
@@ -115,6 +117,7 @@ def _sources(desired: Desired) -> Variables:
         "sources_ca_file": settings.site.ca_bundle or "",
         "sources_python": settings.python.executable,
         "sources_log": at.build_log(release.id),
+        "sources_cloned": brought.cloned,
     }
 
 
@@ -204,14 +207,14 @@ def host_vars(desired: Desired, plan: Plan, observed: Mapping[str, Observed], fi
     return rows
 
 
-def groups(desired: Desired, plan: Plan, steps: tuple[str, ...] = STEPS) -> dict[str, tuple[str, ...]]:
+def groups(desired: Desired, work: Work) -> dict[str, tuple[str, ...]]:
     """Groups of the plays: the hosts with work by step, all of them defined, empty or not."""
     builder = desired.builder.name
-    rows = {f"drift_{step}": plan.hosts_of(step) if step in steps else () for step in STEPS}
+    rows = {f"drift_{step}": work.get(step, ()) for step in STEPS}
     for step in ("sources", "vllm"):
         others = [name for name in rows[f"drift_{step}"] if name != builder]
         rows[f"ship_{step}"] = (builder,) if others else ()
-    return {**rows, **fixed_groups(desired)}
+    return {**rows, "clone_sources": work.get(CLONE, ()), **fixed_groups(desired)}
 
 
 def fixed_groups(desired: Desired) -> dict[str, tuple[str, ...]]:

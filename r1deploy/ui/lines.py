@@ -183,51 +183,19 @@ def gap_lines(gap: Gap) -> list[str]:
     return rows + [line for row in gap.differences for line in wrap(row, "  ", "    ")]
 
 
-class Progress:
-    """Ansible's events as lines: a line when a task begins, a line for each host that fails. A context manager.
-
-    A task's line waits for a moment: Ansible begins a task on every host before it knows that it is skipped there.
-    """
+class Waiting:
+    """A line of one lane that waits for a moment: its task may be skipped everywhere."""
 
     def __init__(self) -> None:
-        self._start = time.monotonic()
-        self._last: tuple[str, str] = ("", "")
-        self._held: str | None = None
+        self.last: tuple[str, str] = ("", "")
+        self._text: str | None = None
         self._timer: threading.Timer | None = None
         self._lock = threading.Lock()
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        """A line that still waits is not said: its task did nothing."""
-        self._hold(None)
-
-    def elapsed(self) -> str:
-        """Seconds since the start, in a column."""
-        return f"{time.monotonic() - self._start:5.0f}s"
-
-    def event(self, event: Event) -> None:
-        """Take one event."""
-        if event.kind == "task" and not event.task.startswith("Validating"):
-            now = (event.step, event.task)
-            if now != self._last:
-                self._last = now
-                self._hold(self.line(event.step, event.task))
-        elif event.kind in ("ok", "changed"):
-            self._release()
-        elif event.kind in ("failed", "unreachable"):
-            self._release()
-            say(self.line(event.step, f"{event.host}: {event.kind}: {event.task}"))
-
-    def line(self, step: str, text: str) -> str:
-        """Seconds, step and what is done; long ones in more than one row."""
-        return "\n".join(wrap(f"{step:<9} {text}", f"{self.elapsed()}  ", " " * 18))
-
-    def _hold(self, text: str | None) -> None:
+    def hold(self, text: str | None) -> None:
         """Let a line wait in the place of the one before."""
         with self._lock:
-            self._held = text
+            self._text = text
             if self._timer:
                 self._timer.cancel()
             self._timer = threading.Timer(HOLD_SECONDS, self._late) if text else None
@@ -238,20 +206,61 @@ class Progress:
     def _late(self) -> None:
         # A thread of its own: that nobody reads us any more is for the run to notice, at its next line.
         with contextlib.suppress(OSError):
-            self._release()
+            self.release()
 
-    def _release(self) -> None:
+    def release(self) -> None:
         """Say the line that waits."""
         with self._lock:
-            text, self._held = self._held, None
+            text, self._text = self._text, None
         if text:
             say(text)
 
+
+class Progress:
+    """Ansible's events as lines: a line when a task begins, a line for each host that fails. A context manager.
+
+    A task's line waits for a moment: Ansible begins a task on every host before it knows that it is skipped there.
+    """
+
+    def __init__(self) -> None:
+        self._start = time.monotonic()
+        self._bar: tuple[str, int] = ("", -1)
+        self._lanes: dict[str, Waiting] = {}
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        """A line that still waits is not said: its task did nothing."""
+        for lane in self._lanes.values():
+            lane.hold(None)
+
+    def elapsed(self) -> str:
+        """Seconds since the start, in a column."""
+        return f"{time.monotonic() - self._start:5.0f}s"
+
+    def event(self, event: Event) -> None:
+        """Take one event."""
+        lane = self._lanes.setdefault(event.lane, Waiting())
+        if event.kind == "task" and not event.task.startswith("Validating"):
+            now = (event.step, event.task)
+            if now != lane.last:
+                lane.last = now
+                lane.hold(self.line(event.step, event.task))
+        elif event.kind in ("ok", "changed"):
+            lane.release()
+        elif event.kind in ("failed", "unreachable"):
+            lane.release()
+            say(self.line(event.step, f"{event.host}: {event.kind}: {event.task}"))
+
+    def line(self, step: str, text: str) -> str:
+        """Seconds, step and what is done; long ones in more than one row."""
+        return "\n".join(wrap(f"{step:<9} {text}", f"{self.elapsed()}  ", " " * 18))
+
     def bar(self, what: str, done: int, total: int) -> None:
         """A bar, as a line of its own each time it moves."""
-        now = (what, str(done))
-        if now == self._last:
+        if (what, done) == self._bar:
             return
-        self._last = now
+        self._bar = (what, done)
         filled = 20 * done // max(total, 1)
         say(f"{self.elapsed()}  {what} [{'#' * filled}{'.' * (20 - filled)}] {done}/{total}")

@@ -4,26 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 
-from r1deploy.ansible.folder import run_folder
-from r1deploy.ansible.runner import Play
+from r1deploy.applying import apply
 from r1deploy.errors import ApplyError
-from r1deploy.fanout.spreading import Load, Told, spread
-from r1deploy.inputs.key import key_file, prove_key
-from r1deploy.inputs.locking import password_file
+from r1deploy.inputs.key import prove_key
 from r1deploy.inputs.tarball import prove_tarball
 from r1deploy.inputs.upstream import prove_upstreams
 from r1deploy.observe.blocking import refuse_blocked, refuse_unreachable
 from r1deploy.observe.view import View, limited, lock_of, look
-from r1deploy.onhost.enginesocket import SOCKET
 from r1deploy.planning.planner import Plan
-from r1deploy.planning.rolevars import Brought, groups, host_vars, role_vars
 from r1deploy.planning.steps import STEPS
 from r1deploy.run import Run
 from r1deploy.settings import lockfile
 from r1deploy.settings.lockfile import Lock
-from r1deploy.units import size_of
+from r1deploy.together import in_order
 
 NEED_KEY = {"patch"}
 
@@ -100,14 +94,20 @@ def refuse_headless(run: Run, view: View) -> None:
 
 
 def prove(run: Run, view: View) -> None:
-    """The commits, the tarball and the key that a plan needs can be had and are right. Raises PreflightError."""
+    """The commits, the tarball and the key that a plan needs can be had and are right, all looked at at once.
+
+    Said in one order, whatever is done first. Raises PreflightError, the first one in that order.
+    """
     steps = {row.step for row in view.plan.changes}
+    proofs: list[Callable[[], str]] = []
     if {"sources", "patch"} & steps:
-        run.say(prove_upstreams(run.settings, view.lock))
+        proofs.append(lambda: prove_upstreams(run.settings, view.lock))
     if view.plan.hosts_of("image"):
-        run.say(prove_tarball(run.settings, view.lock.image))
+        proofs.append(lambda: prove_tarball(run.settings, view.lock.image))
     if NEED_KEY & steps:
-        run.say(prove_key(run.settings, view.lock.patch.ciphertexts if view.lock.patch else {}))
+        proofs.append(lambda: prove_key(run.settings, view.lock.patch.ciphertexts if view.lock.patch else {}))
+    for sentence in in_order(*proofs):
+        run.say(sentence)
 
 
 def agreed(run: Run, options: Options, view: View, confirm: Callable[[View], None]) -> View:
@@ -153,77 +153,4 @@ def left_over(run: Run, plan: Plan) -> ApplyError:
     rows = [f"{row.host} {row.step}: {row.field}: {row.current} → {row.desired}" for row in plan.changes]
     return ApplyError(
         "STILL_DIFFERS", f"{len(rows)} differences are left after all steps", evidence=rows[:15], log=run.log
-    )
-
-
-def apply(run: Run, view: View, steps: tuple[str, ...]) -> None:
-    """Run the steps that have work. Raises ApplyError."""
-    load = load_of(view) if "image" in steps else None
-    if load:
-        if view.plan.hosts_of("host"):
-            play(run, view, ("host",))
-        bring_image(run, view, load)
-        steps = tuple(step for step in steps if step != "host")
-    play(run, view, steps)
-
-
-def play(run: Run, view: View, steps: tuple[str, ...]) -> None:
-    """The playbook of these steps. Raises ApplyError."""
-    desired, observed = view.desired, view.probed.observed
-    with run_folder() as folder:
-        files = folder / "files"
-        view.rendered.write(files)
-        with_key = bool(view.plan.hosts_of("patch")) and "patch" in steps
-        brought = brought_for(view, str(folder / "staging"), with_key)
-        wanted = Play(
-            "bootstrap.yml",
-            groups=groups(desired, view.plan, steps),
-            variables=role_vars(desired, brought, observed),
-            host_vars=host_vars(desired, view.plan, observed, str(files)),
-            folder=folder,
-        )
-        run.apply(desired, wanted)
-
-
-def load_of(view: View) -> Load | None:
-    """The tarball for the hosts that lack the image; None where none lacks it, or it comes from a registry."""
-    image, locked = view.desired.settings.image, view.lock.image
-    if not view.plan.hosts_of("image") or image.tarball is None or locked is None or locked.tarball_sha256 is None:
-        return None
-    path = Path(image.tarball)
-    sink = {"socket": SOCKET, "name": image.name}
-    return Load(path, path.stat().st_size, locked.tarball_sha256, sink)
-
-
-def bring_image(run: Run, view: View, load: Load) -> None:
-    """The tarball, from host to host into the engines of those that lack the image; the role then finds it right.
-
-    Raises ApplyError of the first host that failed, after all have ended.
-    """
-    lacking, builder, head = view.plan.hosts_of("image"), view.desired.builder.name, view.desired.head.name
-    # The builder first: the steps after it wait for it most.
-    hosts = sorted((row for row in view.desired.hosts if row.name in lacking), key=lambda row: row.name != builder)
-    ways = {host.name: run.context.way(view.probed, host.name) for host in hosts}
-    run.at("image")
-    names = ", ".join(host.name for host in hosts)
-    run.say(f"image: {load.path.name} ({size_of(load.size)}) goes from host to host: {names}")
-    ended = spread(ways, hosts, load, Told(run.say, run.bar, lambda: run.refuse_lost(head)))
-    errors = [error for error in ended.values() if error is not None]
-    if errors:
-        first, *others = errors
-        fix = first.fix or "mend the cause and run the same command again: finished work is kept"
-        evidence = [*first.evidence, *(other.message for other in others)]
-        raise ApplyError(first.code, first.message, host=first.host, evidence=evidence, fix=fix, log=run.log)
-
-
-def brought_for(view: View, staging: str, with_key: bool) -> Brought:
-    """What the controller brings. In: whether the path of the vendor's key is given (its content never is)."""
-    settings, lock = view.desired.settings, view.lock
-    key = key_file(settings) if with_key else None
-    return Brought(
-        staging,
-        key_file=str(key or ""),
-        password_file=str(password_file(settings) or ""),
-        tarball_sha256=(lock.image.tarball_sha256 if lock.image else None) or "",
-        ciphertexts=lock.patch.ciphertexts if lock.patch else {},
     )

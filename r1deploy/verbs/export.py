@@ -12,6 +12,7 @@ import yaml
 
 from r1deploy import __version__, content
 from r1deploy.ansible import overlay
+from r1deploy.applying import brought_for
 from r1deploy.errors import ConfigError, UsageError
 from r1deploy.inventorytext import Template
 from r1deploy.observe.blocking import refuse_unreachable
@@ -22,7 +23,6 @@ from r1deploy.render import SECRET, environment
 from r1deploy.run import Run
 from r1deploy.settings import redact
 from r1deploy.ssh import PASSWORD, login_of_all
-from r1deploy.verbs.bootstrap import brought_for
 
 # Of the collection, what only the CLI uses: its configuration, its look at the hosts.
 IGNORED = shutil.ignore_patterns("__pycache__", ".*", "action", "ansible.cfg", "inventory.yml")
@@ -151,6 +151,7 @@ def groups_of(view: View) -> dict[str, tuple[str, ...]]:
     builder = view.desired.builder.name
     groups: dict[str, tuple[str, ...]] = {f"drift_{step}": everyone for step in STEPS}
     groups["drift_patch"] = (builder,)
+    groups["clone_sources"] = ()
     groups["ship_sources"] = groups["ship_vllm"] = (builder,) if len(everyone) > 1 else ()
     return {**groups, **fixed_groups(view.desired)}
 

@@ -49,8 +49,11 @@ class Log:
     def __init__(self) -> None:
         self.rows: list[dict[str, Any]] = [{"time": 99.0, "note": "of another kind"}]
 
+    lane = ""
+
     def add(self, time: float, kind: str, step: str, task: str = "", host: str | None = None) -> None:
-        self.rows.append({"time": time, "kind": kind, "step": step, "task": task, "host": host, "result": {}})
+        row = {"time": time, "kind": kind, "step": step, "task": task, "host": host, "result": {}}
+        self.rows.append(row | ({"lane": self.lane} if self.lane else {}))
 
     def task(self, begun: float, step: str, task: str, **ended: float) -> None:
         self.add(begun, "task", step, task)
@@ -122,3 +125,42 @@ def test_two_lanes_with_tasks_of_one_name_are_told_apart() -> None:
         {"time": 7.0, "kind": "ok", "step": "image", "task": "Load", "host": "b", "lane": "others"},
     ]
     assert critical.seconds_of(rows, "a") == {Piece("image", "a"): 6.0, Piece("image", "b"): 2.0}
+
+
+def test_a_run_in_two_lanes_has_the_pieces_of_one_in_a_row() -> None:
+    """The image comes from 102 on; the builder clones meanwhile and builds from 112; that of the worker ends at 162."""
+    log = Log()
+    log.add(100, "play", "host")
+    log.task(100, "host", "Make the folders", a=101, b=102)
+    log.task(102, "image", "goes from host to host", a=112, b=162)
+    log.lane = critical.CLONES
+    log.add(103, "play", "sources")
+    log.task(103, "sources", "Clone", a=108)
+    log.lane = "builder"
+    for time in (113, 125):
+        log.add(time, "play", "sources")
+    log.task(113, "sources", critical.WHEEL, a=116)
+    log.task(116, "vllm", "Build", a=126)
+    log.lane = "others"
+    log.add(163, "play", "sources")
+    log.task(163, "container", "Run the container", b=164)
+    log.lane = ""
+    for _ in range(2):
+        log.add(165, "play", "sources")
+    log.task(165, "sources", "Fetch the tree", a=167)
+    log.task(167, "sources", "Bring the tree", b=168)
+    log.task(168, "install", "Install", a=175, b=173)
+    assert critical.seconds_of([row for row in log.rows if "kind" in row], "a") == {
+        Piece("host", "a"): 1,
+        Piece("host", "b"): 2,
+        Piece("image", "a"): 10,
+        Piece("image", "b"): 60,
+        Piece("container", "b"): 1,
+        Piece("clone", "a"): 5,
+        Piece("sources", "a"): 3,
+        Piece("vllm", "a"): 10,
+        Piece("ship sources", "a"): 2,
+        Piece("sources", "b"): 1,
+        Piece("install", "a"): 7,
+        Piece("install", "b"): 5,
+    }

@@ -49,7 +49,7 @@ PLAY = """
 class Run:
     """A playbook below r1deploy's own main, in a folder for temporary files of its own."""
 
-    def __init__(self, place: Path, *argv: str, terminal: int | None = None) -> None:
+    def __init__(self, place: Path, *argv: str, terminal: int | None = None, script: str = SCRIPT) -> None:
         self.place, self.temporary = place, place / "t m'p"
         self.temporary.mkdir()
         (place / "play.yml").write_text(PLAY.format(place=place))
@@ -57,7 +57,7 @@ class Run:
         (place / "inventory.ini").write_text(f"one {local}\ntwo {local}\n")
         stream = subprocess.PIPE if terminal is None else terminal
         self.process = subprocess.Popen(
-            [sys.executable, "-c", SCRIPT, str(place / "play.yml"), *argv],
+            [sys.executable, "-c", script, str(place / "play.yml"), *argv],
             cwd=place,
             env={**os.environ, "TMPDIR": str(self.temporary), "COLUMNS": "200"},
             stdin=subprocess.DEVNULL if terminal is None else terminal,

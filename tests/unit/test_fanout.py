@@ -75,6 +75,7 @@ class Cluster:
         self.ways: dict[str, Way] = {}
         self.engines: dict[str, LoadEngine] = {}
         self.said: list[str] = []
+        self.settled: list[tuple[str, str | None]] = []
         self.file = folder / "image.tar"
         self.holds(DATA)
 
@@ -96,10 +97,18 @@ class Cluster:
     ) -> dict[str, str | None]:
         """What came of it: the code of each error."""
         load = Load(self.file, self.size, self.sha256, {"socket": "", "name": NAME})
-        ended: Any = spread(self.ways, self.hosts, load, Told(self.said.append, progress, check))  # type: ignore[arg-type]
+
+        def settled(host: str, error: R1Error | None) -> None:
+            assert self.engines[host].whole == ([] if error else [self.sha256])
+            self.settled.append((host, error.code if error else None))
+
+        told = Told(self.said.append, progress, check, settled)
+        ended: Any = spread(self.ways, self.hosts, load, told)  # type: ignore[arg-type]
         for name, error in ended.items():
             assert self.engines[name].whole == ([] if error else [self.sha256]), name
-        return {name: error.code if error else None for name, error in ended.items()}
+        codes = {name: error.code if error else None for name, error in ended.items()}
+        assert sorted(self.settled) == sorted(codes.items()), "each host's end is told once"
+        return codes
 
     @property
     def sent(self) -> int:

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pexpect
 import pytest
@@ -53,6 +54,18 @@ def test_without_a_terminal_there_are_lines(capsys: pytest.CaptureFixture[str]) 
         "vllm      node2: failed: Run the job",
         "loading weights [#####...............] 1/4",
     ]
+
+
+def test_a_lanes_line_is_not_taken_by_another_lane(capsys: pytest.CaptureFixture[str]) -> None:
+    """One lane begins a task while a task of another one waits to be known as not skipped."""
+    with live.progress() as shown:
+        for lane, task in (("builder", "Run the job"), ("others", "Run the container"), ("others", "Skipped")):
+            shown.event(replace(event("task", None, task), lane=lane))
+            if task == "Run the container":
+                shown.event(replace(event("ok", "node2", task), lane=lane))
+        shown.event(replace(event("ok", "node1"), lane="builder"))
+    said = capsys.readouterr().err.splitlines()
+    assert [line.split("vllm      ", 1)[1] for line in said] == ["Run the container", "Run the job"]
 
 
 @pytest.mark.parametrize(

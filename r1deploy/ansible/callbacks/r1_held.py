@@ -1,4 +1,4 @@
-"""Ansible callback: before each task r1deploy is asked whether it still holds the cluster.
+"""Ansible callback: r1deploy is asked before each task whether it holds the cluster, before each play if it goes on.
 
 It waits for the answer. Where there is none, r1deploy is ending this run, or is gone and its supervisor does.
 """
@@ -14,7 +14,7 @@ from ansible.plugins.callback import CallbackBase
 DOCUMENTATION = """
 name: r1_held
 type: aggregate
-short_description: Asks r1deploy before each task whether the run still holds the cluster
+short_description: Asks r1deploy before each task and each play whether the run goes on
 description:
   - Works below r1deploy only, which names the folder of the run in the environment.
 """
@@ -32,6 +32,10 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]
         folder = os.environ["R1_RUN_FOLDER"]
         self._ask, self._answer = (os.open(os.path.join(folder, name), os.O_RDWR) for name in ("ask", "answer"))
 
+    def v2_playbook_on_play_start(self, play: Any) -> None:
+        """A play begins."""
+        self._wait(b"p")
+
     def v2_playbook_on_task_start(self, task: Any, is_conditional: bool) -> None:
         """A task begins, on all of its hosts."""
         self._wait()
@@ -40,7 +44,7 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]
         """A handler begins."""
         self._wait()
 
-    def _wait(self) -> None:
-        os.write(self._ask, b"?")
+    def _wait(self, question: bytes = b"?") -> None:
+        os.write(self._ask, question)
         while os.read(self._answer, 1) != b"y":
             time.sleep(1)
