@@ -313,8 +313,7 @@ def test_the_way_of_the_image_is_in_the_log_with_each_hosts_end(
         return ended
 
     monkeypatch.setattr(applying, "spread", spread)
-    monkeypatch.setattr(applying, "SshProcess", lambda _: None)
-    context: Any = SimpleNamespace(login=lambda *_: None)
+    context: Any = SimpleNamespace(way=lambda *_: None)
     run, shown, settled = Run(context, Voice()), list[Event](), list[str]()
     run._journal = Journal("lanes", "bootstrap", shown.append)
     load = Load(tmp_path / "image.tar", 5, "0" * 64, {})
