@@ -108,9 +108,20 @@ class Chain:
         behind = self.followers(member)
         return self.last_after(behind[0]) if behind else member
 
-    def arrange(self) -> Iterator[tuple[Member, Member | None]]:
-        """Who waits, the one that has least first, each with its new source; None stands for the controller."""
+    def arrange(self, origin: Member | None = None) -> Iterator[tuple[Member, Member | None]]:
+        """Who waits, the one that has least first, each with its new source; for the first, None: where all begins.
+
+        In: the host where it begins, None for the controller. Yields nothing where no host can reach it.
+        """
         heads = sorted((row for row in self.members if row.waits), key=lambda row: row.place)
+        if origin is not None and origin.name in heads[0].refused:
+            # Another one takes its place, also one that hangs on it.
+            able = (row for row in self.members if not row.settled and origin.name not in row.refused)
+            leader = min(able, key=lambda row: row.place, default=None)
+            if leader is None:
+                return
+            leader.source, leader.waits = None, True
+            heads = [leader, *(row for row in heads if row is not leader)]
         last: Member | None = None
         for head in heads:
             yield head, last

@@ -7,13 +7,12 @@ reads them any more (the controller is gone) writing fails, and the work ends wi
 from __future__ import annotations
 
 import contextlib
-import errno
-import json
 import os
 import shutil
 import time
-from typing import Any, Callable, Dict, Mapping
+from typing import Callable
 
+from .answering import Answer, Order, answer_once
 from .copying import fetch
 from .destination import free_bytes, sizes_below, there
 from .hashing import sums_of
@@ -25,8 +24,6 @@ from .shards import look_checkpoint, shards_of
 from .sums import LISTING, content_files, parse_sums
 
 SUMS_LIMIT = 16 << 20
-Order = Mapping[str, Any]
-Answer = Dict[str, Any]
 
 
 def look(request: Order) -> Answer:
@@ -131,16 +128,4 @@ OPS: dict[str, Callable[[Order], Answer]] = {
 
 def main(text: str) -> int:
     """Do what the request asks for, and answer once; the exit code."""
-    request = json.loads(text)
-    try:
-        say("done", **OPS[request["op"]](request))
-    except BrokenPipeError:
-        os._exit(1)
-    except Refusal as error:
-        say("error", code=error.code, message=str(error), tail=error.tail[-8:])
-        return 1
-    except OSError as error:
-        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
-        say("error", code="DISK_FULL" if full else "STEP_FAILED", message=str(error), tail=[])
-        return 1
-    return 0
+    return answer_once(OPS, text)

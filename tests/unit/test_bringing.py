@@ -1,0 +1,450 @@
+"""Files to many hosts, which are processes here on loopback: each has a folder of its own for what it has."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import random
+import stat
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from r1deploy.cluster.host import Host
+from r1deploy.errors import ApplyError, R1Error
+from r1deploy.fanout.bringing import Bringing, Files
+from r1deploy.fanout.spreading import Told
+from r1deploy.onhost import trees
+from r1deploy.onhost.filelist import Entry
+from r1deploy.ssh import Login
+from tests.fakehosts import LOOPBACK, LocalSession
+
+MIB = 1 << 20
+DICE = random.Random(5)
+# Larger than BIG: its parts are kept.
+SHARD = DICE.randbytes(17 * MIB)
+PARTS = ("gems/FlagGems", "gems/wheels", "gems/manifest.json")
+TREE = Files("trees", "trees", PARTS, "list/trees.json", (".git", "__pycache__"), PARTS)
+WEIGHTS = Files("weights", "weights", ("",), "list/weights.json", (".*",), record="list/record.json")
+# The folders of a host in its orders.
+PLACES = ("root", "list", "record", "locks")
+
+
+class CountedSession(LocalSession):
+    """``sent``: bytes that left the controller."""
+
+    sent = 0
+
+    def send(self, data: bytes) -> None:
+        with contextlib.suppress(OSError, ValueError):
+            super().send(data)
+        self.sent += len(data)
+
+
+class Way:
+    """A way to a host that is this machine; its folders lie in the host's own."""
+
+    def __init__(self, cluster: Cluster, host: Host) -> None:
+        self.login, self._cluster, self._top = Login(host.name, host.address), cluster, cluster.top(host.name)
+        self.sessions: list[CountedSession] = []
+
+    def moved(self, order: Any) -> Any:
+        """An order whose paths are those of this host."""
+        if not isinstance(order, Mapping):
+            return order
+        own = {name: str(self._top / order[name]) for name in PLACES if isinstance(order.get(name), str)}
+        return {**{name: self.moved(value) for name, value in order.items()}, **own}
+
+    def module(self, module: str, order: Mapping[str, Any]) -> CountedSession:
+        session = CountedSession(module, self._cluster.change(self.login.host, self.moved(order)), {})
+        self.sessions.append(session)
+        self._cluster.sessions.append((self.login.host, module, order, session))
+        return session
+
+    def no_answer(self, what: str, code: int, said: str) -> R1Error:
+        host = self.login.host
+        return ApplyError("STEP_FAILED", f"{host}: {what} ended with {code}: {said[-500:]}", host=host)
+
+    def close(self) -> None:
+        for session in self.sessions:
+            session.process.kill()
+
+
+Change = Callable[[str, Any], Any]
+
+
+class Cluster:
+    """Hosts with their folders. ``change``: what stands otherwise in an order to a host."""
+
+    def __init__(self, folder: Path, count: int) -> None:
+        self.folder = folder
+        self.hosts = [Host(f"node{number}", f"{LOOPBACK}.{number + 60}", 8) for number in range(count + 1)]
+        self.sessions: list[tuple[str, str, Mapping[str, Any], CountedSession]] = []
+        self.said: list[str] = []
+        self.change: Change = lambda _, order: order
+        for host in self.hosts:
+            (self.top(host.name) / "list").mkdir(parents=True, mode=0o700)
+
+    @property
+    def targets(self) -> list[Host]:
+        return self.hosts[1:]
+
+    def top(self, name: str) -> Path:
+        return self.folder / name
+
+    def bring(self, files: Files, progress: Callable[[str, int, int], None] = lambda *_: None) -> dict[str, str | None]:
+        """What came of it: the code of each error."""
+        told = Told(self.said.append, progress, lambda: None)
+        bringing: Any = Bringing(lambda host: Way(self, host), self.hosts[0], files, told)  # type: ignore[arg-type,return-value]
+        ended = bringing.run(self.targets)
+        return {name: error.code if error else None for name, error in ended.items()}
+
+    def streams(self) -> list[int]:
+        """Bytes of each stream that was spread, lists not counted: each has a secret of its own."""
+        orders = [order for _, module, order, _ in self.sessions if module == "relay" and order["op"] == "receive"]
+        return list({order["secret"]: order["size"] for order in orders if "sha256" in order["sink"]}.values())
+
+    @property
+    def sent(self) -> int:
+        return sum(session.sent for *_, session in self.sessions)
+
+    def close(self) -> None:
+        for *_, session in self.sessions:
+            session.close()
+
+
+@pytest.fixture
+def made(tmp_path: Path) -> Iterator[Callable[[int], Cluster]]:
+    with contextlib.ExitStack() as stack:
+
+        def make(count: int) -> Cluster:
+            return stack.enter_context(contextlib.closing(Cluster(tmp_path, count)))
+
+        yield make
+
+
+def put(path: Path, data: bytes, mode: int = 0o644) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(data)
+    path.chmod(mode)
+    os.utime(path, ns=(1_700_000_000_123_456_789, 1_700_000_000_123_456_789))
+
+
+def grow(cluster: Cluster) -> Path:
+    """A built tree on the first host: modes, links, an empty folder, an empty file, two names of one file."""
+    top = cluster.top("node0") / "trees" / "gems"
+    for number in range(300):
+        put(top / f"FlagGems/src/m{number % 7}/f{number}.py", DICE.randbytes(DICE.randrange(1, 9000)))
+    put(top / "FlagGems/build.sh", b"#!/bin/sh\n", 0o755)
+    put(top / "FlagGems/__init__.py", b"")
+    put(top / "FlagGems/.git/config", b"not a part of it")
+    put(top / "FlagGems/src/__pycache__/x.pyc", b"not a part of it")
+    put(top / "wheels/a.whl", SHARD[: 3 * MIB])
+    os.link(top / "wheels/a.whl", top / "wheels/b.whl")
+    (top / "FlagGems/empty").mkdir()
+    (top / "FlagGems/link").symlink_to("src/m0")
+    (top / "FlagGems/away").symlink_to("/usr/lib")
+    trees.store(str(top / "manifest.json"), trees.record(str(top), ["FlagGems", "wheels"]))
+    return top
+
+
+def seen(top: Path) -> dict[str, Any]:
+    """All that is below a folder: kind, mode, content; times of files."""
+    rows: dict[str, Any] = {}
+    for path in sorted(top.rglob("*")):
+        info = path.lstat()
+        content = os.readlink(path) if path.is_symlink() else path.read_bytes() if path.is_file() else None
+        moment = info.st_mtime_ns if stat.S_ISREG(info.st_mode) else 0
+        rows[str(path.relative_to(top))] = (stat.filemode(info.st_mode), content, moment)
+    return {name: row for name, row in rows.items() if ".git" not in name and "__pycache__" not in name}
+
+
+@pytest.mark.parametrize("count", [1, 2, 5])
+def test_a_tree_arrives_as_it_is_and_the_controller_sends_orders_only(made: Any, count: int) -> None:
+    cluster = made(count)
+    top = grow(cluster)
+    assert cluster.bring(TREE) == {host.name: None for host in cluster.targets}, cluster.said
+    for host in cluster.targets:
+        there = cluster.top(host.name) / "trees" / "gems"
+        assert seen(there) == seen(top)
+        state = trees.state(str(there))
+        assert state and not state["bad"] and state["digest"] == trees.load_manifest(str(top))["digest"]  # type: ignore[index]
+        assert not list((cluster.top(host.name) / "list").iterdir()), "the list is removed"
+    sessions = len(cluster.sessions)
+    assert cluster.sent < sessions * (1 << 17), "scripts and orders"
+
+
+def test_what_is_right_is_not_sent_and_without_a_lack_there_is_no_stream(made: Any) -> None:
+    cluster = made(2)
+    grow(cluster)
+    assert set(cluster.bring(TREE).values()) == {None}
+    whole = cluster.streams()
+    cluster.sessions.clear()
+    stays = cluster.top("node1") / "trees/gems/FlagGems/src/m1/f1.py"
+    before = stays.stat().st_ino
+    assert set(cluster.bring(TREE).values()) == {None}
+    assert cluster.streams() == []
+    # One host lacks one file, has one wrong, one too many, a folder for a file, a link for a folder.
+    top = cluster.top("node2") / "trees/gems/FlagGems"
+    (top / "build.sh").unlink()
+    (top / "src/m2/f2.py").write_bytes(b"x" * (top / "src/m2/f2.py").stat().st_size)
+    put(top / "src/more.py", b"x")
+    (top / "src/m3/f3.py").unlink()
+    put(top / "src/m3/f3.py/deep", b"x")
+    (top / "empty").rmdir()
+    (top / "empty").symlink_to("/etc")
+    (top / "src/m4/f4.py").chmod(0o600)
+    cluster.sessions.clear()
+    assert set(cluster.bring(TREE).values()) == {None}
+    (sent,) = cluster.streams()
+    assert 0 < sent < 40_000 < whole[0]
+    assert seen(cluster.top("node2") / "trees") == seen(cluster.top("node0") / "trees")
+    assert stays.stat().st_ino == before, "not written again"
+
+
+def checkpoint(cluster: Cluster) -> Path:
+    top = cluster.top("node0") / "weights"
+    put(top / "config.json", b"{}")
+    put(top / "model-1.safetensors", SHARD)
+    put(top / "sub/model-2.safetensors", SHARD[::-1])
+    put(top / ".cache/x", b"not a part of it")
+    put(cluster.top("node0") / "elsewhere", b"blob")
+    (top / "tokenizer.json").symlink_to("../elsewhere")
+    return top
+
+
+def test_weights_arrive_and_their_sums_are_remembered(made: Any) -> None:
+    cluster = made(2)
+    checkpoint(cluster)
+    stays = cluster.top("node1") / "weights/mine.txt"
+    put(stays, b"of the site")
+    assert set(cluster.bring(WEIGHTS).values()) == {None}, cluster.said
+    assert stays.read_bytes() == b"of the site"
+    for host in cluster.targets:
+        top = cluster.top(host.name)
+        assert (top / "weights/sub/model-2.safetensors").read_bytes() == SHARD[::-1]
+        link = top / "weights/tokenizer.json"
+        assert link.read_bytes() == b"blob" and not link.is_symlink(), "a link out of the folder is the file"
+        assert not (top / "weights/.cache").exists()
+        record = json.loads((top / "list/record.json").read_text())
+        assert record["files"]["model-1.safetensors"][-1] == hashlib.sha256(SHARD).hexdigest()
+
+
+SHARDS = {"model-1.safetensors": SHARD, "sub/model-2.safetensors": SHARD[::-1]}
+
+
+def lacks(top: Path) -> dict[str, int]:
+    """Bytes that a host lacks of each shard; what it has of a part counts."""
+    left = {name: len(data) for name, data in SHARDS.items() if not (top / name).exists()}
+    for name in left:
+        entry = Entry(name, "file", sha256=hashlib.sha256(SHARDS[name]).hexdigest())
+        part = top / Path(name).parent / entry.partial
+        left[name] -= part.stat().st_size if part.exists() else 0
+    return left
+
+
+def test_what_an_interrupted_run_left_is_taken_up_inside_of_a_file(made: Any) -> None:
+    cluster = made(2)
+    checkpoint(cluster)
+    first, second = (cluster.top(host.name) / "weights" for host in cluster.targets)
+    part = Entry("sub/model-2.safetensors", "file", sha256=hashlib.sha256(SHARD[::-1]).hexdigest()).partial
+    for top, size in ((first, 9 * MIB), (second, 5 * MIB)):
+        put(top / "model-1.safetensors", SHARD)
+        put(top / "sub" / part, SHARD[::-1][:size])
+        put(top / ".r1part-of-another", b"old")
+    assert set(cluster.bring(WEIGHTS).values()) == {None}, cluster.said
+    assert cluster.streams() == [len(SHARD) - 5 * MIB + len(b"{}") + len(b"blob")]
+    for top in (first, second):
+        assert {name: (top / name).read_bytes() for name in SHARDS} == SHARDS
+        assert not list(top.rglob(".r1part-*"))
+
+
+def test_a_part_that_is_wrong_costs_one_more_round(made: Any) -> None:
+    cluster = made(1)
+    checkpoint(cluster)
+    top = cluster.top("node1") / "weights"
+    part = Entry("model-1.safetensors", "file", sha256=hashlib.sha256(SHARD).hexdigest()).partial
+    put(top / part, bytes(MIB))
+    assert set(cluster.bring(WEIGHTS).values()) == {None}, cluster.said
+    assert cluster.streams()[1:] == [len(SHARD)]
+    assert (top / "model-1.safetensors").read_bytes() == SHARD
+
+
+def test_killed_in_the_middle_only_what_lacks_is_sent(made: Any) -> None:
+    cluster = made(2)
+    checkpoint(cluster)
+
+    def killed() -> None:
+        """The end of all, as soon as one host has a little."""
+        while not over.is_set():
+            if sum(lacks(cluster.top("node2") / "weights").values()) < 2 * len(SHARD) - MIB:
+                for *_, session in list(cluster.sessions):
+                    session.process.kill()
+                return
+
+    over = threading.Event()
+    thread = threading.Thread(target=killed)
+    thread.start()
+    with contextlib.suppress(R1Error):
+        cluster.bring(WEIGHTS)
+    over.set()
+    thread.join()
+    left = [lacks(cluster.top(host.name) / "weights") for host in cluster.targets]
+    cluster.sessions.clear()
+    assert set(cluster.bring(WEIGHTS).values()) == {None}, cluster.said
+    most = sum(max(row.get(name, 0) for row in left) for name in SHARDS)
+    assert most <= sum(cluster.streams()) <= most + 100
+    for host in cluster.targets:
+        assert {name: (cluster.top(host.name) / "weights" / name).read_bytes() for name in SHARDS} == SHARDS
+
+
+def test_a_host_that_goes_away_is_named_and_the_others_have_all(made: Any) -> None:
+    cluster = made(3)
+    checkpoint(cluster)
+
+    def progress(host: str, done: int, _: int) -> None:
+        if host == "node2":
+            for name, module, order, session in cluster.sessions:
+                if name == "node2" and module == "relay" and "sha256" in order["sink"]:
+                    session.process.kill()
+
+    ended = cluster.bring(WEIGHTS, progress)
+    assert ended == {"node1": None, "node2": "STEP_FAILED", "node3": None}
+    assert [line for line in cluster.said if line.startswith("skipped node2")]
+
+
+def test_wrong_bytes_get_no_name_and_are_sent_once_more(made: Any) -> None:
+    cluster = made(2)
+    top = checkpoint(cluster)
+    changed = []
+
+    def change(name: str, order: Any) -> Any:
+        """The source's disk changes a byte after its list was made, and has it back in the second round."""
+        if order["op"] == "give" and "files" not in order:
+            data = bytearray(SHARD)
+            data[7] ^= not changed
+            changed.append(name)
+            (top / "model-1.safetensors").write_bytes(data)
+        return order
+
+    cluster.change = change
+    assert set(cluster.bring(WEIGHTS).values()) == {None}, cluster.said
+    assert len(changed) == 2 and [line for line in cluster.said if "once more, 1 file" in line]
+    assert cluster.streams()[1] == len(SHARD)
+    for host in cluster.targets:
+        assert (cluster.top(host.name) / "weights/model-1.safetensors").read_bytes() == SHARD
+
+
+def test_wrong_bytes_that_stay_wrong_are_named_and_nowhere_have_the_name(made: Any) -> None:
+    cluster = made(2)
+    top = checkpoint(cluster)
+
+    def change(_: str, order: Any) -> Any:
+        if order["op"] == "give" and "files" not in order:
+            (top / "model-1.safetensors").write_bytes(bytes(len(SHARD)))
+        return order
+
+    cluster.change = change
+    assert set(cluster.bring(WEIGHTS).values()) == {"STEP_FAILED"}
+    for host in cluster.targets:
+        assert not (cluster.top(host.name) / "weights/model-1.safetensors").exists()
+        assert (cluster.top(host.name) / "weights/config.json").read_bytes() == b"{}"
+
+
+def test_the_first_one_that_does_not_reach_the_source_gets_it_from_the_others(made: Any) -> None:
+    cluster = made(3)
+    checkpoint(cluster)
+
+    def change(name: str, order: Any) -> Any:
+        if order["op"] == "give":
+            return {**order, "allowed": [row for row in order["allowed"] if row != cluster.targets[0].address]}
+        return order
+
+    cluster.change = change
+    assert set(cluster.bring(WEIGHTS).values()) == {None}, cluster.said
+
+
+def test_a_source_that_loses_a_file_ends_it_with_its_name(made: Any) -> None:
+    cluster = made(2)
+    top = checkpoint(cluster)
+
+    def change(_: str, order: Any) -> Any:
+        if order["op"] == "give" and "files" not in order:
+            (top / "model-1.safetensors").unlink()
+        return order
+
+    cluster.change = change
+    with pytest.raises(ApplyError, match=r"node0: weights: .*model-1\.safetensors: No such file"):
+        cluster.bring(WEIGHTS)
+
+
+def rows_of(data: bytes) -> list[Any]:
+    digest = hashlib.sha256(data).hexdigest()
+    return [len(data), digest, 0o644, 0]
+
+
+@pytest.mark.parametrize("path", ["../out", "/etc/out", "a/../../out", "a//b", "./a", "", "a\0b", "a/" * 200 + "b"])
+def test_a_path_that_wants_out_is_refused(made: Any, path: str) -> None:
+    cluster = made(1)
+    checkpoint(cluster)
+    before = seen(cluster.top("node1"))
+
+    def change(_: str, order: Any) -> Any:
+        if order["op"] == "prepare":
+            data = json.dumps([[path, "file", *rows_of(b"x")]]).encode()
+            Path(order["list"]).write_bytes(data)
+            return {**order, "sha256": hashlib.sha256(data).hexdigest()}
+        return order
+
+    cluster.change = change
+    assert cluster.bring(WEIGHTS) == {"node1": "STEP_FAILED"}
+    assert "the list of files is wrong" in cluster.said[-1]
+    assert {name for name in seen(cluster.top("node1")) if "list" not in name} - {"weights"} <= set(before)
+
+
+def test_a_link_on_the_way_is_not_followed(made: Any, tmp_path: Path) -> None:
+    cluster = made(1)
+    checkpoint(cluster)
+    (tmp_path / "outside").mkdir()
+    (cluster.top("node1") / "weights").mkdir()
+    (cluster.top("node1") / "weights/sub").symlink_to(tmp_path / "outside")
+    assert cluster.bring(WEIGHTS) == {"node1": "STEP_FAILED"}
+    assert not list((tmp_path / "outside").iterdir())
+
+
+def test_a_long_file_of_zeros_goes_in_bounded_memory(made: Any) -> None:
+    cluster = made(2)
+    top = cluster.top("node0") / "weights"
+    top.mkdir()
+    size = 100 * MIB
+    with (top / "model-1.safetensors").open("wb") as stream:
+        stream.truncate(size)
+    peaks: list[int] = []
+
+    def progress(host: str, done: int, _: int) -> None:
+        for name, module, _order, session in cluster.sessions:
+            if module == "relay" and name != "node0":
+                with contextlib.suppress(OSError, StopIteration):
+                    text = Path(f"/proc/{session.process.pid}/status").read_text()
+                    peaks.append(int(next(row for row in text.splitlines() if row.startswith("VmHWM")).split()[1]))
+
+    assert set(cluster.bring(WEIGHTS, progress).values()) == {None}
+    assert (cluster.top("node2") / "weights/model-1.safetensors").stat().st_size == size
+    assert max(peaks) < 120 * 1024, "kB"
+
+
+def test_answers_are_read_strictly(made: Any) -> None:
+    from r1deploy.fanout.filerows import Prepared, file_row_of
+
+    row = {"kind": "done", "lacks": "01", "starts": {"0": 3}, "files": 1, "bytes": 2}
+    assert file_row_of("prepare", row) == Prepared(lacks="01", starts={"0": 3}, files=1, bytes=2)
+    bad: Sequence[object] = (
+        None, {"kind": []}, {**row, "lacks": "0"}, {**row, "starts": {"x": 1}}, {**row, "starts": {"1": -1}},
+        {**row, "files": "1"}, {**row, "lacks": "00" * 40_000}, {"kind": "done"},
+    )  # fmt: skip
+    assert [file_row_of("prepare", line) for line in bad] == [None] * len(bad)
