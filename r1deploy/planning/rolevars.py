@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from r1deploy.planning.desired import Desired, known_hosts
 from r1deploy.planning.interfaces import AUTO
@@ -204,12 +204,22 @@ def host_vars(desired: Desired, plan: Plan, observed: Mapping[str, Observed], fi
     return rows
 
 
-def groups(desired: Desired, plan: Plan, steps: tuple[str, ...] = STEPS) -> dict[str, tuple[str, ...]]:
+# Steps that build on the builder and then bring what was built to the others.
+BUILDS = ("sources", "vllm")
+# Which plays of these steps: those that build, those that bring, or both.
+Half = Literal["build", "bring", "both"]
+
+
+def groups(
+    desired: Desired, plan: Plan, steps: tuple[str, ...] = STEPS, half: Half = "both"
+) -> dict[str, tuple[str, ...]]:
     """Groups of the plays: the hosts with work by step, all of them defined, empty or not."""
     builder = desired.builder.name
     rows = {f"drift_{step}": plan.hosts_of(step) if step in steps else () for step in STEPS}
-    for step in ("sources", "vllm"):
-        others = [name for name in rows[f"drift_{step}"] if name != builder]
+    for step in BUILDS:
+        others = tuple(name for name in rows[f"drift_{step}"] if name != builder and half != "build")
+        builds = tuple(name for name in rows[f"drift_{step}"] if name == builder and half != "bring")
+        rows[f"drift_{step}"] = tuple(host.name for host in desired.hosts if host.name in (*builds, *others))
         rows[f"ship_{step}"] = (builder,) if others else ()
     return {**rows, **fixed_groups(desired)}
 

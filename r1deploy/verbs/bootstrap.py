@@ -10,6 +10,7 @@ from r1deploy.ansible.folder import run_folder
 from r1deploy.ansible.runner import Play
 from r1deploy.errors import ApplyError
 from r1deploy.fanout.spreading import Load, Told, spread
+from r1deploy.fanout.treetravel import bring_trees, receivers
 from r1deploy.inputs.key import key_file, prove_key
 from r1deploy.inputs.locking import password_file
 from r1deploy.inputs.tarball import prove_tarball
@@ -18,7 +19,7 @@ from r1deploy.observe.blocking import refuse_blocked, refuse_unreachable
 from r1deploy.observe.view import View, limited, lock_of, look
 from r1deploy.onhost.enginesocket import SOCKET
 from r1deploy.planning.planner import Plan
-from r1deploy.planning.rolevars import Brought, groups, host_vars, role_vars
+from r1deploy.planning.rolevars import BUILDS, Brought, Half, groups, host_vars, role_vars
 from r1deploy.planning.steps import STEPS
 from r1deploy.run import Run
 from r1deploy.settings import lockfile
@@ -165,10 +166,22 @@ def apply(run: Run, view: View, steps: tuple[str, ...]) -> None:
             play(run, view, ("host",))
         bring_image(run, view, load)
         steps = tuple(step for step in steps if step != "host")
-    play(run, view, steps)
+    if receivers(view, steps):
+        built = steps[: steps.index("vllm") + 1]
+        if any(view.plan.hosts_of(step) for step in built if step not in BUILDS) or builds(view, steps):
+            play(run, view, built, "build")
+        bring_trees(run, view, steps)
+        play(run, view, (*BUILDS, *steps[len(built) :]), "bring")
+    else:
+        play(run, view, steps)
 
 
-def play(run: Run, view: View, steps: tuple[str, ...]) -> None:
+def builds(view: View, steps: tuple[str, ...]) -> bool:
+    """Whether the builder has to build."""
+    return any(view.desired.builder.name in view.plan.hosts_of(step) for step in BUILDS if step in steps)
+
+
+def play(run: Run, view: View, steps: tuple[str, ...], half: Half = "both") -> None:
     """The playbook of these steps. Raises ApplyError."""
     desired, observed = view.desired, view.probed.observed
     with run_folder() as folder:
@@ -178,7 +191,7 @@ def play(run: Run, view: View, steps: tuple[str, ...]) -> None:
         brought = brought_for(view, str(folder / "staging"), with_key)
         wanted = Play(
             "bootstrap.yml",
-            groups=groups(desired, view.plan, steps),
+            groups=groups(desired, view.plan, steps, half),
             variables=role_vars(desired, brought, observed),
             host_vars=host_vars(desired, view.plan, observed, str(files)),
             folder=folder,
