@@ -16,7 +16,7 @@ from r1deploy.errors import ApplyError, R1Error
 from r1deploy.fanout.filerows import End, FileOp, Listed, Prepared, file_row_of
 from r1deploy.fanout.offering import offered
 from r1deploy.fanout.relayrows import Arrived, Refused
-from r1deploy.fanout.spreading import Load, Told, Way, refusal_of, spread
+from r1deploy.fanout.spreading import Load, Told, Way, refusal_of, spread_to
 from r1deploy.onhost.filelist import numbers_in
 from r1deploy.session import Lines, answer_in
 from r1deploy.ssh import logins_at_once
@@ -34,6 +34,7 @@ class Files:
 
     ``what``: it, in a word. ``exact``: folders that hold nothing else afterwards. ``list``: where the list lies on each
     host meanwhile, in a folder that only root can enter. ``record``: where the sums of a checkpoint are remembered.
+    ``wrong``: the code of the error where files arrive with other bytes.
     """
 
     what: str
@@ -43,6 +44,7 @@ class Files:
     skip: tuple[str, ...] = ()
     exact: tuple[str, ...] = ()
     record: str | None = None
+    wrong: str = "STEP_FAILED"
 
     @property
     def common(self) -> dict[str, Any]:
@@ -61,23 +63,23 @@ class Bringing:
         """Bring them. Returns by host None where it has all, or why not. Raises what ends the source: R1Error."""
         listed = self._ask(self._source, "list", parts=self._files.parts, skip=self._files.skip)
         assert isinstance(listed, Listed)
-        try:
-            ended = self._list_to(targets, listed)
-            for number in range(ROUNDS):
-                lacking = self._lacking(targets, ended, listed)
-                if not lacking:
-                    return ended
-                self._say(lacking, number)
-                ended.update(self._stream_to(lacking, listed, targets))
-            for name, row in self._lacking(targets, ended, listed).items():
-                ended[name] = self._wrong(name, row)
-            return ended
-        finally:
-            hosts = [self._source, *targets]
-            self._on_each(hosts, lambda host: self._ask(host, "forget"))
+        ended: Ended = {}
+        left = self._list_to(targets, listed, ended)
+        for number in range(ROUNDS + 1):
+            lacking = self._lacking(left, ended, listed)
+            hosts = [host for host in left if host.name in lacking]
+            if not hosts:
+                break
+            if number == ROUNDS:
+                ended.update({name: self._wrong(name, row) for name, row in lacking.items()})
+                break
+            self._say(lacking, number)
+            left = self._stream_to(hosts, lacking, listed, ended)
+        self._ask(self._source, "forget")
+        return ended
 
-    def _list_to(self, targets: Sequence[Host], listed: Listed) -> Ended:
-        """The list itself, as the only file of a list."""
+    def _list_to(self, targets: Sequence[Host], listed: Listed, ended: Ended) -> list[Host]:
+        """The list itself, as the only file of a list. Returns the hosts that have it."""
         place = PurePosixPath(self._files.list)
         row = [place.name, "file", listed.size, listed.sha256, 0o600, 0]
         order = {
@@ -88,15 +90,16 @@ class Bringing:
             "starts": {},
             "record": None,
         }
-        return self._spread(targets, order, {host.name: "01" for host in targets})
+        self._spread(targets, order, dict.fromkeys([host.name for host in targets], "01"), ended)
+        return [host for host in targets if ended[host.name] is None]
 
-    def _lacking(self, targets: Sequence[Host], ended: Ended, listed: Listed) -> dict[str, Prepared]:
+    def _lacking(self, hosts: Sequence[Host], ended: Ended, listed: Listed) -> dict[str, Prepared]:
         """What each lacks, where it lacks something; hosts that fail are written down in ``ended``."""
-        left = [host for host in targets if ended[host.name] is None]
         order = {"sha256": listed.sha256, "exact": self._files.exact}
-        answers = self._on_each(left, lambda host: self._ask(host, "prepare", **order))
+        at_once = logins_at_once([self._way_to(host).login for host in hosts], len(hosts))
+        works = {host.name: partial(self._ask, host, "prepare", **order) for host in hosts}
         lacking = {}
-        for name, answer in answers.items():
+        for name, answer in together(works, at_once).items():
             if isinstance(answer, R1Error):
                 self._told.say(f"skipped {answer.message} ({answer.code})")
                 ended[name] = answer
@@ -111,8 +114,10 @@ class Bringing:
         way = f"from {self._source.name} from host to host: {', '.join(lacking)}"
         self._told.say(f"{self._files.what}: {again}{what} {way}")
 
-    def _stream_to(self, lacking: Mapping[str, Prepared], listed: Listed, targets: Sequence[Host]) -> Ended:
-        """What anybody lacks, from where the one that has least of a file has it."""
+    def _stream_to(
+        self, hosts: Sequence[Host], lacking: Mapping[str, Prepared], listed: Listed, ended: Ended
+    ) -> list[Host]:
+        """What anybody lacks, from where the one that has least of a file has it. Returns those with wrong files."""
         rows = list(lacking.values())
         bits = 0
         for row in rows:
@@ -121,11 +126,12 @@ class Bringing:
         numbers = {number for row in rows for number in row.starts}
         starts = {number: min(row.starts.get(number, 0) for row in rows if lacks_it(row, number)) for number in numbers}
         order = {**self._files.common, "sha256": listed.sha256, "lacks": lacks, "starts": starts}
-        hosts = [host for host in targets if host.name in lacking]
-        return self._spread(hosts, order, {name: row.lacks for name, row in lacking.items()})
+        return self._spread(hosts, order, {name: row.lacks for name, row in lacking.items()}, ended)
 
-    def _spread(self, targets: Sequence[Host], order: Mapping[str, Any], own: Mapping[str, str]) -> Ended:
-        """One stream. In: what says which; the files that each host lacks."""
+    def _spread(
+        self, targets: Sequence[Host], order: Mapping[str, Any], own: Mapping[str, str], ended: Ended
+    ) -> list[Host]:
+        """One stream. In: what says which; the files that each host lacks. Returns those with wrong files."""
         what = self._files.what
         with offered(self._way_to(self._source), self._source, targets, order, what) as offer:
             sinks = {name: {"own": bits} for name, bits in own.items()}
@@ -137,15 +143,13 @@ class Bringing:
                 offer.check()
 
             ways = {host.name: self._way_to(host) for host in targets}
-            return spread(ways, targets, load, replace(self._told, check=check))
+            members = spread_to(ways, targets, load, replace(self._told, check=check))
+        ended.update({member.name: member.error for member in members})
+        return [member.host for member in members if member.wrong and not member.error]
 
     def _wrong(self, name: str, row: Prepared) -> ApplyError:
         message = f"{name}: {self._files.what}: {row.files} files arrived with other bytes than {self._source.name} has"
-        return ApplyError("STEP_FAILED", message, host=name, fix="check memory and disk of that host")
-
-    def _on_each(self, hosts: Sequence[Host], do: Callable[[Host], End]) -> dict[str, End | R1Error]:
-        at_once = logins_at_once([self._way_to(host).login for host in hosts], len(hosts))
-        return together({host.name: partial(do, host) for host in hosts}, at_once)
+        return ApplyError(self._files.wrong, message, host=name, fix="check memory and disk of that host")
 
     def _ask(self, host: Host, op: FileOp, **more: Any) -> End:
         """What a script answers. Raises R1Error."""

@@ -22,7 +22,8 @@ class Member:
 
     ``ready``: it listens at ``port``. ``waits``: it has no source, and its load is kept open. ``joining``: it was told
     a source, and gets nothing from it yet. ``settled``: it has all, or ``error`` says why not. ``gone``: it gives
-    nothing to others any more. ``refused``: the sources that it could not use.
+    nothing to others any more. ``refused``: the sources that it could not use. ``wrong``: files that came to
+    it with other bytes.
     """
 
     host: Host
@@ -30,6 +31,7 @@ class Member:
     place: int = 0
     turn: int = 0
     tries: int = 0
+    wrong: int = 0
     source: Member | None = None
     ready: bool = False
     waits: bool = False

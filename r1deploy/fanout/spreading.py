@@ -96,12 +96,17 @@ def spread(ways: Mapping[str, Way], hosts: Sequence[Host], load: Load, told: Tol
     Returns by host None where its sink took all, or why it did not. Ends all on the hosts, and closes the ways, also
     where it raises: Stopped, and what ``told.check`` raises.
     """
+    return {member.name: member.error for member in spread_to(ways, hosts, load, told)}
+
+
+def spread_to(ways: Mapping[str, Way], hosts: Sequence[Host], load: Load, told: Told) -> Sequence[Member]:
+    """As ``spread``. Returns what is known of each host at the end."""
     spreading = Spreading(ways, hosts, load, told)
     try:
         spreading.run()
     finally:
         spreading.close()
-    return {member.name: member.error for member in spreading.chain.members}
+    return spreading.chain.members
 
 
 class Spreading:
@@ -213,6 +218,7 @@ class Spreading:
     def _finished(self, member: Member, row: Loaded) -> None:
         if row.sha256 == self._load.sha256 and row.bytes == self._load.size:
             member.has()
+            member.wrong = row.wrong
             self._told.progress(member.name, row.bytes, self._load.size)
         else:
             self._lost_host(member, self._damaged(member, f"it says that it took {row.bytes} bytes, {row.sha256}"))

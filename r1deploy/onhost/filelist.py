@@ -25,7 +25,7 @@ LARGEST = 1 << 53
 SHA256 = re.compile(r"[0-9a-f]{64}")
 # A file that is not whole is called so, in its folder. Of what is larger than BIG bytes, the next run takes it up.
 PARTIAL = ".r1part-"
-BIG = 16 << 20
+BIG = 4 << 20
 BLOCK = 1 << 18
 
 

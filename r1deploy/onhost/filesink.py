@@ -31,7 +31,7 @@ class FileSink:
         self._pieces = pieces_of(order)
         self.size = sum(piece.length for piece in self._pieces)
         self._own = numbers_in(order["own"], 1 << 30)
-        self._record = order["record"]
+        self._record, self._list = order["record"], order.get("list")
         self._lock = contextlib.ExitStack()
         if self._record:
             self._lock.enter_context(alone(order["root"], order["locks"]))
@@ -87,9 +87,11 @@ class FileSink:
         remember(self._record, self._root.path, {**(rows if isinstance(rows, dict) else {}), **self._rows})
 
     def finish(self) -> dict[str, Any]:
-        """All is here: how many files are wrong."""
+        """All is here: how many files are wrong. Without any, the list is removed."""
         if self._record:
             self._remember()
+        if self._list and not self._wrong:
+            os.unlink(self._list)
         self._lock.close()
         return {"wrong": self._wrong}
 

@@ -105,10 +105,10 @@ def entry_at(root: str, path: str, info: os.stat_result, sums: Mapping[str, str]
 
 
 def prepare(order: Order) -> Answer:
-    """Make folders, links and empty files of the list below ``root``; say which files are ``lacks``, and ``starts``.
+    """Make folders, links and empty files of the list below ``root``; say which files are lacked.
 
-    ``exact``: folders in which nothing stays that the list does not name, and modes are as it says. ``starts``: of
-    large files that are lacked, so many bytes are here already. Raises Refusal, OSError.
+    Without any, the list is removed. ``exact``: folders in which nothing stays that the list does not name, and modes
+    are as it says. ``starts``: of large files that are lacked, so many bytes are here already. Raises Refusal, OSError.
     """
     with alone(order["root"], order["locks"]) if order["record"] else contextlib.nullcontext():
         entries = listed(order)
@@ -120,6 +120,8 @@ def prepare(order: Order) -> Answer:
         right = right_ones(root, entries, order)
         starts = partial_ones(root, entries, right)
         lacks = [n for n, entry in enumerate(entries) if entry.kind == "file" and entry.path not in right]
+        if not lacks:
+            os.unlink(order["list"])
     size = sum(entries[n].size - starts.get(n, 0) for n in lacks)
     refuse_too_much(order["root"], size)
     return {

@@ -216,7 +216,7 @@ def test_wrong_bytes_that_stay_wrong_are_named_and_nowhere_have_the_name(made: A
         return order
 
     cluster.change = change
-    assert set(cluster.bring(WEIGHTS).values()) == {"STEP_FAILED"}
+    assert set(cluster.bring(WEIGHTS).values()) == {"WEIGHTS_DAMAGED"}
     for host in cluster.targets:
         assert not (cluster.top(host.name) / "weights/model-1.safetensors").exists()
         assert (cluster.top(host.name) / "weights/config.json").read_bytes() == b"{}"
