@@ -23,7 +23,9 @@ DICE = random.Random(5)
 SHARD = DICE.randbytes(17 * MIB)
 PARTS = ("gems/FlagGems", "gems/wheels", "gems/manifest.json")
 TREE = Files("trees", "trees", PARTS, "list/trees.json", (".git", "__pycache__"), PARTS)
-WEIGHTS = Files("weights", "weights", ("",), "list/weights.json", (".*",), record="list/record.json", wrong="WEIGHTS_DAMAGED")
+WEIGHTS = Files(
+    "weights", "weights", ("",), "list/weights.json", (".*",), record="list/record.json", wrong="WEIGHTS_DAMAGED"
+)
 # The folders of a host in its orders.
 PLACES = ("root", "list", "record", "locks")
 

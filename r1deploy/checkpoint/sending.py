@@ -11,6 +11,7 @@ from r1deploy.cluster.host import Host
 from r1deploy.errors import ApplyError, PreflightError, R1Error
 from r1deploy.fanout.bringing import Bringing, Files
 from r1deploy.fanout.spreading import Told
+from r1deploy.onhost.filelist import PARTIAL
 from r1deploy.planning.layout import list_file
 from r1deploy.planning.observed import Weights
 from r1deploy.planning.shardfindings import damage, few
@@ -54,6 +55,7 @@ def refuse_no_room(path: str, targets: Sequence[Host], sizes: Mapping[str, int],
     for host in targets:
         there = looks[host.name]["sizes"]
         need = sum(size for name, size in sizes.items() if there.get(name) != size)
+        need -= sum(size for name, size in there.items() if name.rpartition("/")[2].startswith(PARTIAL))
         free = int(looks[host.name]["free"])
         if need > free:
             message = f"{host.name}: {size_of(need)} are to come, {size_of(free)} are free for {path}"

@@ -304,6 +304,30 @@ def test_a_long_file_of_zeros_goes_in_bounded_memory(made: Any) -> None:
     assert max(peaks) < 120 * 1024, "kB"
 
 
+@pytest.mark.long
+def test_a_file_of_four_gib_goes_on_near_its_end(made: Any) -> None:
+    cluster = made(2)
+    top, size, part = cluster.top("node0") / "weights", (4 << 30) + 5, (4 << 30) - 3 * MIB
+    top.mkdir()
+    with (top / "model-1.safetensors").open("wb") as stream:
+        stream.truncate(size)
+    digest = hashlib.sha256()
+    for _ in range(1 << 10):
+        digest.update(bytes(4 * MIB))
+    digest.update(bytes(5))
+    name = Entry("model-1.safetensors", "file", sha256=digest.hexdigest()).partial
+    for host in cluster.targets:
+        there = cluster.top(host.name) / "weights"
+        there.mkdir()
+        with (there / name).open("wb") as stream:
+            stream.truncate(part)
+    assert set(cluster.bring(WEIGHTS).values()) == {None}, cluster.said
+    assert cluster.streams() == [size - part]
+    for host in cluster.targets:
+        info = (cluster.top(host.name) / "weights/model-1.safetensors").stat()
+        assert info.st_size == size and info.st_blocks * 512 < 100 * MIB, "what was there is not written again"
+
+
 def test_answers_are_read_strictly(made: Any) -> None:
     from r1deploy.fanout.filerows import Prepared, file_row_of
 
