@@ -24,8 +24,9 @@ SHARD = DICE.randbytes(17 * MIB)
 PARTS = ("gems/FlagGems", "gems/wheels", "gems/manifest.json")
 TREE = Files("trees", "trees", PARTS, "list/trees.json", (".git", "__pycache__"), PARTS)
 WEIGHTS = Files(
-    "weights", "weights", ("",), "list/weights.json", (".*",), record="list/record.json", wrong="WEIGHTS_DAMAGED"
-)
+    "weights", "weights", ("",), "list/weights.json", (".*",), follow=True, record="list/record.json",
+    wrong="WEIGHTS_DAMAGED",
+)  # fmt: skip
 # The folders of a host in its orders.
 PLACES = ("root", "list", "record", "locks")
 
@@ -134,6 +135,7 @@ def grow(cluster: Cluster) -> Path:
     (top / "FlagGems/empty").mkdir()
     (top / "FlagGems/link").symlink_to("src/m0")
     (top / "FlagGems/away").symlink_to("/usr/lib")
+    (top / "FlagGems/python").symlink_to(Path(__file__).resolve())
     trees.store(str(top / "manifest.json"), trees.record(str(top), ["FlagGems", "wheels"]))
     return top
 

@@ -71,6 +71,7 @@ def send(sending: Sending) -> None:
         ("",),
         list_file(hosts.settings.cluster, "weights"),
         skip=(".*",),
+        follow=True,
         record=layout.weights_record,
         wrong="WEIGHTS_DAMAGED",
     )

@@ -33,7 +33,8 @@ class Files:
     """What is brought: what is below the ``parts`` of a root, but for names that match ``skip``.
 
     ``what``: it, in a word. ``exact``: folders that hold nothing else afterwards. ``list``: where the list lies on each
-    host meanwhile, in a folder that only root can enter. ``record``: where the sums of a checkpoint are remembered.
+    host meanwhile, in a folder that only root can enter. ``follow``: whether a link that leads out of the root
+    counts as the file that it leads to. ``record``: where the sums of a checkpoint are remembered.
     ``wrong``: the code of the error where files arrive with other bytes.
     """
 
@@ -43,6 +44,7 @@ class Files:
     list: str
     skip: tuple[str, ...] = ()
     exact: tuple[str, ...] = ()
+    follow: bool = False
     record: str | None = None
     wrong: str = "STEP_FAILED"
 
@@ -61,7 +63,8 @@ class Bringing:
 
     def run(self, targets: Sequence[Host]) -> Ended:
         """Bring them. Returns by host None where it has all, or why not. Raises what ends the source: R1Error."""
-        listed = self._ask(self._source, "list", parts=self._files.parts, skip=self._files.skip)
+        files = self._files
+        listed = self._ask(self._source, "list", parts=files.parts, skip=files.skip, follow=files.follow)
         assert isinstance(listed, Listed)
         ended: Ended = {}
         left = self._list_to(targets, listed, ended)

@@ -23,11 +23,13 @@ from .saying import Refusal
 def make_list(order: Order) -> Answer:
     """List what is below the ``parts`` of ``root``, hash it, and write the list to ``list``.
 
-    ``skip``: patterns of names that do not count. ``record``: where sums are remembered, or None. A link that leads out
-    of the root counts as the file that it leads to. Raises Refusal, OSError.
+    ``skip``: patterns of names that do not count. ``follow``: whether a link that leads out of the root counts as the
+    file that it leads to. ``record``: where sums are remembered, or None. Raises Refusal, OSError.
     """
     root = os.path.normpath(order["root"])
     found = [row for part in order["parts"] for row in below(root, part, order["skip"])]
+    if order["follow"]:
+        found = [(path, behind(root, path, info)) for path, info in found]
     if len(found) > MOST:
         raise Refusal("STEP_FAILED", f"{root}: more than {MOST} files")
     sums = hashed(root, [path for path, info in found if stat.S_ISREG(info.st_mode)], order["record"])
@@ -52,7 +54,7 @@ def below(root: str, part: str, skip: Sequence[str]) -> Iterator[tuple[str, os.s
     top = os.path.join(root, part) if part else root
     info = os.lstat(top)
     if part and not stat.S_ISDIR(info.st_mode):
-        yield part, counted(root, part, info)
+        yield part, info
         return
     for folder, names, files in os.walk(top):
         if folder != root:
@@ -61,7 +63,7 @@ def below(root: str, part: str, skip: Sequence[str]) -> Iterator[tuple[str, os.s
         names[:] = sorted(name for name in names if name not in links and not skipped(name, skip))
         for name in sorted([*files, *links]):
             path = os.path.relpath(os.path.join(folder, name), root)
-            info = counted(root, path, os.lstat(os.path.join(folder, name)))
+            info = os.lstat(os.path.join(folder, name))
             if not skipped(name, skip) and (stat.S_ISREG(info.st_mode) or stat.S_ISLNK(info.st_mode)):
                 yield path, info
 
@@ -72,8 +74,8 @@ def skipped(path: str, skip: Sequence[str]) -> bool:
     return name.startswith(PARTIAL) or any(fnmatch.fnmatchcase(name, pattern) for pattern in skip)
 
 
-def counted(root: str, path: str, info: os.stat_result) -> os.stat_result:
-    """What an entry counts as: a link that leads out of the root, to a file, is that file."""
+def behind(root: str, path: str, info: os.stat_result) -> os.stat_result:
+    """The file to which a link leads that leads out of the root; else what is there itself."""
     if stat.S_ISLNK(info.st_mode):
         full = os.path.join(root, path)
         top = os.path.realpath(root)
@@ -114,7 +116,7 @@ def prepare(order: Order) -> Answer:
         entries = listed(order)
         root = Root(order["root"])
         for part in order["exact"]:
-            remove_others(order["root"], part, entries)
+            remove_others(root, part, entries)
         for entry in entries:
             made(root, entry)
         right = right_ones(root, entries, order)
@@ -132,27 +134,36 @@ def prepare(order: Order) -> Answer:
     }
 
 
-def remove_others(root: str, part: str, entries: Sequence[Entry]) -> None:
-    """Remove below a folder of the root what the list does not name, or names as something else."""
+def remove_others(root: Root, part: str, entries: Sequence[Entry]) -> None:
+    """Remove below a part what the list does not name, or names as something else; the part itself where it is that.
+
+    No link is followed. Raises Refusal, OSError.
+    """
     wanted = {entry.path: entry.kind for entry in entries}
     partial = partials(entries)
-    for folder, names, files in os.walk(os.path.join(root, part)):
-        for name in [*names, *files]:
-            full = os.path.join(folder, name)
-            path = os.path.relpath(full, root)
-            if wanted.get(path) == kind_of(os.lstat(full)) or (os.path.dirname(path), name) in partial:
+    folder, name = root.place(part)
+    here = looked(folder, name)
+    if here is None or kind_of(here) != wanted.get(part) or kind_of(here) != "folder":
+        if here and kind_of(here) != wanted.get(part):
+            remove(folder, name)
+        return
+    for above, names, files, handle in os.fwalk(name, dir_fd=folder):
+        top = part + above[len(name) :]
+        for one in [*names, *files]:
+            info = os.stat(one, dir_fd=handle, follow_symlinks=False)
+            if wanted.get(f"{top}/{one}") == kind_of(info) or (top, one) in partial:
                 continue
-            if name in names:
-                names.remove(name)
-            remove(full)
+            if one in names:
+                names.remove(one)
+            remove(handle, one)
 
 
-def remove(path: str) -> None:
+def remove(folder: int, name: str) -> None:
     """Remove a file, a link, or a folder with all that is in it."""
-    if kind_of(os.lstat(path)) == "folder":
-        shutil.rmtree(path)
+    if kind_of(os.stat(name, dir_fd=folder, follow_symlinks=False)) == "folder":
+        shutil.rmtree(f"/proc/self/fd/{folder}/{name}")
     else:
-        os.unlink(path)
+        os.unlink(name, dir_fd=folder)
 
 
 def kind_of(info: os.stat_result) -> str:
@@ -235,8 +246,9 @@ def partial_ones(root: Root, entries: Sequence[Entry], right: set[str]) -> dict[
     for number, entry in enumerate(entries):
         if (os.path.dirname(entry.path), entry.partial) in expected and entry.path not in right:
             here = looked(root.place(entry.path)[0], entry.partial)
-            if here and kind_of(here) == "file" and 0 < here.st_size < entry.size:
-                starts[number] = here.st_size
+            if here and kind_of(here) == "file" and 0 < here.st_size <= entry.size:
+                # One that is whole gets its name from the last byte, as all do.
+                starts[number] = min(here.st_size, entry.size - 1)
     return starts
 
 

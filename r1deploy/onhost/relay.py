@@ -246,4 +246,7 @@ def main(text: str) -> int:
     except BrokenPipeError:
         # Python would complain when it flushes at its end.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            say("error", code="STEP_FAILED", message=str(error), tail=[])
     return 1
