@@ -89,6 +89,20 @@ def send(sending: Sending) -> None:
         raise joined(errors)
 
 
+def lacking(
+    hosts: Hosts,
+    targets: Sequence[Host],
+    sizes: Mapping[str, int],
+    looks: Mapping[str, Answer],
+    sums: Mapping[str, str],
+) -> tuple[Host, ...]:
+    """The targets that do not hold the same already: sizes first, then the sha256 of what has the right size."""
+    there = {host.name: looks[host.name]["sizes"] for host in targets}
+    same = [host for host in targets if all(there[host.name].get(name) == size for name, size in sizes.items())]
+    answers = hosts.on_each(same, lambda host: prove(hosts, host, sums, True, hosts.run.bar))
+    return tuple(host for host in targets if host not in same or wrong_in(answers[host.name]))
+
+
 def ours(error: R1Error) -> R1Error:
     """An error of the relay as one of the weights: what has no cause of its own is a copy that failed."""
     code = "WEIGHTS_COPY_FAILED" if error.code == "STEP_FAILED" else error.code
@@ -97,10 +111,10 @@ def ours(error: R1Error) -> R1Error:
     return kind(code, error.message, host=error.host, evidence=error.evidence, fix=fix)
 
 
-def check_arrived(sending: Sending, sums: Mapping[str, str]) -> int:
+def check_arrived(sending: Sending, sums: Mapping[str, str]) -> None:
     """Compare the targets with the source once more; what was hashed as it arrived is not read again.
 
-    Returns the number of files that were verified. Raises ApplyError WEIGHTS_DAMAGED.
+    Raises ApplyError WEIGHTS_DAMAGED.
     """
     hosts = sending.hosts
     answers = hosts.on_each(sending.targets, lambda host: prove(hosts, host, sums, True, hosts.run.bar))
@@ -110,7 +124,6 @@ def check_arrived(sending: Sending, sums: Mapping[str, str]) -> int:
         message = f"{rows[0]} arrived with other bytes than {sending.source.name} has"
         fix = "check memory and disk of that host"
         raise ApplyError("WEIGHTS_DAMAGED", message, host=next(iter(left)), evidence=rows[1:], fix=fix)
-    return len(sums)
 
 
 def wrong_in(answer: Answer) -> list[str]:

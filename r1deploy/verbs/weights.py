@@ -11,6 +11,7 @@ from r1deploy.checkpoint.sending import (
     Sending,
     check_arrived,
     hidden,
+    lacking,
     no_source,
     refuse_no_room,
     send,
@@ -80,11 +81,14 @@ def push(run: Run, source: str | None) -> Pushed:
                 raise PreflightError(check.code, message, host=chosen.name, fix=check.fix)
         sizes = {name: int(size) for name, size in looks[chosen.name]["sizes"].items() if not hidden(name)}
         refuse_no_room(hosts.path, targets, sizes, looks)
-        run.say(f"from {chosen.name} to {where(targets)}: {size_of(sum(sizes.values()))}")
-        sending = Sending(hosts, chosen, targets)
-        send(sending)
-        arrived = check_arrived(sending, proven["sums"])
-        return Pushed(chosen.name, tuple(host.name for host in targets), shared, arrived, sum(sizes.values()))
+        left = lacking(hosts, targets, sizes, looks, proven["sums"])
+        if left:
+            run.say(f"from {chosen.name} to {where(left)}: {size_of(sum(sizes.values()))}")
+            sending = Sending(hosts, chosen, left)
+            send(sending)
+            check_arrived(sending, proven["sums"])
+        names = tuple(host.name for host in targets)
+        return Pushed(chosen.name, names, shared, len(proven["sums"]), sum(sizes.values()))
 
 
 @dataclass(frozen=True)

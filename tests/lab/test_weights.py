@@ -124,6 +124,8 @@ def test_pushed_where_it_is_not_shared_then_remembered(site: Cluster) -> None:
     assert done.code == 0, done.err
     assert done.out == "node2: 5 files, 6.0 MiB, as on node1, verified.\n"
     assert sums(site, "node2") == WANTED
+    done = site.r1("weights", "push")
+    assert done.code == 0 and "from host to host" not in done.text, "an unchanged run sends nothing"
     done = site.r1("weights", "verify", "--json")
     assert done.code == 0, done.out
     rows = {(row["host"], row["name"]): row["detail"] for row in json.loads(done.out)["checks"]}

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from r1deploy.checkpoint.sending import hidden, ours, refuse_no_room, wrong_in
+from r1deploy.checkpoint import sending
+from r1deploy.checkpoint.sending import hidden, lacking, ours, refuse_no_room, wrong_in
 from r1deploy.cluster.host import Host
 from r1deploy.errors import ApplyError, PreflightError
 
@@ -43,6 +45,25 @@ def test_an_error_of_the_relay_is_said_as_one_of_the_weights(code: str, said: st
 def test_caches_and_partial_files_are_not_sent() -> None:
     names = [".cache/x", ".gitattributes", "sub/.r1part-1", "a.json", "sub/b.safetensors"]
     assert [name for name in names if not hidden(name)] == ["a.json", "sub/b.safetensors"]
+
+
+def test_who_holds_the_same_gets_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only what has the right sizes is hashed."""
+    cluster = [Host(f"node{number}", f"192.0.2.{number}", 8) for number in (2, 3, 4)]
+    asked: list[str] = []
+
+    def prove(_: object, host: Host, *__: object) -> Any:
+        asked.append(host.name)
+        differ = ["a"] if host.name == "node3" else []
+        return {"differ": differ, "absent": [], "weights": {"missing": [], "bad": []}}
+
+    monkeypatch.setattr(sending, "prove", prove)
+    hosts: Any = SimpleNamespace(
+        run=SimpleNamespace(bar=None), on_each=lambda rows, do: {host.name: do(host) for host in rows}
+    )
+    looks = {"node2": {"sizes": {"a": 5, "mine": 1}}, "node3": {"sizes": {"a": 5}}, "node4": {"sizes": {"a": 4}}}
+    left = lacking(hosts, cluster, {"a": 5}, looks, {"a": "0"})
+    assert [host.name for host in left] == ["node3", "node4"] and asked == ["node2", "node3"]
 
 
 def test_a_file_is_named_once_however_it_is_wrong() -> None:
