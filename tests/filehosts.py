@@ -28,7 +28,7 @@ WEIGHTS = Files(
     wrong="WEIGHTS_DAMAGED",
 )  # fmt: skip
 # The folders of a host in its orders.
-PLACES = ("root", "list", "record", "locks")
+PLACES = ("root", "list", "record", "locks", "guards")
 
 
 class CountedSession(LocalSession):

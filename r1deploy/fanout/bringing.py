@@ -5,6 +5,7 @@ The controller sends orders. The list goes as the files do: it would be the larg
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -51,8 +52,13 @@ class Files:
     @property
     def common(self) -> dict[str, Any]:
         """What every order about them holds."""
+        return {"root": self.root, "list": self.list, **self.guarded}
+
+    @property
+    def guarded(self) -> dict[str, Any]:
+        """What is remembered and locked: of a checkpoint, no second run writes to it, nor to its list."""
         locks = str(PurePosixPath(self.list).parent)
-        return {"root": self.root, "list": self.list, "record": self.record, "locks": locks}
+        return {"record": self.record, "guards": self.root if self.record else None, "locks": locks}
 
 
 class Bringing:
@@ -66,6 +72,14 @@ class Bringing:
         files = self._files
         listed = self._ask(self._source, "list", parts=files.parts, skip=files.skip, follow=files.follow)
         assert isinstance(listed, Listed)
+        try:
+            return self._brought(targets, listed)
+        except R1Error:
+            with contextlib.suppress(R1Error):  # the source may be what failed
+                self._ask(self._source, "forget")
+            raise
+
+    def _brought(self, targets: Sequence[Host], listed: Listed) -> Ended:
         ended: Ended = {}
         left = self._list_to(targets, listed, ended)
         for number in range(ROUNDS + 1):
@@ -91,6 +105,7 @@ class Bringing:
             "files": [row],
             "lacks": "01",
             "starts": {},
+            **self._files.guarded,
             "record": None,
         }
         self._spread(targets, order, dict.fromkeys([host.name for host in targets], "01"), ended)
@@ -146,7 +161,9 @@ class Bringing:
                 offer.check()
 
             ways = {host.name: self._way_to(host) for host in targets}
-            members = spread_to(ways, targets, load, replace(self._told, check=check))
+            # A list has no bar.
+            progress = self._told.progress if "list" in order else lambda *_: None
+            members = spread_to(ways, targets, load, replace(self._told, check=check, progress=progress))
         ended.update({member.name: member.error for member in members})
         return [member.host for member in members if member.wrong and not member.error]
 

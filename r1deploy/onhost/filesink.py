@@ -23,8 +23,8 @@ class FileSink:
     """Files of a list on this host. In: ``root``, the list and its stream (``filelist``), and ``own``.
 
     ``own``: the files that are lacked here; the others are only passed on. ``record``: where the sums of a
-    checkpoint are remembered, or None; ``locks``: the folder of the lock that is held then. A file that arrives with
-    other bytes is removed and counted as ``wrong``. Raises Refusal, OSError.
+    checkpoint are remembered, or None. ``guards``: the checkpoint whose lock is held, or None; ``locks``: where it
+    lies. A file that arrives with other bytes is removed and counted as ``wrong``. Raises Refusal, OSError.
     """
 
     def __init__(self, order: Mapping[str, Any]) -> None:
@@ -33,8 +33,8 @@ class FileSink:
         self._own = numbers_in(order["own"], 1 << 30)
         self._record, self._list = order["record"], order.get("list")
         self._lock = contextlib.ExitStack()
-        if self._record:
-            self._lock.enter_context(alone(order["root"], order["locks"]))
+        if order["guards"]:
+            self._lock.enter_context(alone(order["guards"], order["locks"]))
         if order.get("private"):
             private_folder(order["root"])
         self._root = Root(order["root"])

@@ -112,7 +112,7 @@ def prepare(order: Order) -> Answer:
     Without any, the list is removed. ``exact``: folders in which nothing stays that the list does not name, and modes
     are as it says. ``starts``: of large files that are lacked, so many bytes are here already. Raises Refusal, OSError.
     """
-    with alone(order["root"], order["locks"]) if order["record"] else contextlib.nullcontext():
+    with alone(order["guards"], order["locks"]) if order["guards"] else contextlib.nullcontext(), unless_failed(order):
         entries = listed(order)
         root = Root(order["root"])
         for part in order["exact"]:
@@ -132,6 +132,16 @@ def prepare(order: Order) -> Answer:
         "files": len(lacks),
         "bytes": size,
     }
+
+
+@contextlib.contextmanager
+def unless_failed(order: Order) -> Iterator[None]:
+    """The list stays, unless something fails."""
+    try:
+        yield
+    except BaseException:
+        forget(order)
+        raise
 
 
 def remove_others(root: Root, part: str, entries: Sequence[Entry]) -> None:

@@ -8,7 +8,7 @@ import json
 import os
 import stat
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ import pytest
 
 from r1deploy.errors import ApplyError, R1Error
 from r1deploy.onhost import trees
+from r1deploy.onhost.destination import alone
 from r1deploy.onhost.filelist import Entry
 from tests.filehosts import MIB, SHARD, TREE, WEIGHTS, Cluster, checkpoint, grow, put
 
@@ -277,6 +278,7 @@ def test_a_link_on_the_way_is_not_followed(made: Any, tmp_path: Path) -> None:
     (cluster.top("node1") / "weights/sub").symlink_to(tmp_path / "outside")
     assert cluster.bring(WEIGHTS) == {"node1": "STEP_FAILED"}
     assert not list((tmp_path / "outside").iterdir())
+    assert not (cluster.top("node1") / "list/weights.json").exists()
 
 
 def test_no_link_of_a_tree_is_followed_when_others_are_removed(made: Any, tmp_path: Path) -> None:
@@ -338,13 +340,10 @@ def test_a_file_of_four_gib_goes_on_near_its_end(made: Any) -> None:
         assert info.st_size == size and info.st_blocks * 512 < 100 * MIB, "what was there is not written again"
 
 
-def test_answers_are_read_strictly(made: Any) -> None:
-    from r1deploy.fanout.filerows import Prepared, file_row_of
-
-    row = {"kind": "done", "lacks": "01", "starts": {"0": 3}, "files": 1, "bytes": 2}
-    assert file_row_of("prepare", row) == Prepared(lacks="01", starts={"0": 3}, files=1, bytes=2)
-    bad: Sequence[object] = (
-        None, {"kind": []}, {**row, "lacks": "0"}, {**row, "starts": {"x": 1}}, {**row, "starts": {"1": -1}},
-        {**row, "files": "1"}, {**row, "lacks": "00" * 40_000}, {"kind": "done"},
-    )  # fmt: skip
-    assert [file_row_of("prepare", line) for line in bad] == [None] * len(bad)
+def test_who_writes_to_the_same_checkpoint_keeps_others_away(made: Any) -> None:
+    cluster = made(2)
+    checkpoint(cluster)
+    top = cluster.top("node1")
+    with alone(str(top / "weights"), str(top / "list")):
+        assert cluster.bring(WEIGHTS) == {"node1": "WEIGHTS_BUSY", "node2": None}
+    assert not (top / "weights").exists()
