@@ -12,6 +12,7 @@ from r1deploy.ansible.folder import run_folder
 from r1deploy.ansible.runner import Play
 from r1deploy.errors import ApplyError, R1Error
 from r1deploy.fanout.spreading import Load, Told, spread
+from r1deploy.fanout.treetravel import bring_trees, receivers
 from r1deploy.inputs.key import key_file
 from r1deploy.inputs.locking import password_file
 from r1deploy.observe.view import View
@@ -35,7 +36,7 @@ class Applying:
     """One plan on its way: what runs beside what, and what waits for what."""
 
     def __init__(self, run: Run, view: View, steps: tuple[str, ...]) -> None:
-        self._run, self._view = run, view
+        self._run, self._view, self._steps = run, view, steps
         self._load = load_of(view) if "image" in steps else None
         self._builder = view.desired.builder.name
         self._work = work = work_of(view.plan, steps, self._builder)
@@ -49,13 +50,18 @@ class Applying:
         """All of it. Raises ApplyError, and what ``Lanes.run`` raises."""
         two = apart(self._lanes)
         beside = [*self._images_and_clones(), *([self._build, self._prepare] if two else [])]
-        if not beside:
-            self._play(self._work)
-            return
-        self._play(self._lanes[FIRST])
-        self._run.side_by_side(beside)
-        early = self._lanes[FIRST], self._lanes[CLONES]
-        self._play(self._lanes[JOINED] if two else left_of(self._work, *early))
+        done = (FIRST, CLONES, BUILDER, OTHERS) if two else (FIRST, CLONES)
+        if beside:
+            self._play(self._lanes[FIRST])
+            self._run.side_by_side(beside)
+        left = left_of(self._work, *(self._lanes[lane] for lane in done if beside))
+        if receivers(self._view, self._steps):
+            # The builder's part first, where it is left: then there is something to travel.
+            before = left_of(left, self._lanes[JOINED])
+            self._play(before)
+            bring_trees(self._run, self._view, self._steps)
+            left = left_of(left, before)
+        self._play(left)
 
     def _images_and_clones(self) -> list[Callable[[], None]]:
         """What brings the image where it is not a step of a lane, and the clones beside it."""

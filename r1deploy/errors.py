@@ -92,7 +92,7 @@ ErrorCode: Final[dict[str, str]] = {
     "WEIGHTS_DIFFER": "the hosts hold different checkpoints",
     "WEIGHTS_TOO_LARGE": "the checkpoint does not fit in the memory of the chips",
     "WEIGHTS_BUSY": "another run writes to the checkpoint, or it changed while it was read",
-    "WEIGHTS_COPY_FAILED": "rsync between two hosts failed; its last lines are shown",
+    "WEIGHTS_COPY_FAILED": "the checkpoint could not be brought to a host",
     "MANIFEST_INVALID": "the checkpoint's sha256 file is not in sha256sum's form, or does not name every shard",
     "PEER_UNREACHABLE": "a host cannot reach another one of the cluster",
     "HUB_CLIENT_MISSING": "pip cannot get the client of the checkpoint's hub",

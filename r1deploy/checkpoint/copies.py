@@ -47,14 +47,13 @@ REFUSALS = {"WEIGHTS_BUSY", "MANIFEST_INVALID"}
 class Order:
     """One thing to do on a host: its name, what it is given, and who hears of it.
 
-    ``payload`` follows the order; ``ready`` is told when the host offers something; ``progress`` is told how far it is.
+    ``payload`` follows the order; ``progress`` is told how far it is.
     """
 
     op: str
     request: Mapping[str, Any] = field(default_factory=dict)
     payload: bytes = b""
     progress: Progress | None = None
-    ready: Callable[[Answer], None] | None = None
 
 
 @dataclass
@@ -91,9 +90,6 @@ class Hosts:
             if row["kind"] == "progress":
                 if order.progress:
                     order.progress(host.name, row["done"], row["total"])
-            elif row["kind"] == "ready":
-                if order.ready:
-                    order.ready(row)
             else:
                 last.clear()
                 last.update(row)
@@ -110,10 +106,6 @@ class Hosts:
         if last.get("kind") != "done" or code != 0:
             raise remote.no_answer(f"weights: {order.op}", code, said)
         return last
-
-    def remote(self, host: Host) -> Remote:
-        """One more connection to a host."""
-        return self.run.context.remote(self.probed, host.name)
 
     def on_each(self, hosts: Sequence[Host], do: Callable[[Host], Answer]) -> dict[str, Answer]:
         """Do something on many hosts at once; all of them end before the first error is raised."""

@@ -7,7 +7,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from r1deploy.planning.border import Count, Name, Part, Port, Seconds, Text
+from r1deploy.planning.border import Count, Name, Part, Seconds, Text
 from r1deploy.planning.observed import Weights
 
 Row = dict[str, Any]
@@ -18,13 +18,6 @@ class Progress(Part):
 
     done: Count
     total: Count
-
-
-class Ready(Part):
-    """A folder is offered: where, and by which process."""
-
-    port: Port
-    process: Text
 
 
 class Note(Part):
@@ -51,7 +44,6 @@ class Looked(Done):
     weights: Weights
     free: Count
     sizes: dict[Text, Count]
-    rsync: bool
     client: bool | None
 
 
@@ -99,7 +91,6 @@ ENDS: dict[str, type[Part]] = {
 }
 KINDS: dict[str, type[Part]] = {
     "progress": Progress,
-    "ready": Ready,
     "note": Note,
     "error": Refused,
     "done": Done,

@@ -22,7 +22,8 @@ class Member:
 
     ``ready``: it listens at ``port``. ``waits``: it has no source, and its load is kept open. ``joining``: it was told
     a source, and gets nothing from it yet. ``settled``: it has all, or ``error`` says why not. ``gone``: it gives
-    nothing to others any more. ``refused``: the sources that it could not use.
+    nothing to others any more. ``refused``: the sources that it could not use. ``wrong``: files that came to
+    it with other bytes.
     """
 
     host: Host
@@ -30,6 +31,7 @@ class Member:
     place: int = 0
     turn: int = 0
     tries: int = 0
+    wrong: int = 0
     source: Member | None = None
     ready: bool = False
     waits: bool = False
@@ -108,9 +110,20 @@ class Chain:
         behind = self.followers(member)
         return self.last_after(behind[0]) if behind else member
 
-    def arrange(self) -> Iterator[tuple[Member, Member | None]]:
-        """Who waits, the one that has least first, each with its new source; None stands for the controller."""
+    def arrange(self, origin: Member | None = None) -> Iterator[tuple[Member, Member | None]]:
+        """Who waits, the one that has least first, each with its new source; for the first, None: where all begins.
+
+        In: the host where it begins, None for the controller. Yields nothing where no host can reach it.
+        """
         heads = sorted((row for row in self.members if row.waits), key=lambda row: row.place)
+        if origin is not None and origin.name in heads[0].refused:
+            # Another one takes its place, also one that hangs on it.
+            able = (row for row in self.members if not row.settled and origin.name not in row.refused)
+            leader = min(able, key=lambda row: row.place, default=None)
+            if leader is None:
+                return
+            leader.source, leader.waits = None, True
+            heads = [leader, *(row for row in heads if row is not leader)]
         last: Member | None = None
         for head in heads:
             yield head, last

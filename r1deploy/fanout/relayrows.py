@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field, ValidationError
 
@@ -13,9 +13,10 @@ Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
 
 class Ready(Part):
-    """It listens for the next host."""
+    """It listens for the next host. ``size``: bytes of the stream."""
 
     port: Port
+    size: Count = 0
 
 
 class Joined(Part):
@@ -47,11 +48,15 @@ class Arrived(Part):
 
 
 class Loaded(Part):
-    """All is here, and the sink took it."""
+    """All is here, and the sink took it. ``wrong``: files that came with other bytes.
+
+    ``sha256``: "" where the sink knows those of its files.
+    """
 
     bytes: Count
     seconds: Seconds
-    sha256: Sha256
+    sha256: Sha256 | Literal[""]
+    wrong: Count = 0
 
 
 class Refused(Part):

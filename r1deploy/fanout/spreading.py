@@ -1,6 +1,7 @@
-"""Bring one file to many hosts: the controller sends it once, to the first; each host passes on what it receives.
+"""Bring one stream to many hosts: it goes out once, to the first of them; each passes on what it receives.
 
-Bytes that a host could not get from another one go out a second time, once for all such hosts: twice at the most.
+It begins here, or on a host that has it (``offering``). Bytes that a host could not get from another one go out a
+second time, once for all such hosts: twice at the most.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import secrets
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -58,12 +59,26 @@ class Way(Protocol):
 
 @dataclass(frozen=True)
 class Load:
-    """What is spread: a file of this machine, its size in bytes, its sha256, and what takes it on each host."""
+    """What is spread: a file of this machine, its size in bytes, its sha256, and what takes it on each host.
+
+    ``origin``: the host where it begins instead, with the ``secret`` of its offer; ``path`` is where it lies there.
+    ``own``: what stands otherwise in a host's sink. ``sha256`` is "" where the sinks check what comes. ``what``: it,
+    in a word.
+    """
 
     path: Path
     size: int
     sha256: str
     sink: Mapping[str, Any]
+    own: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    origin: Member | None = None
+    secret: str = ""
+    what: str = "image"
+
+    @property
+    def source(self) -> str:
+        """Where it begins, in words."""
+        return self.origin.name if self.origin else "the controller"
 
 
 @dataclass(frozen=True)
@@ -85,12 +100,17 @@ def spread(ways: Mapping[str, Way], hosts: Sequence[Host], load: Load, told: Tol
     Returns by host None where its sink took all, or why it did not. Ends all on the hosts, and closes the ways, also
     where it raises: Stopped, and what ``told.check`` raises.
     """
+    return {member.name: member.error for member in spread_to(ways, hosts, load, told)}
+
+
+def spread_to(ways: Mapping[str, Way], hosts: Sequence[Host], load: Load, told: Told) -> Sequence[Member]:
+    """As ``spread``. Returns what is known of each host at the end."""
     spreading = Spreading(ways, hosts, load, told)
     try:
         spreading.run()
     finally:
         spreading.close()
-    return {member.name: member.error for member in spreading.chain.members}
+    return spreading.chain.members
 
 
 class Spreading:
@@ -99,7 +119,7 @@ class Spreading:
     def __init__(self, ways: Mapping[str, Way], hosts: Sequence[Host], load: Load, told: Told) -> None:
         self._ways, self._load, self._told = ways, load, told
         self.chain = Chain([Member(host) for host in hosts])
-        self._secret = secrets.token_hex(32)
+        self._secret = load.secret or secrets.token_hex(32)
         self._rows: queue.Queue[tuple[Member, RelayRow | R1Error]] = queue.Queue()
         self._sessions: dict[str, Session] = {}
         self._threads = [
@@ -146,7 +166,7 @@ class Spreading:
             "sha256": self._load.sha256,
             "room": ROOM,
             "patience": PATIENCE + MORE * after,
-            "sink": dict(self._load.sink),
+            "sink": {**self._load.sink, **self._load.own.get(member.name, {})},
         }
 
     def _listen(self, member: Member) -> None:
@@ -166,7 +186,7 @@ class Spreading:
             for data in session.read():
                 session.deadline = time.monotonic() + SILENT_SECONDS
                 lines.write(data)
-            raise way.no_answer("image", session.code(), session.said.text)
+            raise way.no_answer(self._load.what, session.code(), session.said.text)
         except (R1Error, OSError) as error:
             self._rows.put((member, in_words(member.name, error)))
 
@@ -202,10 +222,11 @@ class Spreading:
     def _finished(self, member: Member, row: Loaded) -> None:
         if row.sha256 == self._load.sha256 and row.bytes == self._load.size:
             member.has()
+            member.wrong = row.wrong
             self._told.progress(member.name, row.bytes, self._load.size)
             self._told.settled(member.name, None)
         else:
-            self._lost_host(member, damaged(member.name, f"it says that it loaded {row.bytes} bytes, {row.sha256}"))
+            self._lost_host(member, self._damaged(member, f"it says that it took {row.bytes} bytes, {row.sha256}"))
 
     def _lost_host(self, member: Member, error: R1Error) -> None:
         """A host ended. Who got its bytes there is told where to go on."""
@@ -224,11 +245,21 @@ class Spreading:
 
     def _refusal(self, member: Member, row: Refused) -> ApplyError:
         """What a relay refused, with its cause where what it said has one."""
-        said = {"msg": row.message, "tail": row.tail}
-        cause = failure_of(Event("failed", "image", "Load the image", member.name, said), self._ways[member.name].login)
-        code = row.code if cause.code == "STEP_FAILED" and row.code in ErrorCode else cause.code
-        message = f"{member.name}: image: {cause.message}"
-        return ApplyError(code, message, host=member.name, evidence=cause.evidence, fix=cause.fix)
+        return refusal_of(self._load.what, row, self._ways[member.name].login)
+
+    def _damaged(self, member: Member, why: str) -> ApplyError:
+        """It is not what it was, or not what was asked for."""
+        fix = "run the same command again; if it stays: check memory and disk"
+        code = "STEP_FAILED" if self._load.origin else "TARBALL_DAMAGED"
+        return ApplyError(code, f"{member.name}: {self._load.what}: {why}", host=member.name, fix=fix)
+
+    def _unreached(self, member: Member) -> ApplyError:
+        """No other host could give it the bytes, and they left where they begin twice."""
+        message = (
+            f"{member.name}: {self._load.what}: no other host could pass it on, and {self._load.source} sent it twice"
+        )
+        fix = "open all TCP ports between the hosts' addresses: Ray needs them too"
+        return ApplyError("PEER_UNREACHABLE", message, host=member.name, fix=fix)
 
     # What is done about it.
 
@@ -245,12 +276,12 @@ class Spreading:
             self._arrange()
 
     def _arrange(self) -> None:
-        rows = list(self.chain.arrange())
-        first = rows[0][0]
-        if self._fed + self._load.size - first.place > AT_MOST * self._load.size:
+        rows = list(self.chain.arrange(self._load.origin))
+        first = rows[0][0] if rows else None
+        if first is None or self._fed + self._load.size - first.place > AT_MOST * self._load.size:
             for member in self.chain.members:
                 if not member.settled:
-                    self._lost_host(member, unreached(member.name))
+                    self._lost_host(member, self._unreached(member))
             return
         self._goes += 1
         self._detours = DETOURS
@@ -262,6 +293,8 @@ class Spreading:
             for member in self.chain.members:
                 if not member.gone:
                     self._say_to(member, f"patience {LONG_PATIENCE:.0f}")
+                if not member.gone and not self.chain.followers(member):
+                    self._say_to(member, "alone")
         self._go_on()
 
     def _feed(self) -> None:
@@ -273,7 +306,11 @@ class Spreading:
                 if row.waits:
                     sources = ", ".join(sorted(row.refused))
                     self._told.say(f"{row.name} does not reach {sources}: it gets it when the others are done")
-            threading.Thread(target=self._send, args=(member,), daemon=True).start()
+            if self._load.origin:
+                self._fed += self._load.size - member.place
+                self._say_to(member, member.told(self._load.origin))
+            else:
+                threading.Thread(target=self._send, args=(member,), daemon=True).start()
 
     def _send(self, member: Member) -> None:
         """Feed a host from its place on. What ends its link is told by who listens to it."""
@@ -285,24 +322,27 @@ class Spreading:
                 while left:
                     data = stream.read(min(BLOCK, left))
                     if not data:
-                        raise damaged(member.name, f"{self._load.path} became shorter")
+                        raise self._damaged(member, f"{self._load.path} became shorter")
                     self._sessions[member.name].send(data)
                     self._fed += len(data)
                     left -= len(data)
         except R1Error as error:
             self._rows.put((member, error))
         except OSError as error:
-            self._rows.put((member, damaged(member.name, f"{self._load.path}: {error.strerror or error}")))
+            self._rows.put((member, self._damaged(member, f"{self._load.path}: {error.strerror or error}")))
 
     def _say_to(self, member: Member, line: str) -> None:
         with contextlib.suppress(R1Error, OSError):  # it ended: who listens to it says so
             self._sessions[member.name].send(f"{line}\n".encode())
 
 
-def damaged(host: str, why: str) -> ApplyError:
-    """The file is not what it was."""
-    fix = "run the same command again; if it stays: check memory and disk"
-    return ApplyError("TARBALL_DAMAGED", f"{host}: image: {why}", host=host, fix=fix)
+def refusal_of(what: str, row: Refused, login: Login) -> ApplyError:
+    """What a script on a host refused, with its cause where what it said has one. In: what it is about, in a word."""
+    said = {"msg": row.message, "tail": row.tail}
+    cause = failure_of(Event("failed", what, "", login.host, said), login)
+    code = row.code if cause.code == "STEP_FAILED" and row.code in ErrorCode else cause.code
+    message = f"{login.host}: {what}: {cause.message}"
+    return ApplyError(code, message, host=login.host, evidence=cause.evidence, fix=cause.fix)
 
 
 def in_words(host: str, error: R1Error | OSError) -> R1Error:
@@ -310,10 +350,3 @@ def in_words(host: str, error: R1Error | OSError) -> R1Error:
     if isinstance(error, R1Error):
         return error
     return UnreachableError("SSH_FAILED", f"{host}: {error}", host=host)
-
-
-def unreached(host: str) -> ApplyError:
-    """No other host could give it the bytes, and they left here twice."""
-    message = f"{host}: image: no other host could pass it on, and the controller sent it twice"
-    fix = "open all TCP ports between the hosts' addresses: Ray needs them too"
-    return ApplyError("PEER_UNREACHABLE", message, host=host, fix=fix)

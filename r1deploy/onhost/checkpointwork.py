@@ -1,32 +1,26 @@
-"""What ``r1deploy weights`` does on a host: look, hash, offer to other hosts, fetch from one, pull from a hub.
+"""What ``r1deploy weights`` does on a host: look, hash, pull from a hub; the relay brings files to other hosts.
 
-rsync and the hub's client are programs of their own. Each answer is a marked line of JSON (``saying``). When nobody
+The hub's client is a program of its own. Each answer is a marked line of JSON (``saying``). When nobody
 reads them any more (the controller is gone) writing fails, and the work ends with it.
 """
 
 from __future__ import annotations
 
 import contextlib
-import errno
-import json
 import os
-import shutil
 import time
-from typing import Any, Callable, Dict, Mapping
+from typing import Callable
 
-from .copying import fetch
+from .answering import Answer, Order, answer_once
 from .destination import free_bytes, sizes_below, there
 from .hashing import sums_of
 from .hub import pull
-from .offer import serve, wait_for_end
 from .plainfiles import read_bytes
-from .saying import Refusal, say
+from .saying import Refusal
 from .shards import look_checkpoint, shards_of
 from .sums import LISTING, content_files, parse_sums
 
 SUMS_LIMIT = 16 << 20
-Order = Mapping[str, Any]
-Answer = Dict[str, Any]
 
 
 def look(request: Order) -> Answer:
@@ -36,7 +30,6 @@ def look(request: Order) -> Answer:
         "weights": look_checkpoint(path),
         "free": free_bytes(path),
         "sizes": sizes_below(path),
-        "rsync": shutil.which("rsync") is not None,
         "client": os.path.isdir(request["client"]) if request.get("client") else None,
     }
 
@@ -105,42 +98,16 @@ def listed_sums(path: str) -> dict[str, str]:
         raise Refusal("MANIFEST_INVALID", f"{listing}: {error}") from None
 
 
-def offer(request: Order) -> Answer:
-    """Let the other hosts read the checkpoint, with one password and from their addresses only, until we end."""
-    serve(request, say)
-    return {}
-
-
-def ended(request: Order) -> Answer:
-    """Wait until an offer is gone: its process, its connections, its password."""
-    return {"killed": wait_for_end(request["process"], 10)}
-
-
 OPS: dict[str, Callable[[Order], Answer]] = {
     "look": look,
     "mark": mark,
     "seen": seen,
     "unmark": unmark,
     "verify": verify,
-    "offer": offer,
-    "ended": ended,
-    "fetch": fetch,
     "pull": pull,
 }
 
 
 def main(text: str) -> int:
     """Do what the request asks for, and answer once; the exit code."""
-    request = json.loads(text)
-    try:
-        say("done", **OPS[request["op"]](request))
-    except BrokenPipeError:
-        os._exit(1)
-    except Refusal as error:
-        say("error", code=error.code, message=str(error), tail=error.tail[-8:])
-        return 1
-    except OSError as error:
-        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
-        say("error", code="DISK_FULL" if full else "STEP_FAILED", message=str(error), tail=[])
-        return 1
-    return 0
+    return answer_once(OPS, text)

@@ -56,9 +56,12 @@ def sizes_below(path: str) -> dict[str, int]:
 
 
 @contextlib.contextmanager
-def alone(path: str) -> Iterator[None]:
-    """One run at a time writes to a checkpoint; the lock goes with the process that holds it. Raises Refusal."""
-    name = f"{LOCKS}/weights-{hashlib.sha256(path.encode()).hexdigest()[:12]}.lock"
+def alone(path: str, locks: str | None = None) -> Iterator[None]:
+    """One run at a time writes to a checkpoint; the lock goes with the process that holds it. Raises Refusal.
+
+    In: the folder of the locks, where it is not LOCKS.
+    """
+    name = f"{locks or LOCKS}/weights-{hashlib.sha256(path.encode()).hexdigest()[:12]}.lock"
     handle = locked(name, lambda _: True)
     if handle is None:
         raise Refusal("WEIGHTS_BUSY", f"another run writes to {path} ({read_text(name) or '?'})")

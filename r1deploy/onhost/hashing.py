@@ -26,7 +26,7 @@ def sums_of(path: str, names: Sequence[str], record: str) -> tuple[dict[str, str
     sizes = {name: os.stat(os.path.join(path, name)).st_size for name in names if name not in known}
     total = sum(sizes.values())
     # The largest first: at the end no core waits for another one.
-    rows.update(_Hashing(path).rows(sorted(sizes, key=lambda name: -sizes[name]), total))
+    rows.update(Hashing(path).rows(sorted(sizes, key=lambda name: -sizes[name]), total))
     if sizes:
         remember(record, path, rows)
     return {name: rows[name][-1] for name in names}, total
@@ -43,7 +43,7 @@ def remember(record: str, path: str, rows: Rows) -> None:
     os.replace(partial, record)
 
 
-class _Hashing:
+class Hashing:
     """Files of a folder being read, a thread a core."""
 
     def __init__(self, path: str) -> None:

@@ -45,11 +45,12 @@ class ImageSink:
         """Hand over some bytes. Raises Refusal where the engine has refused them."""
         self._send(b"%x\r\n%b\r\n" % (len(data), data))
 
-    def finish(self) -> None:
-        """Hand over the end and wait for the engine. Raises Refusal."""
+    def finish(self) -> dict[str, Any]:
+        """Hand over the end and wait for the engine; there is nothing more to say of it. Raises Refusal."""
         self._send(b"0\r\n\r\n")
         if not self._answered:
             self._answer()
+        return {}
 
     def abandon(self) -> None:
         """End the load early. An image of it is removed; the one that had the name before has it again.

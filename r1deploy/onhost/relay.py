@@ -1,11 +1,13 @@
 """Receive a stream, hand it to a sink, and pass it on to the next host while it still comes.
 
 The order (JSON): ``op`` receive, ``address`` (ours, for the other hosts), ``allowed`` (names of those that may
-connect), ``secret`` of the run, ``size``, ``sha256``, ``room`` (bytes kept in memory), ``patience`` (seconds), and
-``sink``. Then lines on standard input: ``from TURN ADDRESS PORT`` (take the rest there from now on), ``leave TURN``
-(the source is gone), ``patience SECONDS``, ``feed`` (the rest follows here). Rows: ``ready`` with our port; ``joined``,
+connect), ``secret`` of the run, ``size``, ``sha256`` ("" where the sink itself checks what comes), ``room`` (bytes kept
+in memory), ``patience`` (seconds), and ``sink``: an engine's, or of files below a root. Then lines on standard input:
+``from TURN ADDRESS PORT`` (take the rest there from now on), ``leave TURN`` (the source is gone), ``patience SECONDS``,
+``alone`` (nobody takes from here for now), ``feed`` (the rest follows here). Rows: ``ready`` with our port; ``joined``,
 ``lost`` and ``behind`` with the turn that they are about; ``progress``; one ``done`` or ``error``. It ends with its
 standard input, or when nobody reads its rows.
+``op`` give is the beginning of a chain: see ``relaysource``.
 """
 
 from __future__ import annotations
@@ -21,17 +23,16 @@ import threading
 import time
 from typing import Any, Callable, Iterator, Mapping
 
-from .addresses import addresses_of
+from .filesink import FileSink
 from .imagesink import ImageSink
-from .relaylink import GOES_ON, TOO_LATE, Stranger, answer, asked, joined
+from .relaydoor import Door
+from .relaylink import Stranger, joined
 from .relayring import Behind, Ring
+from .relaysource import Giver
 from .saying import TICK, Refusal, say
-from .wiretalk import family_of
 
 # The sink gets so much of the end only when the sha256 of all is right.
 TAIL = 1 << 20
-# Connections that did not prove anything yet.
-AT_ONCE = 16
 LONGEST_LINE = 4096
 Read = Callable[[memoryview], int]
 
@@ -42,10 +43,12 @@ class Relay:
     def __init__(self, order: Mapping[str, Any]) -> None:
         self._order, self._size = order, int(order["size"])
         self._secret = order["secret"].encode()
-        self._ring = Ring(order["room"], max(0, self._size - TAIL), order["patience"])
+        tail = TAIL if order["sha256"] else 0
+        self._ring = Ring(order["room"], max(0, self._size - tail), order["patience"])
         self._rows: queue.Queue[tuple[str, dict[str, Any]] | Refusal | None] = queue.Queue()
         self._sources: queue.Queue[tuple[int, str, int]] = queue.Queue()
-        self._hash = hashlib.sha256()
+        # Where the sink itself checks what comes, nobody asks for the sum of all.
+        self._hash = hashlib.sha256() if order["sha256"] else None
         self._changing = threading.Lock()
         self._before: socket.socket | None = None
         self._next: socket.socket | None = None
@@ -53,14 +56,9 @@ class Relay:
 
     def run(self) -> int:
         """Do it; the exit code. Raises Refusal, and OSError where nobody reads our rows any more."""
-        listening, sink = self._listen(), self._sink()
-        say("ready", port=listening.getsockname()[1])
-        for work in (
-            lambda: self._serve_all(listening),
-            lambda: self._drain(sink),
-            self._from_peers,
-            self._hear,
-        ):
+        door, sink = Door(self._order, self._give), self._sink()
+        say("ready", port=door.port, size=self._size)
+        for work in (door.serve_all, lambda: self._drain(sink), self._from_peers, self._hear):
             threading.Thread(target=self._told, args=(work,), daemon=True).start()
         for row in self._happening():
             if isinstance(row, Refusal):
@@ -94,21 +92,20 @@ class Relay:
         except Exception as error:  # raised in the main thread
             self._rows.put(Refusal("STEP_FAILED", f"{type(error).__name__}: {error}"))
 
-    def _listen(self) -> socket.socket:
-        own = self._order["address"]
-        listening = socket.socket(family_of(own), socket.SOCK_STREAM)
+    def _sink(self) -> ImageSink | FileSink:
+        order = self._order["sink"]
+        if "root" in order:
+            return self._file_sink(order)
         try:
-            listening.bind((own, 0))
-            listening.listen(AT_ONCE)
-        except OSError as error:
-            raise Refusal("PEER_UNREACHABLE", f"cannot listen on {own}: {error.strerror}") from None
-        return listening
-
-    def _sink(self) -> ImageSink:
-        try:
-            return ImageSink(self._order["sink"])
+            return ImageSink(order)
         except OSError as error:
             raise Refusal("ENGINE_DOWN", f"the Docker Engine does not answer: {error.strerror or error}") from None
+
+    def _file_sink(self, order: Mapping[str, Any]) -> FileSink:
+        sink = FileSink(order)
+        if sink.size != self._size:
+            raise Refusal("STEP_FAILED", f"the stream has {self._size} bytes, the list says {sink.size}")
+        return sink
 
     # What comes.
 
@@ -126,6 +123,8 @@ class Relay:
             self._sources.put((int(turn), address, int(port)))
             with self._changing:
                 end(self._before)
+        elif words[:1] == ["alone"]:
+            self._ring.leave()
         elif words[:1] == ["patience"]:
             self._ring.wait_longer(float(words[1]))
         elif words[:1] == ["feed"]:
@@ -181,19 +180,20 @@ class Relay:
             count = read(room)
             if not count:
                 return
-            self._hash.update(room[:count])
+            if self._hash:
+                self._hash.update(room[:count])
             self._ring.put(count)
 
     def _judge(self) -> None:
         """All is here: the sink gets the end of it. Raises Refusal where it is not what was asked for."""
-        found, wanted = self._hash.hexdigest(), self._order["sha256"]
+        found, wanted = self._sum(), self._order["sha256"]
         if found != wanted:
             raise Refusal("TARBALL_DAMAGED", f"what arrived has sha256 {found}, r1deploy.lock says {wanted}")
         self._ring.open_end(self._size)
 
     # What goes.
 
-    def _drain(self, sink: ImageSink) -> None:
+    def _drain(self, sink: ImageSink | FileSink) -> None:
         """The stream into the sink."""
         left = self._size
         while left:
@@ -201,38 +201,25 @@ class Relay:
             sink.write(data)
             self._ring.sunk(len(data))
             left -= len(data)
-        sink.finish()
+        more = sink.finish()
         seconds = round(time.monotonic() - self._began, 3)
-        self._rows.put(("done", {"bytes": self._size, "seconds": seconds, "sha256": self._hash.hexdigest()}))
+        self._rows.put(("done", {"bytes": self._size, "seconds": seconds, "sha256": self._sum(), **more}))
 
-    def _serve_all(self, listening: socket.socket) -> None:
-        """Who connects: only the other hosts, each in a thread of its own until another one takes over."""
-        allowed = {address for name in self._order["allowed"] for address in addresses_of(name)}
-        open_ones = threading.BoundedSemaphore(AT_ONCE)
-        while True:
-            stream, place = listening.accept()
-            if place[0] not in allowed or not open_ones.acquire(blocking=False):
-                stream.close()
-                continue
-            threading.Thread(target=self._serve, args=(stream, open_ones), daemon=True).start()
+    def _sum(self) -> str:
+        """The sha256 of all, where it was asked for."""
+        return self._hash.hexdigest() if self._hash else ""
 
-    def _serve(self, stream: socket.socket, open_ones: threading.BoundedSemaphore) -> None:
-        with contextlib.suppress(OSError, Stranger, Behind), stream:
-            try:
-                place, proved = asked(stream, self._secret)
-            finally:
-                open_ones.release()
-            try:
-                ticket = self._ring.join(place)
-            except Behind:
-                answer(stream, self._secret, proved, TOO_LATE)
-                raise
-            self._served_is(stream)
-            answer(stream, self._secret, proved, GOES_ON)
-            while place < self._size:
-                data = self._ring.for_next(ticket, place)
-                stream.sendall(data)
-                place += len(data)
+    def _give(self, stream: socket.socket, place: int) -> Iterator[bytes]:
+        """The bytes for a successor, in place of any other. Raises Behind."""
+        ticket = self._ring.join(place)
+        self._served_is(stream)
+        return self._blocks(ticket, place)
+
+    def _blocks(self, ticket: int, place: int) -> Iterator[bytes]:
+        while place < self._size:
+            data = self._ring.for_next(ticket, place)
+            yield data
+            place += len(data)
 
     def _served_is(self, stream: socket.socket | None) -> None:
         """The successor's connection from now on; a former one ends."""
@@ -249,13 +236,17 @@ def end(stream: socket.socket | None) -> None:
 
 
 def main(text: str) -> int:
-    """Receive; the exit code."""
+    """Receive, or give; the exit code."""
+    order = json.loads(text)
     try:
-        return Relay(json.loads(text)).run()
+        return (Giver(order) if order["op"] == "give" else Relay(order)).run()
     except Refusal as refusal:
         with contextlib.suppress(OSError):
             say("error", code=refusal.code, message=str(refusal), tail=refusal.tail)
     except BrokenPipeError:
         # Python would complain when it flushes at its end.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            say("error", code="STEP_FAILED", message=str(error), tail=[])
     return 1

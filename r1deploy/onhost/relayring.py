@@ -69,6 +69,12 @@ class Ring:
         self._ticket += 1
         self.late.set()
 
+    def leave(self) -> None:
+        """The successor, if there is one, goes on elsewhere: nobody waits for it."""
+        with self._changed:
+            self._let_go()
+            self._changed.notify_all()
+
     def put(self, count: int) -> None:
         """So many bytes of the room are written."""
         with self._changed:

@@ -30,10 +30,8 @@ class Measure(NamedTuple):
 NO_MEASURE = Measure(lambda: 0, 0)
 
 
-def watched(
-    argv: Sequence[str], environment: Mapping[str, str], measure: Measure, stdin: bytes = b""
-) -> tuple[int, list[str]]:
-    """(exit code, last lines) of a program. In: what is added to its environment, what it reads.
+def watched(argv: Sequence[str], environment: Mapping[str, str], measure: Measure) -> tuple[int, list[str]]:
+    """(exit code, last lines) of a program that reads nothing. In: what is added to its environment.
 
     Raises OSError, also where nobody reads us any more: then the program is ended.
     """
@@ -42,14 +40,11 @@ def watched(
             argv,
             env={**os.environ, **environment},
             start_new_session=True,
-            stdin=subprocess.PIPE,
+            stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,
         )
         try:
-            if process.stdin is not None:
-                process.stdin.write(stdin)
-                process.stdin.close()
             while process.poll() is None:
                 measure.say()
                 time.sleep(TICK)

@@ -13,6 +13,11 @@ def lock_file(cluster: str) -> str:
     return f"/run/r1deploy/{cluster}.lock"
 
 
+def list_file(cluster: str, what: str) -> str:
+    """The list of files on their way, on each host, beside the locks."""
+    return f"/run/r1deploy/{cluster}-{what}.json"
+
+
 @dataclass(frozen=True)
 class Layout:
     """Paths below ``top``, which is ``state_dir`` of the settings."""

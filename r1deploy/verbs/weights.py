@@ -11,9 +11,9 @@ from r1deploy.checkpoint.sending import (
     Sending,
     check_arrived,
     hidden,
+    lacking,
     no_source,
     refuse_no_room,
-    refuse_no_rsync,
     send,
     whole_copy,
 )
@@ -56,9 +56,9 @@ class Pushed:
 
 
 def push(run: Run, source: str | None) -> Pushed:
-    """Bring the checkpoint of one host to those that do not see it, all at once, and prove what arrived.
+    """Bring the checkpoint of one host to those that do not see it, from host to host, and prove what arrived.
 
-    Raises PreflightError before anything is written: no whole copy, no room, no rsync. ApplyError after.
+    Raises PreflightError before anything is written: no whole copy, no room. ApplyError after.
     """
     wanted = manifest_of(run.settings)
     with open_hosts(run) as hosts:
@@ -74,7 +74,6 @@ def push(run: Run, source: str | None) -> Pushed:
         shared = tuple(host.name for host in own if host is not chosen)
         if not targets:
             return Pushed(chosen.name, (), shared, 0, 0)
-        refuse_no_rsync([chosen, *targets], looks)
         proven = prove(hosts, chosen, wanted, True, run.bar)
         for check in judge(hosts.path, [chosen], proven):
             if check.code:
@@ -82,11 +81,14 @@ def push(run: Run, source: str | None) -> Pushed:
                 raise PreflightError(check.code, message, host=chosen.name, fix=check.fix)
         sizes = {name: int(size) for name, size in looks[chosen.name]["sizes"].items() if not hidden(name)}
         refuse_no_room(hosts.path, targets, sizes, looks)
-        run.say(f"from {chosen.name} to {where(targets)}: {size_of(sum(sizes.values()))}")
-        sending = Sending(hosts, chosen, targets, sizes)
-        send(sending)
-        arrived = check_arrived(sending, proven["sums"])
-        return Pushed(chosen.name, tuple(host.name for host in targets), shared, arrived, sum(sizes.values()))
+        left = lacking(hosts, targets, sizes, looks, proven["sums"])
+        if left:
+            run.say(f"from {chosen.name} to {where(left)}: {size_of(sum(sizes.values()))}")
+            sending = Sending(hosts, chosen, left)
+            send(sending)
+            check_arrived(sending, proven["sums"])
+        names = tuple(host.name for host in targets)
+        return Pushed(chosen.name, names, shared, len(proven["sums"]), sum(sizes.values()))
 
 
 @dataclass(frozen=True)

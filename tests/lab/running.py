@@ -173,7 +173,7 @@ def state(cluster: Cluster) -> dict[str, Any]:
 
 # What ends with the run on the hosts too, whatever ended it. Modules and jobs go on: the next run joins them.
 ENDS_WITH_IT = """
-ps -eo args | grep -E '[r]sync --server|[s]ftp-server' || true
+ps -eo args | grep -E '[r]sync --server|[s]ftp-server|[ ](relay|filework)$' || true
 ls -d /run/r1deploy/lab.lock 2>/dev/null || true
 """
 

@@ -66,7 +66,7 @@ def sudoers(cluster: Cluster, text: str) -> Iterator[None]:
 
 # 6: sudo
 def test_a_user_with_sudo_mends_and_serves(as_ops: Cluster) -> None:
-    # The tree and the image travel by rsync, which needs sudo at the other side.
+    # The tree and the image come from host to host, for which each needs root.
     as_ops.sh("node2", "rm -rf /var/lib/r1deploy/trees/flaggems-*/*; docker ps -aq | xargs docker rm -f >/dev/null")
     as_ops.sh("node2", "docker rmi -f baai:v5 >/dev/null")
     done = as_ops.r1("bootstrap", "--yes")

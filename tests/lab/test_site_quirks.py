@@ -42,14 +42,13 @@ Host *
 class Quirk:
     """What a site has: scripts on each host and back, words of the inventory for each host, an environment here.
 
-    ``rsync``: whether rsync can work there; where its shell prints text it cannot. ``forwards``: whether a tunnel can.
+    ``forwards``: whether a tunnel can work there.
     """
 
     on: str = "true"
     off: str = "true"
     inventory: str = ""
     here: dict[str, str] = field(default_factory=dict)
-    rsync: bool = True
     forwards: bool = True
 
 
@@ -62,7 +61,6 @@ QUIRKS = {
     "noisy shell files": Quirk(
         bashrc("echo Welcome; echo careful >&2"),
         BASHRC_BACK,
-        rsync=False,
     ),
     "a shell that shows its commands": Quirk(bashrc("set -x"), BASHRC_BACK),
     "ssh_config for people": Quirk(inventory="ansible_ssh_common_args='-F {config}'"),
@@ -105,7 +103,6 @@ def joined(rows: list[Quirk]) -> Quirk:
         "; ".join(f"( {row.off} )" for row in reversed(rows)),
         " ".join(row.inventory for row in rows),
         {name: value for row in rows for name, value in row.here.items()},
-        all(row.rsync for row in rows),
         all(row.forwards for row in rows),
     )
 
@@ -116,7 +113,6 @@ class Odd:
 
     cluster: Cluster
     env: dict[str, str]
-    rsync: bool
     forwards: bool
 
     def ok(self, *argv: str) -> str:
@@ -137,9 +133,7 @@ def started(cluster: Cluster, quirk: Quirk, folder: Path) -> Odd:
     path = folder / "inventory.ini"
     for host in HOSTS:
         path.write_text(path.read_text().replace(f"{host} ", f"{host} {words} ", 1))
-    return Odd(
-        found, {name: value.format(long=long) for name, value in quirk.here.items()}, quirk.rsync, quirk.forwards
-    )
+    return Odd(found, {name: value.format(long=long) for name, value in quirk.here.items()}, quirk.forwards)
 
 
 @pytest.fixture(params=[EVERYTHING, *(pytest.param(name, marks=pytest.mark.long) for name in QUIRKS)])
@@ -164,8 +158,7 @@ def test_every_verb_works(odd: Odd) -> None:
     # A Python that is elsewhere is named in the head's line.
     assert {row["step"] for row in json.loads(odd.ok("plan", "--json"))["changes"]} <= {"trust"}
     odd.cluster.sh("node2", "rm -r /var/lib/r1deploy/releases/*/config/*")
-    if odd.rsync:
-        odd.cluster.sh("node2", "rm -r /var/lib/r1deploy/trees/flaggems-*/FlagGems")
+    odd.cluster.sh("node2", "rm -r /var/lib/r1deploy/trees/flaggems-*/FlagGems")
     assert "Ready to serve." in odd.ok("bootstrap", "--yes")
     assert json.loads(odd.ok("plan", "--json"))["changes"] == []
     assert json.loads(odd.ok("serve", "--json"))["answer"]
@@ -187,13 +180,16 @@ def test_every_verb_works(odd: Odd) -> None:
 
 
 def test_rsync_through_a_shell_that_prints_is_named(ready: Cluster) -> None:
-    """field.md 3.1: the cause, and what mends it; then nothing of it is left."""
+    """field.md 3.1: the cause, and what mends it; then nothing of it is left. Ports are closed: so rsync is needed."""
     quirk = QUIRKS["noisy shell files"]
+    closed = "INPUT -p tcp --syn ! --dport 22 -j REJECT"
     ready.sh("node2", f"{quirk.on}; rm -r /var/lib/r1deploy/trees/flaggems-*/FlagGems")
+    ready.sh("node1", f"iptables -I {closed}")
     try:
         refused(ready.r1("bootstrap", "--yes"), 6, "node2", "SHELL_NOISY")
     finally:
         ready.sh("node2", quirk.off)
+        ready.sh("node1", f"iptables -D {closed}")
     assert ready.r1("bootstrap", "--yes").code == 0
     assert ready.plan() == []
 

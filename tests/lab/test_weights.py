@@ -85,16 +85,21 @@ def site(cluster: Cluster, tmp_path: Path) -> Iterator[Cluster]:
     left = {host: found.sh(host, REMAINS) for host in HOSTS}
     for host in HOSTS:
         found.sh(host, f"umount {LOCAL} 2>/dev/null; rm -rf {LOCAL} {STATE} /var/lib/r1deploy/hub")
-    # field.md 2.15: the offer's folder, with the password of the run, is gone when the command has ended.
+    # field.md 2.15: what gave to others, and knew the secret of the run, is gone when the command has ended.
     assert left == dict.fromkeys(HOSTS, ""), "something of a run stayed on a host"
 
 
-REMAINS = """
-pgrep -x rsync | xargs -r ps -o pid=,args= -p
-ls -d /tmp/r1-offer-* /run/r1deploy/offer-* /run/r1deploy/secrets /run/r1deploy/rsyncd.conf 2>/dev/null
+# Processes of a relay: its name is the last word of the command.
+RELAYS = "ps -eo args | grep -E '[ ](relay|filework)$' || true"
+REMAINS = f"""
+{RELAYS}
+ls -d /run/r1deploy/*-weights.json 2>/dev/null
 find /srv /mnt/share -name '.r1deploy-????????????????' 2>/dev/null
 true
 """
+
+
+SENT = "cat /sys/class/net/*/statistics/tx_bytes | sort -n | tail -1"
 
 
 def refused(done: Ran, exit_code: int, *words: str) -> None:
@@ -119,6 +124,8 @@ def test_pushed_where_it_is_not_shared_then_remembered(site: Cluster) -> None:
     assert done.code == 0, done.err
     assert done.out == "node2: 5 files, 6.0 MiB, as on node1, verified.\n"
     assert sums(site, "node2") == WANTED
+    done = site.r1("weights", "push")
+    assert done.code == 0 and "from host to host" not in done.text, "an unchanged run sends nothing"
     done = site.r1("weights", "verify", "--json")
     assert done.code == 0, done.out
     rows = {(row["host"], row["name"]): row["detail"] for row in json.loads(done.out)["checks"]}
@@ -170,6 +177,13 @@ def test_no_room_is_found_before_a_byte_moves(site: Cluster) -> None:
     assert site.sh("node2", f"find {LOCAL} -type f") == ""
 
 
+def test_a_link_where_a_folder_should_be_is_not_followed(site: Cluster) -> None:
+    lay(site, "node1", {**FILES, "sub/more.json": b"{}"})
+    site.sh("node2", f"mkdir -p {PLACE} /srv/elsewhere && ln -s /srv/elsewhere {PLACE}/sub")
+    refused(site.r1("weights", "push"), 6, "WEIGHTS_COPY_FAILED", "node2: weights:", "no folder but a link")
+    assert site.sh("node2", "find /srv/elsewhere -type f; rm -r /srv/elsewhere") == ""
+
+
 def test_killed_push_ends_on_the_hosts_and_goes_on(site: Cluster) -> None:
     files = checkpoint(8 << 20)
     lay(site, "node1", files)
@@ -179,21 +193,24 @@ def test_killed_push_ends_on_the_hosts_and_goes_on(site: Cluster) -> None:
         argv = [sys.executable, "-m", "r1deploy", "weights", "push"]
         process = subprocess.Popen(argv, cwd=site.folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
         until = time.monotonic() + 60
-        while not site.lab.exec("node2", "sh", "-c", f"find {PLACE} -name '*{SHARDS[0]}*' -size +1M 2>/dev/null")[1]:
+        while not site.lab.exec("node2", "sh", "-c", f"find {PLACE} -name '.r1part-*' -size +5M 2>/dev/null")[1]:
             assert process.poll() is None and time.monotonic() < until
             time.sleep(0.3)
         os.kill(process.pid, signal.SIGKILL)
         process.communicate()
         until = time.monotonic() + 15
-        while site.sh("node1", "pgrep -x rsync; true") + site.sh("node2", "pgrep -x rsync; true"):
-            assert time.monotonic() < until, "rsync goes on without its controller"
+        while site.sh("node1", RELAYS) + site.sh("node2", RELAYS):
+            assert time.monotonic() < until, "a relay goes on without its controller"
             time.sleep(0.3)
     finally:
         site.sh("node1", "tc qdisc del dev eth0 root")
     kept = site.sh("node2", f"find {PLACE} -type f").splitlines()
     assert f"{PLACE}/{SHARDS[-1]}" not in kept, "a file has its name before it is whole"
-    assert any(".r1deploy-partial/" in name for name in kept), kept
+    had = sum(int(row) for row in site.sh("node2", f"find {PLACE} -type f -printf '%s\\n'").split())
+    assert had > 5 << 20 and any("/.r1part-" in name for name in kept), kept
+    before = int(site.sh("node1", SENT))
     assert site.r1("weights", "push").code == 0
+    assert int(site.sh("node1", SENT)) - before < (25 << 20) - had, "it goes on inside of a file"
     assert sums(site, "node2") == {name: hashlib.sha256(data).hexdigest() for name, data in files.items()}
 
 

@@ -116,7 +116,3 @@ def test_what_goes_wrong_is_said(
     status, row = work(capsys, "look")
     assert (status, row["kind"], row["code"], row["message"]) == (1, "error", code, str(error))
     assert row["tail"] == [str(number) for number in range(12, 20)] * (code == "HUB_TLS")
-
-
-def test_an_offer_that_has_ended(capsys: pytest.CaptureFixture[str]) -> None:
-    assert work(capsys, "ended", process="999999999 1") == (0, {"kind": "done", "killed": False})

@@ -138,7 +138,7 @@ ELSEWHERE = {
     "LOCKED": "lab/test_locks.py test_second_run_is_told_who_and_may_wait",
     "LOCK_LOST": "lab/test_locks.py test_released_lock_ends_the_run_that_held_it",
     "RESET_NAME": "lab/test_reset.py test_reset_leaves_the_hosts_as_before_bootstrap",
-    "WEIGHTS_COPY_FAILED": "lab/test_weights.py test_killed_push_ends_on_the_hosts_and_goes_on",
+    "WEIGHTS_COPY_FAILED": "lab/test_weights.py test_a_link_where_a_folder_should_be_is_not_followed",
     "WEIGHTS_DAMAGED": "lab/test_weights.py test_damage_is_named_and_push_mends_it",
     "WEIGHTS_MISSING": "lab/test_weights.py test_pushed_where_it_is_not_shared_then_remembered",
     "YES_MISSING": "unit/test_agreed.py test_without_a_terminal_and_without_yes_it_is_refused",

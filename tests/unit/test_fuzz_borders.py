@@ -150,7 +150,6 @@ LOOK = {
     "weights": {"path": "/m", "exists": True, "shards": 1, "missing": [], "bad": [], "bytes": 9, "config": True},
     "free": 9,
     "sizes": {"a": 1},
-    "rsync": True,
     "client": None,
 }
 VERIFY = {
@@ -164,9 +163,8 @@ ROWS = [
     ("pull", PULL),
     ("mark", {"kind": "done", "marked": "/m/.r1deploy-x"}),
     ("seen", {"kind": "done", "seen": True}),
-    ("fetch", {"kind": "done"}),
-    ("fetch", {"kind": "progress", "done": 1, "total": 2}),
-    ("offer", {"kind": "ready", "port": 40000, "process": "1 2"}),
+    ("unmark", {"kind": "done"}),
+    ("verify", {"kind": "progress", "done": 1, "total": 2}),
     ("pull", {"kind": "note", "text": "going on"}),
     ("look", {"kind": "error", "code": "DISK_FULL", "message": "full", "tail": []}),
 ]
