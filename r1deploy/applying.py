@@ -7,10 +7,10 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-from r1deploy.ansible.events import Event, Kind
 from r1deploy.ansible.folder import run_folder
 from r1deploy.ansible.runner import Play
 from r1deploy.errors import ApplyError, R1Error
+from r1deploy.fanout.logged import logged
 from r1deploy.fanout.spreading import Load, Told, spread
 from r1deploy.fanout.treetravel import bring_trees, receivers
 from r1deploy.inputs.key import key_file
@@ -22,9 +22,6 @@ from r1deploy.planning.rolevars import Brought, groups, host_vars, role_vars
 from r1deploy.planning.steps import BUILDER, CLONE, CLONES, FIRST, JOINED, OTHERS, Work, apart, divided, left_of
 from r1deploy.run import Run
 from r1deploy.units import size_of
-
-# What the log and the display call the way of the image.
-SPREAD = "goes from host to host"
 
 
 def apply(run: Run, view: View, steps: tuple[str, ...]) -> None:
@@ -149,11 +146,8 @@ def bring_image(run: Run, view: View, load: Load, settled: Callable[[str, R1Erro
     ways = {host.name: run.context.way(view.probed, host.name) for host in hosts}
     lanes = run.lanes
 
-    def hear(kind: Kind, host: str | None, error: R1Error | None = None) -> None:
-        run.heard(Event(kind, "image", SPREAD, host, {"msg": error.message} if error else {}))
-
     def end(host: str, error: R1Error | None) -> None:
-        hear("failed" if error else "changed", host, error)
+        heard(host, error)
         settled(host, error)
 
     def check() -> None:
@@ -162,9 +156,7 @@ def bring_image(run: Run, view: View, load: Load, settled: Callable[[str, R1Erro
 
     names = ", ".join(host.name for host in hosts)
     run.say(f"image: {load.path.name} ({size_of(load.size)}) goes from host to host: {names}")
-    hear("task", None)
-    for host in hosts:
-        hear("start", host.name)
+    heard = logged(run, "image", [host.name for host in hosts], "failed")
     ended = spread(ways, hosts, load, Told(run.say, run.bar, check, end))
     errors = [error for error in ended.values() if error is not None]
     if errors:

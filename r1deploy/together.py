@@ -49,17 +49,11 @@ def together(works: Mapping[Key, Callable[[], T]], at_once: int | None = None) -
     return {key: results[key] for key in works}
 
 
-def in_order(*works: Callable[[], T]) -> Iterator[T]:
-    """Begin all at once; yield what each returned, in their order.
-
-    Raises the first error in that order as soon as it is known; nobody waits for what comes after it.
-    """
-    for begun in [begin(work) for work in works]:
-        yield begun.result()
-
-
 def begin(work: Callable[[], T]) -> Future[T]:
-    """Work in a thread that does not keep the process; its result comes, or what it raised."""
+    """Work in a thread that does not keep the process; its result comes, or what it raised.
+
+    For what leaves nothing behind where it is ended in the middle: no process, no file.
+    """
     future: Future[T] = Future()
 
     def one() -> None:

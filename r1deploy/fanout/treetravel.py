@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from r1deploy.cluster.host import Host
 from r1deploy.errors import ApplyError, PreflightError, UnreachableError
 from r1deploy.fanout.bringing import Bringing, Ended, Files
+from r1deploy.fanout.logged import logged
 from r1deploy.fanout.spreading import Told
 from r1deploy.observe.view import View
 from r1deploy.planning.layout import list_file
@@ -35,12 +36,17 @@ def bring_trees(run: Run, view: View, steps: Sequence[str]) -> None:
     Raises LockedError LOCK_LOST, Stopped.
     """
     wanted: dict[tuple[str, ...], tuple[str, ...]] = {}
+    # Both trees are one stream for the hosts that lack both; in the log it is the later step's.
+    steps_of: dict[tuple[str, ...], str] = {}
     for step, names in receivers(view, steps).items():
         wanted[names] = (*wanted.get(names, ()), *parts_of(view, step))
+        steps_of[names] = step
     for names, parts in wanted.items():
-        run.at("trees")
         hosts = [host for host in view.desired.hosts if host.name in names]
+        heard = logged(run, steps_of[names], names, "skipped")
         ended = brought(run, view, hosts, parts)
+        for name, error in ended.items():
+            heard(name, error)
         missed = [name for name, error in ended.items() if error is not None]
         if missed:
             run.say(f"trees: {', '.join(missed)}: they come through the controller instead")

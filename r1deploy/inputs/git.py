@@ -7,7 +7,6 @@ import os
 import re
 import shlex
 import subprocess
-import threading
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -20,8 +19,6 @@ from r1deploy.settings.redact import without_login
 COMMIT = re.compile(r"^[0-9a-f]{40}$")
 
 GIT_SECONDS = 120
-# Git refuses a second fetch into a clone that is at work.
-_ONE_FETCH = threading.Lock()
 
 
 def cache_folder() -> Path:
@@ -108,14 +105,6 @@ def clone_with(settings: Settings, commit: str) -> Path:
     """A clone of FlagScale, kept here, that holds a commit. Raises PreflightError where the commit is gone."""
     url = gitlogin.bare(settings.flagscale.url)
     clone = cache_folder() / (hashlib.sha256(url.encode()).hexdigest()[:16] + ".git")
-    with _ONE_FETCH:
-        _fetch(settings, clone, commit)
-    return clone
-
-
-def _fetch(settings: Settings, clone: Path, commit: str) -> None:
-    """Bring a commit of FlagScale into the clone, where it is not in it. Raises as ``clone_with`` does."""
-    url = gitlogin.bare(settings.flagscale.url)
     if not (clone / "HEAD").exists():
         clone.parent.mkdir(parents=True, exist_ok=True)
         git(settings, "init", "-q", "--bare", str(clone))
@@ -131,6 +120,7 @@ def _fetch(settings: Settings, clone: Path, commit: str) -> None:
             fix = "check patch.commit and flagscale.url"
             message = f"{without_login(url)} has no commit {commit[:12]}"
             raise PreflightError("GIT_REF_GONE", message, evidence=error.evidence, fix=fix) from None
+    return clone
 
 
 def blobs(settings: Settings, commit: str, paths: list[str]) -> dict[str, bytes]:

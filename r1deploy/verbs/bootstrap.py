@@ -17,7 +17,7 @@ from r1deploy.planning.steps import STEPS
 from r1deploy.run import Run
 from r1deploy.settings import lockfile
 from r1deploy.settings.lockfile import Lock
-from r1deploy.together import in_order
+from r1deploy.together import begin
 
 NEED_KEY = {"patch"}
 
@@ -94,20 +94,18 @@ def refuse_headless(run: Run, view: View) -> None:
 
 
 def prove(run: Run, view: View) -> None:
-    """The commits, the tarball and the key that a plan needs can be had and are right, all looked at at once.
+    """The commits, the tarball and the key that a plan needs can be had and are right. Raises PreflightError.
 
-    Said in one order, whatever is done first. Raises PreflightError, the first one in that order.
+    The tarball is hashed while git is asked: that stays in this thread, where a signal ends it whole.
     """
     steps = {row.step for row in view.plan.changes}
-    proofs: list[Callable[[], str]] = []
+    hashed = begin(lambda: prove_tarball(run.settings, view.lock.image)) if "image" in steps else None
     if {"sources", "patch"} & steps:
-        proofs.append(lambda: prove_upstreams(run.settings, view.lock))
-    if view.plan.hosts_of("image"):
-        proofs.append(lambda: prove_tarball(run.settings, view.lock.image))
+        run.say(prove_upstreams(run.settings, view.lock))
+    if hashed:
+        run.say(hashed.result())
     if NEED_KEY & steps:
-        proofs.append(lambda: prove_key(run.settings, view.lock.patch.ciphertexts if view.lock.patch else {}))
-    for sentence in in_order(*proofs):
-        run.say(sentence)
+        run.say(prove_key(run.settings, view.lock.patch.ciphertexts if view.lock.patch else {}))
 
 
 def agreed(run: Run, options: Options, view: View, confirm: Callable[[View], None]) -> View:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -18,6 +19,7 @@ from r1deploy import applying
 from r1deploy.ansible.events import Event
 from r1deploy.cluster.host import Host
 from r1deploy.errors import ApplyError, PreflightError
+from r1deploy.fanout.logged import SPREAD
 from r1deploy.fanout.spreading import Load
 from r1deploy.journal import Journal
 from r1deploy.planning.changes import Change
@@ -25,7 +27,8 @@ from r1deploy.planning.planner import Plan
 from r1deploy.planning.steps import CLONE, LANES, STEPS, apart, divided, left_of
 from r1deploy.run import Run, Voice
 from r1deploy.signals import Stopped
-from r1deploy.together import Ended, Lanes, in_order
+from r1deploy.together import Ended, Lanes
+from r1deploy.verbs import bootstrap
 
 SECONDS = 60
 ALL = ("a", "b", "c")
@@ -77,26 +80,30 @@ def test_two_lanes_only_where_the_builder_builds_beside_others(work: Mapping[str
 # Work side by side.
 
 
-def test_results_come_in_order_and_the_first_error_of_that_order() -> None:
-    second = threading.Event()
+@pytest.mark.parametrize("bad", [None, "commits", "tarball"])
+def test_the_tarball_is_hashed_while_git_is_asked(monkeypatch: pytest.MonkeyPatch, bad: str | None) -> None:
+    """What is said, and the error that is raised, come in one order."""
+    hashing, said = threading.Event(), list[str]()
 
-    def first() -> str:
-        assert second.wait(SECONDS), "all are begun at once"
-        return "first"
+    def proof(name: str, work: Callable[[], object]) -> Callable[..., str]:
+        def prove(*_: object) -> str:
+            assert work() is not False
+            if name == bad:
+                raise PreflightError("TARBALL_DAMAGED", name)
+            return name
 
-    def then() -> str:
-        second.set()
-        return "second"
+        return prove
 
-    def refuses() -> str:
-        raise PreflightError("KEY_WRONG", "refused")
-
-    never = threading.Event()
-    said: list[str] = []
-    with pytest.raises(PreflightError, match="refused"):
-        for sentence in in_order(first, then, refuses, lambda: str(never.wait())):
-            said.append(sentence)
-    assert said == ["first", "second"]
+    monkeypatch.setattr(bootstrap, "prove_upstreams", proof("commits", lambda: hashing.wait(SECONDS)))
+    monkeypatch.setattr(bootstrap, "prove_tarball", proof("tarball", hashing.set))
+    monkeypatch.setattr(bootstrap, "prove_key", proof("key", lambda: None))
+    rows = tuple(Change(step, "b", "x", "a", "b", "") for step in ("image", "sources", "patch"))
+    nothing: Any = None
+    view: Any = SimpleNamespace(plan=Plan(rows, (), (), nothing), lock=SimpleNamespace(image=None, patch=None))
+    context: Any = SimpleNamespace(settings=None)
+    with pytest.raises(PreflightError, match=bad) if bad else contextlib.nullcontext():
+        bootstrap.prove(Run(context, Voice(said.append)), view)
+    assert said == {None: ["commits", "tarball", "key"], "commits": [], "tarball": ["commits"]}[bad]
 
 
 def test_where_a_lane_fails_the_others_begin_nothing_new_and_are_waited_for() -> None:
@@ -322,7 +329,7 @@ def test_the_way_of_the_image_is_in_the_log_with_each_hosts_end(
     assert settled == ["b", "a", "c"]
     assert run.log is not None
     rows = [json.loads(line) for line in run.log.read_text().splitlines()]
-    assert {(row["step"], row["task"]) for row in rows} == {("image", applying.SPREAD)}
+    assert {(row["step"], row["task"]) for row in rows} == {("image", SPREAD)}
     assert [(row["kind"], row["host"]) for row in rows] == [
         ("task", None),
         ("changed", "b"),
