@@ -7,7 +7,6 @@ import fcntl
 import os
 import select
 import shlex
-import signal
 import sys
 import threading
 import time
@@ -15,7 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from r1deploy import signals
-from r1deploy.ansible import supervisor
+from r1deploy.ansible import supervisor, watchdog
 
 # The folder of the run, for the callback plugin that asks before each task and each play.
 FOLDER = "R1_RUN_FOLDER"
@@ -35,30 +34,6 @@ def launcher(folder: Path, own: Path) -> Path:
     program.write_text(f'#!/bin/sh\nexec {command} "$@"\n', encoding="utf-8")
     program.chmod(0o700)
     return place
-
-
-def end_marked(folder: Path) -> None:
-    """End what has the run's folder in its environment or arguments: the supervisor was killed and cannot."""
-    until = time.monotonic() + supervisor.PATIENCE_SECONDS
-    while time.monotonic() < until:
-        pids = marked(folder)
-        for pid in pids:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
-        if not pids:
-            return
-        time.sleep(0.01)
-
-
-def marked(folder: Path) -> list[int]:
-    """Processes other than this one that know the folder of a run."""
-    pids, mark = [], bytes(folder)
-    for entry in Path("/proc").glob("[0-9]*"):
-        with contextlib.suppress(OSError):
-            known = mark in (entry / "environ").read_bytes() or mark in (entry / "cmdline").read_bytes()
-            if known and int(entry.name) != os.getpid():
-                pids.append(int(entry.name))
-    return pids
 
 
 class Leash:
@@ -116,7 +91,8 @@ class Leash:
                 except BlockingIOError:
                     time.sleep(0.005)
         if alive.exists():
-            end_marked(self._folder)
+            # The supervisor was killed, and cannot end what is below it.
+            watchdog.end_marked(self._folder)
 
     def _answer(self) -> None:
         ended = False

@@ -255,9 +255,8 @@ class Spreading:
 
     def _unreached(self, member: Member) -> ApplyError:
         """No other host could give it the bytes, and they left where they begin twice."""
-        message = (
-            f"{member.name}: {self._load.what}: no other host could pass it on, and {self._load.source} sent it twice"
-        )
+        load = self._load
+        message = f"{member.name}: {load.what}: no other host could pass it on, and {load.source} sent it twice"
         fix = "open all TCP ports between the hosts' addresses: Ray needs them too"
         return ApplyError("PEER_UNREACHABLE", message, host=member.name, fix=fix)
 
@@ -302,10 +301,9 @@ class Spreading:
         member, self._to_feed = self._to_feed, None
         if member is not None and not member.gone:
             member.waits = False
-            for row in self.chain.members:
-                if row.waits:
-                    sources = ", ".join(sorted(row.refused))
-                    self._told.say(f"{row.name} does not reach {sources}: it gets it when the others are done")
+            for row in [row for row in self.chain.members if row.waits]:
+                sources = ", ".join(sorted(row.refused))
+                self._told.say(f"{row.name} does not reach {sources}: it gets it when the others are done")
             if self._load.origin:
                 self._fed += self._load.size - member.place
                 self._say_to(member, member.told(self._load.origin))

@@ -23,7 +23,7 @@ from typing import Any
 
 from r1deploy.ansible import supervisor
 from r1deploy.ansible.folder import PREFIX
-from r1deploy.ansible.leash import marked
+from r1deploy.ansible.watchdog import marked
 from r1deploy.journal import state_home
 from r1deploy.observe.context import open_context
 from r1deploy.observe.view import lock_of, look

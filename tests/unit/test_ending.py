@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from r1deploy.ansible import folder, leash, supervisor
+from r1deploy.ansible import folder, supervisor, watchdog
 
 SCRIPT = """
 import sys
@@ -78,7 +78,7 @@ class Run:
 
     def left(self) -> list[str]:
         """Processes that know the temporary folder or what the play runs; they may be dead in a moment."""
-        pids = [pid for pid in leash.marked(self.temporary) if pid != self.process.pid]
+        pids = [pid for pid in watchdog.marked(self.temporary) if pid != self.process.pid]
         rows = []
         for pid in pids:
             with contextlib.suppress(OSError):
@@ -88,7 +88,7 @@ class Run:
     def waiting(self) -> list[int]:
         """Processes for whose end the first task waits."""
         found = []
-        for pid in leash.marked(self.temporary):
+        for pid in watchdog.marked(self.temporary):
             with contextlib.suppress(OSError):
                 if b"sleep\x00302" in Path(f"/proc/{pid}/cmdline").read_bytes():
                     found.append(pid)
@@ -122,7 +122,7 @@ def started(tmp_path: Path) -> Iterator[Run]:
 
 def supervisor_of(run: Run) -> int:
     name = os.path.basename(supervisor.__file__)
-    pids = [pid for pid in leash.marked(run.temporary) if name in Path(f"/proc/{pid}/cmdline").read_text()]
+    pids = [pid for pid in watchdog.marked(run.temporary) if name in Path(f"/proc/{pid}/cmdline").read_text()]
     assert len(pids) == 1
     return pids[0]
 
@@ -268,3 +268,29 @@ def test_a_folder_that_another_run_sweeps_at_once_is_made_again(
     path, handle = folder.make()
     assert [Path(row).exists() for row in made] == [False, False, True] and str(path) == made[-1]
     os.close(handle)
+
+
+KEEPS_OPEN = """
+import subprocess, sys, time
+from r1deploy.ansible.sockets import kept_open
+with kept_open() as sockets:
+    subprocess.Popen(["sleep", "600"], env={"SOCKETS": sockets}, start_new_session=True)
+    print(sockets, flush=True)
+    sys.stdin.read()
+"""
+
+
+@pytest.mark.parametrize("killed", [True, False], ids=["killed", "at its end"])
+def test_connections_end_with_their_run(killed: bool) -> None:
+    """What is nobody's child, as a connection that OpenSSH keeps open is; and the folder of its socket."""
+    pipe = subprocess.PIPE
+    with subprocess.Popen([sys.executable, "-c", KEEPS_OPEN], stdin=pipe, stdout=pipe, text=True) as run:
+        assert run.stdout is not None
+        place = Path(run.stdout.readline().strip())
+        assert place.is_dir() and len(watchdog.marked(place)) == 2, "the sleep, and what ends it"
+        if killed:
+            run.kill()
+    until = time.monotonic() + 10
+    while (place.exists() or watchdog.marked(place)) and time.monotonic() < until:
+        time.sleep(0.02)
+    assert not place.exists() and watchdog.marked(place) == []

@@ -185,6 +185,7 @@ class Bench:
         self.begun: dict[str, threading.Event] = {lane: threading.Event() for lane in (*LANES, "")}
         self.bring: Callable[[Callable[[str, Any], None]], None] = lambda _: None
         self.during: Callable[[str], object] = lambda _: None
+        self.travelled: list[list[str]] = []
         rows = [Change(step, host, "x", "a", "b", "") for step in STEPS for host in work.get(step, ())]
         nothing: Any = None
         builder = SimpleNamespace(name="b")
@@ -193,6 +194,11 @@ class Bench:
         monkeypatch.setattr(applying, "load_of", lambda _: nothing if not tarball else object())
         monkeypatch.setattr(applying, "bring_image", lambda run, view, load, settled: self.bring(settled))
         monkeypatch.setattr(applying, "play", self.play)
+        monkeypatch.setattr(applying, "bring_trees", lambda run, view, steps: self.travel())
+
+    def travel(self) -> None:
+        """The trees: when what is played before has been played."""
+        self.travelled.append([lane for lane, _, _ in self.rows])
 
     def play(self, run: Run, view: Any, work: Any, *, cloned: bool, lane: str) -> None:
         run.lanes.may_begin()
@@ -233,6 +239,7 @@ def test_the_builder_clones_while_its_image_comes_and_builds_while_others_wait(m
     assert bench.work("builder") == dict.fromkeys(("image", "container", "sources", "patch", "vllm"), ("b",))
     assert last[1] == {"sources": ("a", "c"), "vllm": ("a", "c"), "install": ALL, "trust": ALL, "config": ALL}
     assert all(cloned for lane, _, cloned in bench.rows if lane == "builder"), "it does not clone again"
+    assert bench.travelled == [["", "clones", "builder", "others"]]
 
 
 def test_one_host_has_one_lane_beside_its_clones(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -253,6 +260,16 @@ def test_without_two_lanes_there_is_one_play(
     bench = Bench(monkeypatch, work, tarball=False)
     assert bench.apply() == [""]
     assert bench.rows == [("", dict(work), False)]
+
+
+def test_without_two_lanes_the_builder_builds_before_trees_travel(monkeypatch: pytest.MonkeyPatch) -> None:
+    bench = Bench(monkeypatch, {"patch": ("b",), "vllm": ALL, "install": ALL}, tarball=False)
+    assert bench.apply() == ["", ""]
+    assert [work for _, work, _ in bench.rows] == [
+        {"patch": ("b",), "vllm": ("b",)},
+        {"vllm": ("a", "c"), "install": ALL},
+    ]
+    assert bench.travelled == [[""]], "between the two"
 
 
 def test_an_image_that_others_lack_does_not_hold_the_build(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from r1deploy.ansible import leash
+from r1deploy.ansible import watchdog
 from r1deploy.ansible.events import Event
 from r1deploy.ansible.runner import Play, Target
 from r1deploy.errors import ApplyError
@@ -132,7 +132,7 @@ def both(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
 
 
 def supervisors(run: ending.Run) -> list[int]:
-    pids = leash.marked(run.temporary)
+    pids = watchdog.marked(run.temporary)
     return [pid for pid in pids if "supervisor.py" in Path(f"/proc/{pid}/cmdline").read_text()]
 
 
