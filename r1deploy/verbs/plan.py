@@ -7,8 +7,8 @@ from typing import Any
 
 from r1deploy.observe.blocking import refuse_unreachable
 from r1deploy.observe.choices import Choice, choices
-from r1deploy.observe.view import View, beside, lock_of, look, record_of, run_of
-from r1deploy.planning.records import differences, held
+from r1deploy.observe.view import View, beside, between, lock_of, look, record_of, run_of
+from r1deploy.planning.records import held
 from r1deploy.run import Run
 from r1deploy.settings.lockfile import moved, read
 
@@ -47,7 +47,7 @@ def causes(view: View) -> tuple[str, ...]:
     if record is None:
         kept = held(view.desired.settings.cluster, head, view.probed.observed)
         record = kept[0].record if len(kept) == 1 else None
-    return tuple(differences(record, record_of(view))) if record else ()
+    return between(view, record, record_of(view)) if record else ()
 
 
 def moves(run: Run, view: View) -> tuple[tuple[str, str, str, str], ...]:
