@@ -63,7 +63,7 @@ def test_the_whole_output_of_plan_is_one_page(count: int) -> None:
     for host in desired.hosts:
         nic = Choice("NCCL_SOCKET_IFNAME", host.name, "eth0", f"NIC of {host.address}")
         choices += [Choice("address", host.name, host.address, "inventory: r1_address"), nic]
-    whole: Any = SimpleNamespace(view=SimpleNamespace(plan=found), causes=(), locks=(), choices=choices)
+    whole: Any = SimpleNamespace(view=SimpleNamespace(plan=found), causes=(), locks=(), diffs=(), choices=choices)
     rows = planned_lines(whole, False)
     assert len(rows) <= 60 and max(map(len, rows)) <= 80
     assert f"  hosts node[01-{count}] (inventory: all of it)" in rows and "Warnings:" in rows
