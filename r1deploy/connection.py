@@ -9,7 +9,7 @@ import shlex
 import socket
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import Any, TypeVar
 
@@ -148,12 +148,17 @@ def on_each(remotes: Sequence[Link], work: Callable[[Link], T]) -> list[T]:
     finally:
         for remote in remotes:
             remote.close()
-    errors = [result for result in ended.values() if isinstance(result, R1Error)]
+    raise_first(ended.values())
+    return [result for result in ended.values() if not isinstance(result, R1Error)]
+
+
+def raise_first(ended: Iterable[object]) -> None:
+    """Raise the first R1Error among what work ended with, if there is one; its evidence names the others."""
+    errors = [result for result in ended if isinstance(result, R1Error)]
     if errors:
         first, *others = errors
         first.evidence = (*first.evidence, *(str(error) for error in others))
         raise first
-    return [result for result in ended.values() if not isinstance(result, R1Error)]
 
 
 def dropped(error: BaseException) -> bool:

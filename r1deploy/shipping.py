@@ -20,8 +20,8 @@ from typing import Any, Literal
 
 # The modules that may be started: each has ``main(order)``, which returns the exit code.
 Script = Literal[
-    "attached", "checkpointwork", "chipwork", "collectives", "diagfile", "filework", "follow", "forward", "holder",
-    "kernels", "probe", "readahead", "relay", "wires",
+    "attached", "checkpointwork", "chipwork", "collectives", "diagfile", "filetexts", "filework", "follow", "forward",
+    "holder", "kernels", "probe", "readahead", "relay", "wires",
 ]  # fmt: skip
 PACKAGE = Path(__file__).resolve().parent / "onhost"
 # Many threads send the same module at the same moment: it is packed once.

@@ -82,6 +82,7 @@ FOLDER_HELP = "Folder of r1deploy.yaml and r1deploy.lock."
 Folder = Annotated[Path, typer.Option("-C", "--dir", help=FOLDER_HELP, callback=folder_of)]
 Json = Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")]
 Verbose = Annotated[bool, typer.Option("-v", "--verbose", help="Say why the rest stays as it is.")]
+Hosts = Annotated[str | None, typer.Option("--host", help="Only these hosts, such as node[02-04],node09.")]
 Set = Annotated[
     list[str] | None, typer.Option("--set", help="KEY=VALUE over the settings, like engine.port=9011; KEY=null unsets.")
 ]

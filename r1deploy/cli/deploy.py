@@ -55,7 +55,9 @@ def plan_command(
     inventory: Inventory = None,
     folder: Folder = HERE,
     json: Json = False,
-    verbose: Verbose = False,
+    verbose: Annotated[
+        bool, typer.Option("-v", "--verbose", help="Say what differs inside files, and why the rest stays as it is.")
+    ] = False,
     exit_code: Annotated[bool, typer.Option("--exit-code", help="Exit 10 where something would change.")] = False,
     upgrade: Upgrade = None,
     sets: Set = None,
@@ -68,7 +70,7 @@ def plan_command(
     from r1deploy.verbs.plan import plan
 
     run = open_run(folder, inventory, sets)
-    planned = plan(run, upgrades(upgrade))
+    planned = plan(run, upgrades(upgrade), files=verbose and not json)
     if planned.busy:
         lines.say("\n".join(lines.wrap(f"{sentence(planned.busy)}: this is what is left for it to do", "", "  ")))
     if json:

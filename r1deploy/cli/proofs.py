@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from r1deploy.cli.app import HERE, Folder, Json, Set, Wait, app
+from r1deploy.cli.app import HERE, Folder, Hosts, Json, Set, Wait, app
 from r1deploy.ui import lines
 
 
@@ -24,7 +24,7 @@ class Tried(StrEnum):
 def diag_command(
     part: Annotated[Tried, typer.Argument(help="What to verify.")] = Tried.ALL,
     folder: Folder = HERE,
-    host: Annotated[str | None, typer.Option(help="Only this host.")] = None,
+    host: Hosts = None,
     json: Json = False,
     wait: Wait = False,
     sets: Set = None,

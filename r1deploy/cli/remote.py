@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from r1deploy.cli.app import HERE, Folder, Set, app
+from r1deploy.cli.app import HERE, Folder, Hosts, Set, app
 from r1deploy.ui import lines
 from r1deploy.ui.terminal import say_stream, show_stream
 
@@ -18,7 +18,7 @@ Host = Annotated[str | None, typer.Option(help="Only this host.")]
 def exec_command(
     command: Annotated[list[str], typer.Argument(help="The command, after --.", metavar="-- COMMAND")],
     folder: Folder = HERE,
-    host: Host = None,
+    host: Hosts = None,
     sets: Set = None,
 ) -> None:
     """Run a command in our container on all hosts; the exit code is the highest of theirs.

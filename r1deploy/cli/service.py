@@ -6,10 +6,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from r1deploy.cli.app import HERE, Folder, Json, Set, Wait, agreed, app
+from r1deploy.cli.app import HERE, Folder, Hosts, Json, Set, Wait, agreed, app
 from r1deploy.ui import lines, statuslines
 from r1deploy.ui.live import progress
-from r1deploy.ui.terminal import show_stream
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -180,14 +179,21 @@ def status_command(
 def logs_command(
     folder: Folder = HERE,
     follow: Annotated[bool, typer.Option("-f", "--follow", help="Go on as they grow.")] = False,
-    host: Annotated[str | None, typer.Option(help="Only this host.")] = None,
+    host: Hosts = None,
     build: Annotated[bool, typer.Option("--build", help="Logs of unpatch, build and installation.")] = False,
     serve_: Annotated[bool, typer.Option("--serve", help="The engine's log (the default).")] = False,
     count: Annotated[int, typer.Option("-n", "--lines", help="How many of the last lines to begin with.")] = 50,
     sets: Set = None,
 ) -> None:
-    """Logs of all hosts, each line with its host's name."""
+    """Logs of all hosts, each line with the names of the hosts that say it.
+
+    Of three hosts or more equal lines stand together, also where the time, the host's own name and addresses differ.
+    """
     from r1deploy.cli.opening import open_run
+    from r1deploy.ui.loglines import LogLines
     from r1deploy.verbs.logs import Wanted, logs
 
-    logs(open_run(folder, None, sets), Wanted(host, build and not serve_, follow, count), show_stream)
+    shown = LogLines()
+    logs(open_run(folder, None, sets), Wanted(host, build and not serve_, follow, count), shown.begin)
+    for row in shown.summary():
+        lines.say(row)

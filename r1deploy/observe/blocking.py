@@ -7,11 +7,14 @@ from collections.abc import Iterable
 from r1deploy.ansible.failures import Failure
 from r1deploy.cluster.alike import alike
 from r1deploy.cluster.host import Host
-from r1deploy.cluster.ranges import spoken
+from r1deploy.cluster.ranges import brief, meant, spoken
 from r1deploy.errors import PreflightError, R1Error, UnreachableError, UsageError
 from r1deploy.observe.probing import Probed
 from r1deploy.observe.view import View
 from r1deploy.planning.findings import Check
+
+# Columns for names in the middle of a sentence.
+BRIEF = 60
 
 
 def refuse_blocked(blockers: tuple[Check, ...]) -> None:
@@ -42,14 +45,14 @@ def told(rows: Iterable[tuple[str, str]]) -> list[str]:
     return [f"{spoken(hosts, None)}: {text}" for hosts, text in alike(rows)]
 
 
-def unreachable(failures: list[Failure], of: int) -> R1Error:
+def unreachable(failures: list[Failure], of: int, begun: str = "nothing was begun on any host") -> R1Error:
     """One error for all hosts that did not answer, each with its cause and its fix.
 
-    Where all of them let us in but sudo does not, it is preflight that refuses.
+    In: how many hosts were asked; what became of the others. Where all of them let us in but sudo does not, it is
+    preflight that refuses.
     """
     rows = told((row.host, f"{row.message} ({row.code})") for row in failures)
     fixes = told((row.host, row.fix) for row in failures if row.fix)
-    begun = "nothing was begun on any host"
     evidence = told((row.host, line) for row in failures for line in row.evidence[-3:])
     first = failures[0]
     kind = PreflightError if all(row.code.startswith("SUDO_") for row in failures) else UnreachableError
@@ -62,12 +65,23 @@ def unreachable(failures: list[Failure], of: int) -> R1Error:
     )
 
 
-def hosts_of(view: View, host: str | None) -> list[Host]:
-    """The named host, or all of them. Raises UsageError LIMIT_EMPTY, UnreachableError."""
-    hosts = [one for one in view.desired.hosts if host in (None, one.name)]
-    if not hosts:
-        names = ", ".join(one.name for one in view.desired.hosts)
-        raise UsageError("LIMIT_EMPTY", f"--host {host}: no such host", fix=f"hosts are: {names}")
+def named_hosts(view: View, wanted: str | None) -> list[Host]:
+    """The hosts of a text such as ``node[02-04],node09``, in the inventory's order; None: all. Raises UsageError."""
+    hosts = view.desired.hosts
+    if wanted is None:
+        return list(hosts)
+    names = [wanted] if any(host.name == wanted for host in hosts) else meant(wanted)
+    unknown = set(names) - {host.name for host in hosts}
+    if unknown or not names:
+        which = "host" if len(names) < 2 else f"host {brief(sorted(unknown), BRIEF)}"
+        fix = f"hosts are: {spoken((host.name for host in hosts), None)}"
+        raise UsageError("LIMIT_EMPTY", f"--host {wanted}: no such {which}", fix=fix)
+    return [host for host in hosts if host.name in names]
+
+
+def hosts_of(view: View, wanted: str | None) -> list[Host]:
+    """The named hosts, or all of them; every one has to answer. Raises UsageError LIMIT_EMPTY, UnreachableError."""
+    hosts = named_hosts(view, wanted)
     failures = [view.probed.failures[one.name] for one in hosts if one.name in view.probed.failures]
     if failures:
         raise unreachable(failures, len(hosts))

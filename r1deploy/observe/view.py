@@ -16,6 +16,7 @@ from r1deploy.planning.interfaces import AUTO
 from r1deploy.planning.planner import Plan, plan
 from r1deploy.planning.recorded import Record
 from r1deploy.planning.release import Inputs, release_of
+from r1deploy.planning.settingtexts import Texts, causes, known, texts_of
 from r1deploy.render import RECORD, Material, Rendered, recognized, render
 from r1deploy.settings import lockfile
 from r1deploy.settings.lockfile import Lock, LockedImage, LockedPatch, LockedSource
@@ -133,6 +134,17 @@ def beside(view: View) -> View:
 def record_of(view: View) -> Record:
     """The record of what the settings ask for, as it was rendered for the hosts."""
     return Record.model_validate_json(view.rendered.files[view.desired.head.name][RECORD])
+
+
+def texts_in(view: View, record: Record) -> Texts | None:
+    """The settings of a release: ours where it is the wanted one, else as ``serve`` wrote them down."""
+    wanted = f"{record.release}/{record.config}" == view.desired.name
+    return texts_of(view.desired.settings) if wanted else known(view.plan.serving.active, record)
+
+
+def between(view: View, old: Record, new: Record) -> tuple[str, ...]:
+    """What two releases differ in, a line each."""
+    return causes(old, new, texts_in(view, old), texts_in(view, new))
 
 
 def adopt(settings: Settings, lock: Lock, probed: Probed) -> Lock | None:

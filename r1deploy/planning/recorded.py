@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import BaseModel, Field, ValidationError, field_validator
+from pydantic import BaseModel, Field, RootModel, ValidationError, ValidationInfo, field_validator
 
 from r1deploy.planning.border import Address, Count, Leftover, ModeName, Name, Part, Place, Port, Seconds, Size, Text
 from r1deploy.planning.diagrecord import DiagRecord
@@ -71,6 +71,10 @@ def _fits(kind: type[BaseModel], row: Any) -> bool:
     return True
 
 
+class SettingTexts(RootModel[Annotated[dict[Text, Text], Field(max_length=1024)]]):
+    """Dotted path → value, as ``settingtexts`` makes them."""
+
+
 class Switched(Part):
     """How long a switch to a release took, ``at`` its end.
 
@@ -88,7 +92,7 @@ class Active(Part):
     """What ``serve`` made active, whether it passed the gate, and what was active before.
 
     ``answered`` is when the gate saw its token, ``seconds`` how long that start took. ``switches``: the last switch to
-    each release that is on the hosts, by ``release/config``.
+    each release that is on the hosts, by ``release/config``; ``settings``: those of the active and the previous one.
     """
 
     release: Name
@@ -99,12 +103,14 @@ class Active(Part):
     answered: Text | None = None
     seconds: Seconds | None = None
     switches: dict[Text, Switched] = Field(default_factory=dict)
+    settings: dict[Text, SettingTexts] = Field(default_factory=dict)
 
-    @field_validator("switches", mode="before")
+    @field_validator("switches", "settings", mode="before")
     @classmethod
-    def _measured(cls, rows: Any) -> Any:
-        """What is no measurement says nothing of a switch: what is active is known without it."""
-        return {name: row for name, row in rows.items() if _fits(Switched, row)} if isinstance(rows, dict) else {}
+    def _readable(cls, rows: Any, info: ValidationInfo) -> Any:
+        """What is no measurement, or no settings, says nothing: what is active is known without it."""
+        kind = Switched if info.field_name == "switches" else SettingTexts
+        return {name: row for name, row in rows.items() if _fits(kind, row)} if isinstance(rows, dict) else {}
 
 
 class Trust(Part):

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 from r1deploy.ansible.runner import Play
 from r1deploy.connection import Remote
 from r1deploy.errors import GateError, LockedError, R1Error
 from r1deploy.modes import mode_of
-from r1deploy.observe.view import View
+from r1deploy.observe.view import View, between, texts_in
 from r1deploy.planning.findings import Check
 from r1deploy.planning.recorded import Active, Record, Switched
-from r1deploy.planning.records import differences, remembered
+from r1deploy.planning.records import remembered
 from r1deploy.planning.rolevars import Variables, fixed_groups
 from r1deploy.planning.switchtime import took
 from r1deploy.planning.whatserves import needs_ray
@@ -57,7 +57,7 @@ Confirm = Callable[[Gap], None]
 def differing(view: View, wanted: Record) -> tuple[str, ...]:
     """What the active release and a wanted one differ in."""
     record = view.plan.serving.record
-    return tuple(differences(record, wanted)) if record else ()
+    return between(view, record, wanted) if record else ()
 
 
 def gives_way(view: View, wanted: Record) -> bool:
@@ -158,7 +158,16 @@ def active_of(view: View, wanted: Record, former: Active | None) -> Variables:
         "proven": False,
         "previous": previous,
         "switches": remembered(view.plan.serving.active, releases),
+        "settings": settings_kept(view, wanted, previous),
     }
+
+
+def settings_kept(view: View, wanted: Record, previous: Mapping[str, str] | None) -> Variables:
+    """The settings of a release and of the one before it, as far as they are known. In: its record."""
+    kept = view.plan.serving.active.settings if view.plan.serving.active else {}
+    before = "/".join((previous["release"], previous["config"])) if previous else ""
+    rows = {before: kept[before].root if before in kept else None, name_of(wanted): texts_in(view, wanted)}
+    return {name: dict(texts) for name, texts in rows.items() if texts}
 
 
 def start(run: Run, view: View, record: Record, active: Variables, watch: Stopwatch) -> Served:

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from r1deploy.cluster.ranges import FEWEST, spoken
+from r1deploy.cluster.ranges import FEWEST, brief, spoken
 from r1deploy.ui.lines import check_lines, counted, moved_lines, wrap
 
 if TYPE_CHECKING:
@@ -62,7 +62,7 @@ def whole_rows(said: Sequence[tuple[str, str, str]], together: bool) -> list[str
         groups.setdefault((step, text) if together else (step, text, host), []).append(host)
     rows: list[str] = []
     for (step, text, *_), hosts in groups.items():
-        rows += wrap(text, f"  {step:<9} {spoken(hosts, most=None)}  ", INDENT)
+        rows += wrap(f"{spoken(hosts, most=None)}  {text}", f"  {step:<9} ", INDENT)
     return rows
 
 
@@ -107,12 +107,12 @@ def group_rows(step: str, hosts: list[str], changes: Iterable[Change]) -> Iterat
     reasons: dict[Said, list[Change]] = {}
     for row in changes:
         reasons.setdefault((row.current, _HASH.sub("#", row.desired), row.reason), []).append(row)
-    first = f"  {step:<9} {spoken(hosts)}  "
+    first, names = f"  {step:<9} ", f"{brief(hosts, MOST_LETTERS)}  "
     for (current, _, reason), mine in list(reasons.items())[:MOST_ROWS]:
         fields = some([row.field for row in mine], MOST_FIELDS)
         values = some([row.desired for row in mine], MOST_VALUES)
-        yield from wrap(f"{fields}: {clipped(current)} → {values} ({reason})", first, INDENT)
-        first = INDENT
+        yield from wrap(f"{names}{fields}: {clipped(current)} → {values} ({reason})", first, INDENT)
+        first, names = INDENT, ""
     left = {row.field for rows in list(reasons.values())[MOST_ROWS:] for row in rows}
     if left:
         yield f"{INDENT}and {counted(len(left), 'change')} more (-v)"
@@ -136,11 +136,15 @@ def shares(changes: Sequence[Change], hosts: Sequence[str]) -> list[str]:
     groups = same_hosts(changes)
     for mine, rows in groups[:MOST_GROUPS]:
         each = " each" if len(mine) > 1 else ""
-        said.append(f"{spoken(mine)}: {counted(len(rows) // len(mine), 'change')}{each}")
+        said.append(f"{brief(mine, MOST_LETTERS)}: {counted(len(rows) // len(mine), 'change')}{each}")
     left = sum(len(mine) for mine, _ in groups[MOST_GROUPS:])
     changed = {row.host for row in changes}
     idle = [host for host in hosts if host not in changed]
-    return [*said, *([f"{left} more with others"] if left else []), *([f"{spoken(idle)}: none"] if idle else [])]
+    return [
+        *said,
+        *([f"{left} more with others"] if left else []),
+        *([f"{brief(idle, MOST_LETTERS)}: none"] if idle else []),
+    ]
 
 
 def done_lines(applied: Plan, view: View, verbose: bool) -> list[str]:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from r1deploy.ui import lines, planlines
 from r1deploy.ui.choicelines import choice_lines
+from r1deploy.ui.difflines import diff_lines
 
 if TYPE_CHECKING:
     from r1deploy.verbs.plan import Planned
@@ -15,10 +16,11 @@ LOCK_KEYS = ("name", "current", "desired", "ref")
 
 
 def planned_lines(planned: Planned, verbose: bool) -> list[str]:
-    """The causes, the changes, the choices, then what forbids to go on and what to know."""
+    """The causes, what differs inside files, the changes, the choices, then what forbids to go on and what to know."""
     plan = planned.view.plan
     rows = [
         *planlines.cause_lines(planned.causes, planned.locks),
+        *diff_lines(planned.diffs),
         *planlines.plan_lines(plan, verbose),
         *choice_lines(planned.choices),
     ]

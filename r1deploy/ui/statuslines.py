@@ -9,11 +9,8 @@ from typing import Any
 
 from r1deploy.cluster.alike import alike
 from r1deploy.cluster.ranges import FEWEST, spoken
-from r1deploy.ui.lines import table, wrap
+from r1deploy.ui.lines import table, width, wrap
 from r1deploy.units import duration
-
-# Of names in a cell of the table; the silent ones and the problems have a line each below.
-MOST_NAMES = 2
 
 
 def status_lines(status: dict[str, Any]) -> list[str]:
@@ -56,9 +53,17 @@ def host_table(hosts: Iterable[dict[str, Any]]) -> list[str]:
 
     found, silent = [(host["name"], tuple(cells_of(host, STEPS))) for host in hosts], []
     for mine, text in alike((host["name"], f"{host['error']}: {host['detail']}") for host in hosts if host["error"]):
-        silent += wrap(text, f"{spoken(mine)}  ", "  ")
+        silent += wrap(f"{spoken(mine)}  {text}", "", "  ")
+    rows = equal_rows(found)
     head = ["host", *STEPS, "chips", "ray"]
-    return [*table([head, *([names, *cells] for names, cells in equal_rows(found))]), *silent]
+    room = width() - len(" ".join(head[1:])) - 1
+    fits = [len(names) <= room for names, _ in rows]
+    drawn = table([head, *([names if fit else "", *cells] for (names, cells), fit in zip(rows, fits, strict=True))])
+    whole = [drawn[0]]
+    for (names, _), fit, line in zip(rows, fits, drawn[1:], strict=True):
+        # Names that are wider than their column have a line of their own above it.
+        whole += [*([] if fit else wrap(names, "", "")), line]
+    return [*whole, *silent]
 
 
 def cells_of(host: dict[str, Any], steps: Iterable[str]) -> Iterator[str]:
@@ -79,7 +84,7 @@ def equal_rows(found: Sequence[tuple[str, tuple[str, ...]]]) -> list[tuple[str, 
     for name, cells in found:
         groups.setdefault(cells, []).append(name)
     rows = sorted(groups.items(), key=lambda row: len(row[1]))
-    return [(spoken(mine, MOST_NAMES), cells) for cells, mine in rows]
+    return [(spoken(mine), cells) for cells, mine in rows]
 
 
 def active_sentence(status: dict[str, Any]) -> str:

@@ -65,6 +65,12 @@ def show_stream(line: str) -> None:
     show(_COLOUR.sub("", line))
 
 
+def show_headed(head: str, line: str, colour: str) -> None:
+    """The same behind a head of ours, which is drawn in a colour (its number; empty: none)."""
+    drawn = f"\x1b[{colour}m{shown(head)}\x1b[0m" if colour else shown(head)
+    _write(sys.stdout, f"{drawn}{shown(redact.hide(_COLOUR.sub('', line)))}\n")
+
+
 def say_stream(line: str) -> None:
     """The same for what it says on standard error."""
     say(_COLOUR.sub("", line))

@@ -30,7 +30,7 @@ def status(run: Run, *, token: bool = False) -> dict[str, Any]:
         "cluster": run.settings.cluster,
         "release": view.desired.release.id,
         "config": view.desired.config_id,
-        "active": service.active.model_dump() if service.active else None,
+        "active": service.active.model_dump(exclude={"settings"}) if service.active else None,
         "run": run_of(view),
         "serving": serves,
         "service": word(service, serves),

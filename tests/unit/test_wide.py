@@ -63,7 +63,7 @@ def test_the_whole_output_of_plan_is_one_page(count: int) -> None:
     for host in desired.hosts:
         nic = Choice("NCCL_SOCKET_IFNAME", host.name, "eth0", f"NIC of {host.address}")
         choices += [Choice("address", host.name, host.address, "inventory: r1_address"), nic]
-    whole: Any = SimpleNamespace(view=SimpleNamespace(plan=found), causes=(), locks=(), choices=choices)
+    whole: Any = SimpleNamespace(view=SimpleNamespace(plan=found), causes=(), locks=(), diffs=(), choices=choices)
     rows = planned_lines(whole, False)
     assert len(rows) <= 60 and max(map(len, rows)) <= 80
     assert f"  hosts node[01-{count}] (inventory: all of it)" in rows and "Warnings:" in rows
@@ -222,12 +222,15 @@ def state(count: int, silent: int = 0, due: tuple[str, ...] = ()) -> list[dict[s
     return hosts
 
 
-def test_equal_hosts_are_one_row() -> None:
+def test_equal_hosts_are_one_row(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert statuslines.host_table(state(64))[1] == "node[01-64]", "a line of its own where its column is narrow"
+    monkeypatch.setenv("COLUMNS", "100")
     rows = statuslines.host_table(state(64))
     assert len(rows) == 2 and rows[1].startswith("node[01-64] ok")
 
 
-def test_unlike_hosts_come_first() -> None:
+def test_unlike_hosts_come_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "100")
     rows = statuslines.host_table(state(32, silent=3, due=(ODD,)))
     assert [row.split()[0] for row in rows] == ["host", ODD, "node[30-32]", "node[01-06,08-29]", "node[30-32]"]
     assert "due" in rows[1] and rows[-1] == "node[30-32]  SSH_DOWN: node30 does not answer (said of node30)"
