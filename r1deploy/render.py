@@ -56,11 +56,16 @@ class Rendered:
                 path.write_bytes(data)
 
 
-@functools.cache
 def environment() -> Environment:
     """Jinja2 as strict as it gets; ``shell`` quotes a value for sh."""
+    return _environment(content.TEMPLATES)
+
+
+@functools.cache
+def _environment(templates: Path) -> Environment:
+    """The same one each time: it keeps what it compiled."""
     jinja = Environment(
-        loader=FileSystemLoader(str(content.TEMPLATES)),
+        loader=FileSystemLoader(str(templates)),
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,

@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 
+from r1deploy import applying
+from r1deploy.ansible.events import Event
 from r1deploy.cluster.host import Host
 from r1deploy.errors import ApplyError, LockedError, R1Error
 from r1deploy.fanout import treetravel
@@ -15,7 +17,6 @@ from r1deploy.planning.layout import Layout
 from r1deploy.planning.release import Tree
 from r1deploy.planning.rolevars import groups
 from r1deploy.planning.steps import STEPS
-from r1deploy.verbs import bootstrap as verb
 
 HOSTS = tuple(Host(f"node{number}", f"192.0.2.{number}", 8) for number in (1, 2, 3))
 GEMS, SCALE = Tree("flaggems-1", ("FlagGems", "wheels")), Tree("flagscale-2", ("wheels",))
@@ -37,7 +38,13 @@ class FakeRun:
 
     def __init__(self) -> None:
         self.said: list[str] = []
-        self.say, self.bar, self.at = self.said.append, None, lambda _: None
+        self.events: list[tuple[str, str, str | None]] = []
+        self.say, self.bar = self.said.append, None
+        self.context = SimpleNamespace(way=lambda *_: None)
+
+    def heard(self, event: Event) -> None:
+        """What goes to the log."""
+        self.events.append((event.kind, event.step, event.host))
 
 
 @pytest.fixture
@@ -78,6 +85,8 @@ def test_each_tree_goes_to_those_that_lack_it_and_who_does_not_get_it_is_named(b
         (["node2", "node3"], "flagscale-2/wheels"),
     ]
     assert run.said == ["trees: node3: they come through the controller instead"]
+    ends = [row for row in run.events if row[0] not in ("task", "start")]
+    assert ends == [("changed", "sources", "node2"), ("changed", "vllm", "node2"), ("skipped", "vllm", "node3")]
 
 
 def test_where_only_the_builder_has_work_nothing_travels(brought: list[Any]) -> None:
@@ -108,27 +117,27 @@ def test_a_lost_lock_ends_it(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def applied(monkeypatch: pytest.MonkeyPatch, work: Mapping[str, Sequence[str]]) -> list[Any]:
-    """The order of what a bootstrap does, each play with its hosts by step."""
+    """The order of what a bootstrap does, each play with its hosts by group."""
     rows: list[Any] = []
 
-    def play(_: object, seen: Any, steps: tuple[str, ...], half: Any = "both") -> None:
-        found = groups(seen.desired, seen.plan, steps, half)
+    def play(_: object, seen: Any, work: Any, *, cloned: bool, lane: str) -> None:
+        found = groups(seen.desired, work)
         rows.append({name.removeprefix("drift_"): row for name, row in found.items() if row and name[:3] != "r1_"})
 
-    monkeypatch.setattr(verb, "play", play)
-    monkeypatch.setattr(verb, "load_of", lambda _: None)
-    monkeypatch.setattr(verb, "bring_trees", lambda *_: rows.append("trees travel"))
+    monkeypatch.setattr(applying, "play", play)
+    monkeypatch.setattr(applying, "load_of", lambda _: None)
+    monkeypatch.setattr(applying, "bring_trees", lambda *_: rows.append("trees travel"))
     nothing: Any = None
-    verb.apply(nothing, view(work), STEPS)
+    applying.apply(nothing, view(work), STEPS)
     return rows
 
 
 def test_a_bootstrap_builds_then_trees_travel_then_it_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
     both = ("node1", "node2")
     brings = {"sources": ("node2",), "ship_sources": ("node1",), "vllm": ("node2",), "ship_vllm": ("node1",)}
-    work = {"container": both, "sources": both, "patch": ("node1",), "vllm": both, "install": both}
+    work = {"sources": both, "patch": ("node1",), "vllm": both, "install": both}
     assert applied(monkeypatch, work) == [
-        {"container": both, "sources": ("node1",), "patch": ("node1",), "vllm": ("node1",)},
+        {"sources": ("node1",), "patch": ("node1",), "vllm": ("node1",)},
         "trees travel",
         {**brings, "install": both},
     ]
