@@ -124,8 +124,8 @@ class Table(lines.Progress):
         self._draw()
 
     def bar(self, what: str, done: int, total: int) -> None:
-        """Take how far something is."""
-        self.loading = (what, done, total)
+        """Take how far something is; what is whole gives way to the step."""
+        self.loading = (what, done, total) if done < total else None
         self._draw()
 
     def _draw(self) -> None:

@@ -93,6 +93,8 @@ def test_a_row_a_host_within_the_width(table: live.Table, width: int) -> None:
     assert all(len(row) <= width for row in rows), rows
     assert all(row.split()[1:3] == ["vllm", "0s"] for row in rows[:3]), rows
     assert rows[3].startswith("0s  loading weights ━")
+    table.bar("loading weights", 16, 16)
+    assert "step 6 of 9" in drawn(table, width)[3], "what is whole gives way to the step"
 
 
 def test_rows_say_step_time_and_last_line(table: live.Table, monkeypatch: pytest.MonkeyPatch) -> None:
