@@ -11,6 +11,7 @@ import io
 import json
 import os
 import shlex
+import subprocess
 import sys
 import tarfile
 from collections.abc import Callable, Iterator
@@ -22,6 +23,7 @@ import yaml
 
 from benchmarks.counters import bridge_of, sent_mib, written_mib
 from benchmarks.figures import Cases, Found
+from benchmarks.machine import TOP
 from benchmarks.ownlab import NETWORK, WIPE, OwnLab, own_lab
 from benchmarks.rounds import Around, Turns, Way, in_turn
 from benchmarks.site import R1DEPLOY
@@ -41,8 +43,8 @@ NOTES = [
     "by hand: the tarball goes into `ssh HOST docker load`, the tree through `tar | ssh HOST tar`; one after another, "
     "or all at once.",
     "r1deploy is the step `image` of a bootstrap, from the first to the last event of it: the image of this benchmark "
-    "has no shell, so that the bootstrap ends after it. Its CPU is that of the whole command. A tree of r1deploy's own "
-    "with so many files is not measured yet.",
+    "has no shell, so that the bootstrap ends after it. Its CPU is that of the whole command. The tree goes from the "
+    "first host, where a bootstrap would have built it, to the others; by hand it goes to all.",
     "MiB sent leave the controller. MiB written are the pages written on this machine by all hosts together, those of "
     "the engines' stores too: the difference to *by hand* is what a way writes besides.",
 ]
@@ -153,7 +155,11 @@ def tree_ways(lab: OwnLab, tree: Path) -> dict[str, Way]:
         lambda: lab.everywhere(f'test "$(find {TREE} -type f | wc -l)" = {FILES}'),
     )
     play: Tasks = [{"ansible.posix.synchronize": {"src": f"{tree}/", "dest": TREE, "archive": True}}]
+    ours = [sys.executable, "-m", "benchmarks.bringtree", str(lab.site), TREE]
+    first = [*lab.ssh(addresses[0]), unpack]
+    built = Around(lambda: (around.before(), subprocess.run(piped(first, pack), check=True)), around.after)
     return {
+        "r1deploy": Way([ours], TOP, around=built),
         "by hand, one after another": Way([one_after_another(argvs, pack)], lab.site, around=around),
         "by hand, all at once": Way([piped(argv, pack) for argv in argvs], lab.site, around=around),
         "ansible synchronize": Way([playbook(lab, "synchronize", play)], lab.site, around=around),

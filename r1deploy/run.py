@@ -8,7 +8,7 @@ import shlex
 import threading
 import time
 from collections.abc import Callable, Collection, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from r1deploy.ansible.events import Event
@@ -143,7 +143,7 @@ class Run:
         """One login to each host for all that follows."""
         before = self.context
         with kept_open() as sockets:
-            self.context = replace(before, sockets=sockets)
+            self.context = before.with_sockets(sockets)
             try:
                 yield
             finally:

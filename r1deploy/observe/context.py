@@ -44,6 +44,10 @@ class Context:
         """The merged settings."""
         return self.loaded.settings
 
+    def with_sockets(self, sockets: str | None) -> Context:
+        """The same cluster, its connections kept open in a folder."""
+        return replace(self, sockets=sockets)
+
     @property
     def target(self) -> Target:
         """What the runner needs to reach the hosts."""
