@@ -75,11 +75,6 @@ class Load:
     secret: str = ""
     what: str = "image"
 
-    @property
-    def source(self) -> str:
-        """Where it begins, in words."""
-        return self.origin.name if self.origin else "the controller"
-
 
 @dataclass(frozen=True)
 class Told:
@@ -255,8 +250,7 @@ class Spreading:
 
     def _unreached(self, member: Member) -> ApplyError:
         """No other host could give it the bytes, and they left where they begin twice."""
-        load = self._load
-        message = f"{member.name}: {load.what}: no other host could pass it on, and {load.source} sent it twice"
+        message = f"{member.name}: {self._load.what}: no other host could pass it on"
         fix = "open all TCP ports between the hosts' addresses: Ray needs them too"
         return ApplyError("PEER_UNREACHABLE", message, host=member.name, fix=fix)
 
