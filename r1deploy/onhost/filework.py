@@ -194,8 +194,10 @@ def made(root: Root, entry: Entry) -> None:
     folder, name = root.place(entry.path)
     here = looked(folder, name)
     if entry.kind == "folder":
-        if not here or kind_of(here) != "folder":
+        if not here:
             os.mkdir(name, entry.mode, dir_fd=folder)
+        elif kind_of(here) != "folder":
+            raise Refusal("STEP_FAILED", f"{root.path}/{entry.path}: no folder but a link or a file at {name}")
     elif entry.kind == "link":
         if here and not (kind_of(here) == "link" and os.readlink(name, dir_fd=folder) == entry.target):
             os.unlink(name, dir_fd=folder)

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from r1deploy.fanout.logged import SPREAD
-from r1deploy.journal import state_home
 from r1deploy.lab import links
 from r1deploy.planning.steps import BUILDER, CLONES, OTHERS
 from tests.lab.conftest import HOSTS, Cluster
@@ -36,10 +36,9 @@ def slow(cluster: Cluster) -> Iterator[Cluster]:
 
 
 def events(cluster: Cluster) -> list[dict[str, Any]]:
-    """The rows of the newest run's log."""
-    logs = (state_home() / "runs" / "lab").glob("*-bootstrap.jsonl")
-    newest = max(logs, key=lambda path: path.stat().st_mtime)
-    return [json.loads(line) for line in newest.read_text().splitlines()]
+    """The rows of the log of this cluster's newest run: other labs write into the same folder."""
+    last = json.loads(cluster.r1("history", "--json").out)[-1]
+    return [json.loads(line) for line in Path(last["log"]).read_text().splitlines()]
 
 
 def first(rows: list[dict[str, Any]], **wanted: Any) -> int:
