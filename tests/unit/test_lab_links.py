@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from r1deploy.lab import LabError, links
+from r1deploy.lab import LabError, links, places
 from r1deploy.lab.links import Limits, Rate
 
 TBF = "tc qdisc replace dev {} root tbf rate 50mbit burst 64kb latency 50ms"
@@ -65,6 +65,10 @@ def test_a_limit_is_read_from_what_tc_shows() -> None:
     assert links.rate_in("[]") is None
 
 
+# A worker of a parallel run has a lab of another name.
+NODE1 = f"{places.PREFIX}-node1"
+
+
 class Engine:
     """A Docker client with two hosts of the lab; it keeps what it is asked to run."""
 
@@ -76,7 +80,7 @@ class Engine:
         if "names" in asked:
             return [type("Network", (), {"id": "abcdef0123456789", "attrs": {"Options": None}})]
         image = {"Config": {"Image": "r1lab-host:1"}}
-        return [type("Host", (), {"name": f"r1lab-node{n}", "attrs": image}) for n in (1, 2)]
+        return [type("Host", (), {"name": f"{places.PREFIX}-node{n}", "attrs": image}) for n in (1, 2)]
 
     def exec_create(self, container: str, argv: list[str], **_: Any) -> dict[str, str]:
         self.scripts.append((container, argv[-1]))
@@ -96,7 +100,7 @@ def test_hosts_and_this_machine_get_a_limit_which_is_lifted_again(tmp_path: Path
     engine, record = Engine(), tmp_path / "link"
     links.limit(engine, record, links.parse(["50mbit"]))
     assert record.read_text() == "50mbit\n"
-    assert [name for name, _ in engine.scripts] == ["r1lab-node1", "r1lab-node2"]
+    assert [name for name, _ in engine.scripts] == [NODE1, f"{places.PREFIX}-node2"]
     image, script, network = engine.here.pop()
     assert (image, network) == ("r1lab-host:1", "host") and TBF.format("br-abcdef012345") in script
     assert "grep -lx 41 " in script and "grep -lx 42 " in script
@@ -111,7 +115,7 @@ def test_hosts_and_this_machine_get_a_limit_which_is_lifted_again(tmp_path: Path
 
 def test_a_host_that_cannot_be_limited_is_said(tmp_path: Path) -> None:
     record = tmp_path / "link"
-    with pytest.raises(LabError, match="r1lab-node1: its link"):
+    with pytest.raises(LabError, match=f"{NODE1}: its link"):
         links.limit(Engine(code=2), record, links.parse(["1kbit"]))
     assert record.is_file(), "the next `up` takes away what was set"
 
@@ -129,6 +133,6 @@ def test_a_limit_of_one_host_leaves_the_others_and_this_machine(tmp_path: Path) 
 def test_an_answer_that_the_engine_loses_is_asked_for_again(monkeypatch: pytest.MonkeyPatch) -> None:
     answers = iter([(0, ""), (0, "[]"), (0, ""), (0, ""), (0, "")])
     monkeypatch.setattr(links.hosts, "execute", lambda *_: next(answers))
-    assert links.shown(None, "r1lab-node1") is None
+    assert links.shown(None, NODE1) is None
     with pytest.raises(LabError, match="run it again"):
-        links.shown(None, "r1lab-node1")
+        links.shown(None, NODE1)
