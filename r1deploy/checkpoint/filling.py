@@ -5,16 +5,13 @@ Every rank of vLLM goes through all shards, whatever it keeps of them: so each h
 
 from __future__ import annotations
 
-import json
 import threading
 from collections.abc import Mapping
 from typing import Literal
 
-from pydantic import ValidationError
-
 from r1deploy.connection import Remote, on_each
 from r1deploy.observe.view import View
-from r1deploy.planning.border import Count, Part, Text
+from r1deploy.planning.border import Count, Part, Text, shaped
 from r1deploy.run import Run
 from r1deploy.runlock import lost
 from r1deploy.session import Lines, answer_in
@@ -40,10 +37,7 @@ class Row(Part):
 
 def row_in(line: str) -> Row | None:
     """A line of the script; None where it is none."""
-    try:
-        return Row.model_validate_json(json.dumps(answer_in(line)), strict=True)
-    except (ValidationError, RecursionError):
-        return None
+    return shaped(Row, answer_in(line))
 
 
 class Filling:

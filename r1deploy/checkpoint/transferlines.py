@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
-from pydantic import ValidationError
-
-from r1deploy.planning.border import Count, Name, Part, Seconds, Text
+from r1deploy.planning.border import Count, Name, Part, Seconds, Text, shaped_by_kind
 from r1deploy.planning.observed import Weights
 
 Row = dict[str, Any]
@@ -99,12 +96,5 @@ KINDS: dict[str, type[Part]] = {
 
 def row_of(op: str, line: object) -> Row | None:
     """A line of the script with its kind, where it has the shape that it must; else None. In: what it was to do."""
-    kind = line.get("kind") if isinstance(line, dict) else None
-    if not isinstance(kind, str) or kind not in KINDS:
-        return None
-    shape = ENDS.get(op, KINDS[kind]) if kind == "done" else KINDS[kind]
-    try:
-        row = shape.model_validate_json(json.dumps(line), strict=True)
-    except (ValidationError, RecursionError):
-        return None
-    return {"kind": kind, **row.model_dump(mode="json")}
+    row = shaped_by_kind({**KINDS, "done": ENDS.get(op, Done)}, line)
+    return {"kind": line["kind"], **row.model_dump(mode="json")} if row and isinstance(line, dict) else None

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from typing import Annotated, Literal
 
-from pydantic import Field, ValidationError
+from pydantic import Field
 
 from r1deploy.fanout.relayrows import Arrived, Refused, Sha256
-from r1deploy.planning.border import Count, Part
+from r1deploy.planning.border import Count, Part, shaped_by_kind
 
 # A bit a file: so many fit into a line.
 Bits = Annotated[str, Field(pattern=r"^([0-9a-f]{2})*$", max_length=60_000)]
@@ -44,11 +43,5 @@ FileOp = Literal["list", "prepare", "forget"]
 
 def file_row_of(op: FileOp, line: object) -> End | Arrived | Refused | None:
     """A line as a row, where it has the shape that it must. In: what the script was to do."""
-    kind = line.get("kind") if isinstance(line, dict) else None
-    shapes: dict[object, type[End | Arrived | Refused]] = {"done": ENDS[op], "progress": Arrived, "error": Refused}
-    if not isinstance(kind, str) or kind not in shapes:
-        return None
-    try:
-        return shapes[kind].model_validate_json(json.dumps(line), strict=True)
-    except (ValidationError, RecursionError):
-        return None
+    shapes: dict[str, type[End | Arrived | Refused]] = {"done": ENDS[op], "progress": Arrived, "error": Refused}
+    return shaped_by_kind(shapes, line)

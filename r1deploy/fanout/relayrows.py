@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from typing import Annotated, Literal
 
-from pydantic import Field, ValidationError
+from pydantic import Field
 
-from r1deploy.planning.border import Count, Name, Part, Port, Seconds, Text
+from r1deploy.planning.border import Count, Name, Part, Port, Seconds, Text, shaped_by_kind
 
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
@@ -81,10 +80,4 @@ KINDS: dict[str, type[RelayRow]] = {
 
 def relay_row_of(line: object) -> RelayRow | None:
     """A line as a row, where it has the shape that it must."""
-    kind = line.get("kind") if isinstance(line, dict) else None
-    if not isinstance(kind, str) or kind not in KINDS:
-        return None
-    try:
-        return KINDS[kind].model_validate_json(json.dumps(line), strict=True)
-    except (ValidationError, RecursionError):
-        return None
+    return shaped_by_kind(KINDS, line)

@@ -5,10 +5,12 @@ Numbers are such as a machine has, names fit into a path and a label, texts are 
 
 from __future__ import annotations
 
+import json
 import re
-from typing import Annotated
+from collections.abc import Mapping
+from typing import Annotated, TypeVar
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from r1deploy.modes import is_known
 
@@ -81,3 +83,20 @@ class Part(BaseModel):
     """Base: frozen, and keys that a newer probe adds are ignored."""
 
     model_config = ConfigDict(extra="ignore", frozen=True, defer_build=True)
+
+
+P = TypeVar("P", bound=Part)
+
+
+def shaped(shape: type[P], value: object) -> P | None:
+    """A value of JSON, strictly; None where it has another shape than it must."""
+    try:
+        return shape.model_validate_json(json.dumps(value), strict=True)
+    except (ValidationError, RecursionError):
+        return None
+
+
+def shaped_by_kind(shapes: Mapping[str, type[P]], line: object) -> P | None:
+    """A line of a script, by its ``kind``; None where it is none of these, or has another shape than it must."""
+    kind = line.get("kind") if isinstance(line, dict) else None
+    return shaped(shapes[kind], line) if isinstance(kind, str) and kind in shapes else None
